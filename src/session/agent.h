@@ -1,0 +1,58 @@
+/* agent.h - one session as an agent lives it: offered, prepared, filling, whole, published. A pure state machine.
+ *
+ * One machine for each control link, made when the link is up. It speaks HELLO at once; after TC_ACT_END nothing more
+ * comes from it and it may be freed. */
+#ifndef TC_SESSION_AGENT_H
+#define TC_SESSION_AGENT_H
+
+#include "session/machine.h"
+
+enum tc_agent_state {
+    TC_AGENT_NEW,       /* HELLO said, no offer yet */
+    TC_AGENT_OFFERED,   /* the file is being prepared */
+    TC_AGENT_PREPARED,  /* READY said */
+    TC_AGENT_FILLING,   /* planned; chunks arrive */
+    TC_AGENT_WHOLE,     /* every chunk verified; publishing */
+    TC_AGENT_PUBLISHED, /* DONE said; serves its children until BYE */
+    TC_AGENT_FAILED,    /* reason said; ends */
+    TC_AGENT_ENDED
+};
+const char *tc_agent_state_name(enum tc_agent_state state); /* "filling" */
+
+struct tc_agent_config {
+    uint8_t instance[16];
+    uint8_t nonce[TC_NONCE_SIZE]; /* fresh for this session */
+    const char *address;          /* where other agents reach this one; copied; "" or NULL: as the coordinator dialled */
+    struct tc_verifier *origin;   /* OFFER and PLAN must be signed by it; NULL: no origin. Borrowed */
+    uint64_t max_size;            /* bytes; 0: no limit */
+    void (*trace)(void *arg, const char *line); /* every change of state; NULL: none */
+    void *trace_arg;
+};
+
+/* What is being received; filled from TC_ACT_PREPARE on. */
+struct tc_job {
+    uint8_t session[TC_SESSION_ID_SIZE];
+    char name[TC_NAME_MAX + 1];
+    struct tc_layout layout;
+    struct tc_array array;
+    uint32_t flags; /* TC_OFFER_* */
+};
+
+struct tc_agent;
+
+struct tc_agent *tc_agent_new(const struct tc_agent_config *config, uint32_t control, uint64_t now, struct tc_err *err);
+void tc_agent_free(struct tc_agent *agent); /* NULL allowed */
+
+void tc_agent_event(struct tc_agent *agent, const struct tc_event *event, uint64_t now);
+bool tc_agent_take(struct tc_agent *agent, struct tc_action *action); /* until false, after every event */
+uint64_t tc_agent_wake(const struct tc_agent *agent);                 /* when TC_EV_TICK is due; UINT64_MAX: never */
+
+enum tc_agent_state tc_agent_state(const struct tc_agent *agent);
+const struct tc_job *tc_agent_job(const struct tc_agent *agent); /* NULL before an offer was accepted. Borrowed */
+uint64_t tc_agent_bytes(const struct tc_agent *agent);           /* verified and in place */
+bool tc_agent_has(const struct tc_agent *agent, uint32_t chunk); /* may be served */
+
+/* The key of data link id: 1 known (copied to key), 0 unknown, -1 not yet (no plan has come, or it may be of the next). */
+int tc_agent_link_key(const struct tc_agent *agent, const uint8_t id[TC_LINK_ID_SIZE], uint8_t key[TC_LINK_KEY_SIZE]);
+
+#endif

@@ -1,0 +1,141 @@
+#include "session/children.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Bytes of chunks handed to one link at once: enough to keep a fast socket busy, little enough that a slow child's late
+ * CANCEL or a sibling's turn does not wait for it. At least two chunks. */
+#define DEPTH_BYTES (512u << 10)
+
+struct tc_child *tc_children_add(struct tc_children *children, unsigned tree, const struct tc_msg_link *self,
+                                 struct tc_err *err)
+{
+    if (children->count == children->capacity) {
+        unsigned capacity = children->capacity ? 2 * children->capacity : 4;
+        struct tc_child *items = realloc(children->items, capacity * sizeof *items);
+        if (!items) {
+            tc_fail(err, TC_E_NOMEM, "no memory for %u children", capacity);
+            return NULL;
+        }
+        children->items = items;
+        children->capacity = capacity;
+    }
+    struct tc_child *child = &children->items[children->count++];
+    *child = (struct tc_child){.self = *self, .tree = tree, .link = TC_NO_LINK};
+    return child;
+}
+
+struct tc_child *tc_children_by_id(struct tc_children *children, const uint8_t id[TC_LINK_ID_SIZE])
+{
+    for (unsigned i = 0; i < children->count; i++)
+        if (memcmp(children->items[i].self.id, id, TC_LINK_ID_SIZE) == 0)
+            return &children->items[i];
+    return NULL;
+}
+
+struct tc_child *tc_children_by_link(struct tc_children *children, uint32_t link)
+{
+    for (unsigned i = 0; i < children->count; i++)
+        if (children->items[i].link == link)
+            return &children->items[i];
+    return NULL;
+}
+
+void tc_children_remove(struct tc_children *children, struct tc_child *child)
+{
+    tc_child_stop(child);
+    *child = children->items[--children->count];
+}
+
+bool tc_children_in_tree(const struct tc_children *children, unsigned tree)
+{
+    for (unsigned i = 0; i < children->count; i++)
+        if (children->items[i].tree == tree)
+            return true;
+    return false;
+}
+
+void tc_children_free(struct tc_children *children)
+{
+    for (unsigned i = 0; i < children->count; i++)
+        tc_child_stop(&children->items[i]);
+    free(children->items);
+    *children = (struct tc_children){0};
+}
+
+int tc_child_start(struct tc_child *child, uint32_t link, const struct tc_store *store, const struct tc_msg_hello *hello,
+                   struct tc_err *err)
+{
+    int status = tc_feed_init(&child->feed, store->layout, err);
+    if (status < 0)
+        return status;
+    child->link = link;
+    child->fed = true;
+    for (uint32_t page = 0; page < store->layout->pages && page / 8 < hello->page_bytes; page++)
+        if (hello->pages[page / 8] >> page % 8 & 1)
+            tc_feed_skip(&child->feed, page);
+    return 0;
+}
+
+void tc_child_stop(struct tc_child *child)
+{
+    if (child->fed)
+        tc_feed_free(&child->feed);
+    child->fed = false;
+    child->link = TC_NO_LINK;
+}
+
+int tc_child_message(struct tc_child *child, const struct tc_store *store, const struct tc_message *message,
+                     struct tc_err *err)
+{
+    const struct tc_msg_want *want = &message->want;
+    if (!child->fed)
+        return tc_fail(err, TC_E_PROTOCOL, "%s before HELLO", tc_message_name(message->type));
+    if (message->type == TC_MSG_WANT)
+        return tc_feed_want(&child->feed, store->layout, want->page, want->chunks, err);
+    if (message->type == TC_MSG_CANCEL)
+        return tc_feed_cancel(&child->feed, store->layout, want->page, want->chunks, err);
+    return tc_fail(err, TC_E_PROTOCOL, "%s from a child", tc_message_name(message->type));
+}
+
+static int push_pages(struct tc_child *child, const struct tc_store *store, struct tc_actions *actions,
+                      struct tc_err *err)
+{
+    uint32_t page;
+    while ((page = tc_feed_page(&child->feed, store->have_pages)) != TC_BITS_NONE) {
+        struct tc_message message = {.type = TC_MSG_PAGE};
+        message.page = *store->pages[page];
+        int status = tc_actions_send(actions, child->link, &message, NULL, err);
+        if (status < 0)
+            return status;
+    }
+    return 0;
+}
+
+int tc_child_poll(struct tc_child *child, const struct tc_store *store, struct tc_actions *actions, struct tc_err *err)
+{
+    if (!child->fed)
+        return 0;
+    int status = push_pages(child, store, actions, err);
+    uint32_t depth = DEPTH_BYTES / store->layout->chunk_size;
+    while (status == 0 && child->feed.on_way < (depth > 2 ? depth : 2)) {
+        uint32_t chunk = tc_feed_chunk(&child->feed, store->have);
+        if (chunk == TC_BITS_NONE)
+            break;
+        child->feed.on_way++;
+        struct tc_action *action = tc_actions_add(actions, TC_ACT_SERVE);
+        action->link = child->link;
+        action->chunk = chunk;
+        status = push_pages(child, store, actions, err);
+    }
+    return status;
+}
+
+int tc_children_poll(struct tc_children *children, const struct tc_store *store, struct tc_actions *actions,
+                     struct tc_err *err)
+{
+    int status = 0;
+    for (unsigned i = 0; i < children->count && status == 0; i++)
+        status = tc_child_poll(&children->items[i], store, actions, err);
+    return status;
+}

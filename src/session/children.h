@@ -1,0 +1,56 @@
+/* children.h - the links on which a node gives chunks away: the coordinator's and every relaying agent's. Pure.
+ *
+ * A child is named by its link id, which PLAN told to the two ends alone. It may be known before its link stands, and
+ * links may come and go; what it holds it says in HELLO. */
+#ifndef TC_SESSION_CHILDREN_H
+#define TC_SESSION_CHILDREN_H
+
+#include "session/feed.h"
+#include "session/machine.h"
+
+#define TC_NO_LINK UINT32_MAX
+
+struct tc_child {
+    struct tc_msg_link self; /* rank, id, key */
+    unsigned tree;
+    uint32_t link; /* TC_NO_LINK: not connected */
+    bool fed;      /* its HELLO has come, feed is alive */
+    struct tc_feed feed;
+};
+
+struct tc_children {
+    struct tc_child *items; /* owned */
+    unsigned count, capacity;
+};
+
+/* What there is to give: pages by index (NULL: not here yet), sets of the pages and chunks at hand. Borrowed for a call. */
+struct tc_store {
+    const struct tc_layout *layout;
+    struct tc_page **pages;
+    const struct tc_bits *have_pages;
+    const struct tc_bits *have;
+};
+
+struct tc_child *tc_children_add(struct tc_children *children, unsigned tree, const struct tc_msg_link *self,
+                                 struct tc_err *err);
+struct tc_child *tc_children_by_id(struct tc_children *children, const uint8_t id[TC_LINK_ID_SIZE]);
+struct tc_child *tc_children_by_link(struct tc_children *children, uint32_t link);
+void tc_children_remove(struct tc_children *children, struct tc_child *child);
+bool tc_children_in_tree(const struct tc_children *children, unsigned tree);
+void tc_children_free(struct tc_children *children);
+
+/* The child's HELLO: start feeding it on link. pages may name more than the file has (ignored). TC_E_NOMEM. */
+int tc_child_start(struct tc_child *child, uint32_t link, const struct tc_store *store, const struct tc_msg_hello *hello,
+                   struct tc_err *err);
+void tc_child_stop(struct tc_child *child); /* its link is gone */
+
+/* WANT or CANCEL from it. TC_E_PROTOCOL. */
+int tc_child_message(struct tc_child *child, const struct tc_store *store, const struct tc_message *message,
+                     struct tc_err *err);
+
+/* Queue what this child can take now: pages within its window, chunks within its depth. */
+int tc_child_poll(struct tc_child *child, const struct tc_store *store, struct tc_actions *actions, struct tc_err *err);
+int tc_children_poll(struct tc_children *children, const struct tc_store *store, struct tc_actions *actions,
+                     struct tc_err *err);
+
+#endif

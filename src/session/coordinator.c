@@ -1,0 +1,980 @@
+#include "session/coordinator.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "session/agent.h"
+#include "session/children.h"
+
+enum { TICK_MS = 250, RETRIES_BELOW_ROOT = 3 };
+
+struct host {
+    struct tc_host_view view;
+    uint32_t control; /* TC_NO_LINK once it is gone */
+    bool greeted;
+    uint8_t instance[16];
+    uint8_t nonce[TC_NONCE_SIZE];
+    char address[TC_ADDRESS_MAX]; /* for other agents */
+    uint64_t heard;               /* last control message */
+    bool changed;                 /* its row differs from what it was told */
+    uint32_t row_epoch;           /* of the last row it was told: older complaints are of no interest */
+    unsigned retries;             /* fresh links below rank 0 so far */
+};
+
+struct edge { /* from a rank to its parent in one tree */
+    uint32_t up;
+    struct tc_msg_link link; /* rank is the child's */
+};
+
+struct pending { /* block digests that came before an earlier chunk's */
+    bool full;
+    struct tc_digest blocks[TC_CHUNK_BLOCKS_MAX];
+};
+
+struct tc_coordinator {
+    struct tc_coordinator_config config;
+    struct tc_actions actions;
+    uint64_t now, tick_due;
+    bool ended;
+
+    struct host *hosts; /* as listed */
+    uint32_t asked;     /* hosts whose answer is still out */
+    uint32_t running;   /* planned hosts that have not ended */
+    uint32_t next_link;
+
+    bool planned;
+    uint64_t planned_at;
+    uint32_t epoch;
+    struct tc_tree_spec spec;
+    unsigned trees;
+    uint32_t ranks;          /* ready hosts; ranks 1 .. ranks */
+    uint32_t *host_of_rank;  /* ranks + 1 */
+    struct edge *edges[TC_TREES_MAX]; /* by rank */
+    struct tc_children children;
+    uint64_t bytes_seen, moved_at; /* for the stall */
+
+    struct tc_page **pages;
+    struct tc_bits have_pages, have;
+    struct tc_content *content;
+    struct pending *window;  /* ring of digest_depth */
+    uint32_t next_digest, digesting, next_content;
+    bool checking;
+};
+
+__attribute__((format(printf, 2, 3))) static void trace(const struct tc_coordinator *c, const char *format, ...)
+{
+    if (!c->config.trace)
+        return;
+    char line[TC_ERR_TEXT + TC_ADDRESS_MAX + 32];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(line, sizeof line, format, args);
+    va_end(args);
+    c->config.trace(c->config.trace_arg, line);
+}
+
+static const char *name_of(const struct tc_coordinator *c, const struct host *host)
+{
+    return c->config.hosts[host - c->hosts];
+}
+
+static const char *name_of_rank(const struct tc_coordinator *c, uint32_t rank)
+{
+    return rank == 0 ? "the sender" : c->config.hosts[c->host_of_rank[rank]];
+}
+
+static struct tc_store store_of(struct tc_coordinator *c)
+{
+    return (struct tc_store){&c->config.layout, c->pages, &c->have_pages, &c->have};
+}
+
+static void send_message(struct tc_coordinator *c, uint32_t link, const struct tc_message *message)
+{
+    struct tc_err err = {0};
+    if (link != TC_NO_LINK && tc_actions_send(&c->actions, link, message, c->config.origin, &err) < 0)
+        c->actions.failed = true;
+}
+
+static void close_link(struct tc_coordinator *c, uint32_t link, uint32_t linger)
+{
+    if (link == TC_NO_LINK)
+        return;
+    struct tc_action *action = tc_actions_add(&c->actions, TC_ACT_CLOSE);
+    action->link = link;
+    action->linger = linger;
+}
+
+static void news(struct tc_coordinator *c, uint32_t host)
+{
+    tc_actions_add(&c->actions, TC_ACT_NEWS)->host = host;
+}
+
+/* Ends of hosts. */
+
+static bool alive(const struct host *host)
+{
+    return host->control != TC_NO_LINK;
+}
+
+static void end_host(struct tc_coordinator *c, struct host *host, enum tc_host_end end, const struct tc_err *why)
+{
+    struct tc_host_view *view = &host->view;
+    if (view->phase == TC_PHASE_ENDED)
+        return;
+    if (view->phase == TC_PHASE_DIALLED || view->phase == TC_PHASE_OFFERED)
+        c->asked--;
+    if (view->phase == TC_PHASE_RUNNING || view->phase == TC_PHASE_WHOLE)
+        c->running--;
+    view->phase = TC_PHASE_ENDED;
+    view->end = end;
+    view->ended_at = c->now;
+    if (why)
+        view->why = *why;
+    trace(c, "%s: ended (%s)", name_of(c, host), why ? why->text : "well");
+    news(c, (uint32_t)(host - c->hosts));
+}
+
+static void orphan(struct tc_coordinator *c, struct host *host);
+
+/* The control link goes: with it the host leaves every tree, and its children get other parents. */
+static void drop_host(struct tc_coordinator *c, struct host *host, enum tc_host_end end, const struct tc_err *why,
+                      bool tell)
+{
+    if (tell && alive(host)) {
+        struct tc_message message = {.type = TC_MSG_ABORT};
+        message.why.reason = (uint16_t)why->reason;
+        snprintf(message.why.text, sizeof message.why.text, "%s", why->text);
+        send_message(c, host->control, &message);
+    }
+    close_link(c, host->control, TC_MS_GOODBYE);
+    host->control = TC_NO_LINK;
+    end_host(c, host, end, why);
+    orphan(c, host);
+}
+
+static void finish(struct tc_coordinator *c, const struct tc_err *why)
+{
+    if (c->ended)
+        return;
+    c->ended = true;
+    for (unsigned i = 0; i < c->children.count; i++)
+        close_link(c, c->children.items[i].link, TC_MS_GOODBYE);
+    for (uint32_t i = 0; i < c->config.host_count; i++) {
+        struct host *host = &c->hosts[i];
+        if (!alive(host))
+            continue;
+        struct tc_message message = {.type = TC_MSG_BYE};
+        send_message(c, host->control, &message);
+        close_link(c, host->control, TC_MS_GOODBYE);
+        host->control = TC_NO_LINK;
+    }
+    struct tc_action *action = tc_actions_add(&c->actions, TC_ACT_END);
+    if (why)
+        action->err = *why;
+}
+
+/* The whole session ends now: who has not ended is told and reported as aborted. */
+static void abort_all(struct tc_coordinator *c, const struct tc_err *why)
+{
+    if (c->ended)
+        return;
+    c->planned = false; /* nobody gets a new parent any more */
+    for (uint32_t i = 0; i < c->config.host_count; i++)
+        if (c->hosts[i].view.phase != TC_PHASE_ENDED)
+            drop_host(c, &c->hosts[i], TC_END_ABORTED, why, true);
+    finish(c, why);
+}
+
+/* The plan. */
+
+static int fresh_edge(struct tc_coordinator *c, unsigned t, uint32_t rank, uint32_t up, struct tc_err *err)
+{
+    struct edge *edge = &c->edges[t][rank];
+    edge->up = up;
+    edge->link.rank = rank;
+    int status = c->config.random(c->config.random_arg, edge->link.id, sizeof edge->link.id, err);
+    if (status == 0)
+        status = c->config.random(c->config.random_arg, edge->link.key, sizeof edge->link.key, err);
+    return status;
+}
+
+static int fill_row(struct tc_coordinator *c, uint32_t rank, unsigned t, struct tc_msg_row *row,
+                    struct tc_msg_link *children)
+{
+    const struct edge *edge = &c->edges[t][rank];
+    *row = (struct tc_msg_row){.children = (const uint8_t *)children};
+    row->parent = edge->link;
+    row->parent.rank = edge->up;
+    if (edge->up != 0)
+        memcpy(row->address, c->hosts[c->host_of_rank[edge->up]].address, sizeof row->address);
+    for (uint32_t child = 1; child <= c->ranks; child++)
+        if (c->edges[t][child].up == rank && alive(&c->hosts[c->host_of_rank[child]]))
+            children[row->child_count++] = c->edges[t][child].link;
+    return 0;
+}
+
+static void send_row(struct tc_coordinator *c, uint32_t rank, struct tc_msg_link *scratch)
+{
+    struct host *host = &c->hosts[c->host_of_rank[rank]];
+    struct tc_message message = {.type = TC_MSG_PLAN};
+    struct tc_msg_plan *plan = &message.plan;
+    memcpy(plan->session, c->config.session, sizeof plan->session);
+    memcpy(plan->nonce, host->nonce, sizeof plan->nonce);
+    plan->epoch = c->epoch;
+    plan->rank = rank;
+    plan->trees = (uint8_t)c->trees;
+    for (unsigned t = 0; t < c->trees; t++)
+        fill_row(c, rank, t, &plan->rows[t], scratch + (size_t)t * c->ranks);
+    send_message(c, host->control, &message);
+    host->changed = false;
+    host->row_epoch = c->epoch;
+}
+
+/* Make rank 0's own links what the plan says: dial children that are new, close those that are not ours any more. */
+static int dial_children(struct tc_coordinator *c, struct tc_err *err)
+{
+    for (unsigned i = c->children.count; i-- > 0;) {
+        struct tc_child *child = &c->children.items[i];
+        const struct edge *edge = &c->edges[child->tree][child->self.rank];
+        bool ours = edge->up == 0 && memcmp(edge->link.id, child->self.id, TC_LINK_ID_SIZE) == 0 &&
+                    alive(&c->hosts[c->host_of_rank[child->self.rank]]);
+        if (!ours) {
+            close_link(c, child->link, 0);
+            tc_children_remove(&c->children, child);
+        }
+    }
+    for (unsigned t = 0; t < c->trees; t++)
+        for (uint32_t rank = 1; rank <= c->ranks; rank++) {
+            const struct edge *edge = &c->edges[t][rank];
+            struct host *host = &c->hosts[c->host_of_rank[rank]];
+            if (edge->up != 0 || !alive(host) || tc_children_by_id(&c->children, edge->link.id))
+                continue;
+            struct tc_child *child = tc_children_add(&c->children, t, &edge->link, err);
+            if (!child)
+                return -TC_E_NOMEM;
+            child->link = c->next_link++;
+            struct tc_action *action = tc_actions_add(&c->actions, TC_ACT_DIAL);
+            action->link = child->link;
+            action->host = c->host_of_rank[rank];
+            action->address = c->config.hosts[action->host];
+            memcpy(action->id, edge->link.id, sizeof action->id);
+            memcpy(action->key, edge->link.key, sizeof action->key);
+        }
+    return 0;
+}
+
+/* Tell every host whose row has changed, in a new epoch. */
+static void publish_plan(struct tc_coordinator *c)
+{
+    struct tc_err err = {0};
+    struct tc_msg_link *scratch = calloc((size_t)c->trees * c->ranks + 1, sizeof *scratch);
+    if (!scratch) {
+        c->actions.failed = true;
+        return;
+    }
+    c->epoch++;
+    for (uint32_t rank = 1; rank <= c->ranks; rank++)
+        if (c->hosts[c->host_of_rank[rank]].changed && alive(&c->hosts[c->host_of_rank[rank]]))
+            send_row(c, rank, scratch);
+    free(scratch);
+    if (dial_children(c, &err) < 0)
+        c->actions.failed = true;
+}
+
+static void mark_changed(struct tc_coordinator *c, uint32_t rank)
+{
+    if (rank != 0)
+        c->hosts[c->host_of_rank[rank]].changed = true;
+}
+
+/* The nearest ancestor of rank in tree t that is there; the coordinator always is. */
+static uint32_t living_ancestor(const struct tc_coordinator *c, unsigned t, uint32_t rank)
+{
+    uint32_t up = c->edges[t][rank].up;
+    while (up != 0 && !alive(&c->hosts[c->host_of_rank[up]]))
+        up = c->edges[t][up].up;
+    return up;
+}
+
+static bool needs_data(const struct host *host)
+{
+    return alive(host) && host->view.phase == TC_PHASE_RUNNING;
+}
+
+static void move_below(struct tc_coordinator *c, unsigned t, uint32_t rank, uint32_t up)
+{
+    struct tc_err err = {0};
+    trace(c, "%s: moves below %s", name_of_rank(c, rank), name_of_rank(c, up));
+    mark_changed(c, c->edges[t][rank].up);
+    if (fresh_edge(c, t, rank, up, &err) < 0)
+        c->actions.failed = true;
+    mark_changed(c, rank);
+    mark_changed(c, up);
+}
+
+/* The host is gone: its children in every tree hang below its own nearest living ancestor. */
+static void orphan(struct tc_coordinator *c, struct host *host)
+{
+    uint32_t gone = host->view.rank;
+    if (!c->planned || gone == 0)
+        return;
+    for (unsigned t = 0; t < c->trees; t++)
+        for (uint32_t rank = 1; rank <= c->ranks; rank++)
+            if (c->edges[t][rank].up == gone && needs_data(&c->hosts[c->host_of_rank[rank]]))
+                move_below(c, t, rank, living_ancestor(c, t, gone));
+}
+
+static bool any_changed(const struct tc_coordinator *c)
+{
+    for (uint32_t i = 0; c->planned && i < c->config.host_count; i++)
+        if (c->hosts[i].changed)
+            return true;
+    return false;
+}
+
+static int make_tables(struct tc_coordinator *c, struct tc_err *err)
+{
+    c->host_of_rank = calloc(c->ranks + 1, sizeof *c->host_of_rank);
+    for (unsigned t = 0; t < c->trees; t++)
+        c->edges[t] = calloc(c->ranks + 1, sizeof(struct edge));
+    if (!c->host_of_rank || !c->edges[0] || !c->edges[c->trees - 1])
+        return tc_fail(err, TC_E_NOMEM, "no memory for a plan of %u hosts", c->ranks);
+    for (uint32_t i = 0, rank = 1; i < c->config.host_count; i++) {
+        struct host *host = &c->hosts[i];
+        if (host->view.phase != TC_PHASE_READY)
+            continue;
+        host->view.rank = rank;
+        host->view.phase = TC_PHASE_RUNNING;
+        host->changed = true;
+        host->heard = c->now;
+        c->host_of_rank[rank++] = i;
+        c->running++;
+    }
+    return 0;
+}
+
+static int plan(struct tc_coordinator *c, struct tc_err *err)
+{
+    const struct tc_layout *layout = &c->config.layout;
+    c->spec = tc_tree_choose(c->config.tree, c->ranks, layout->size, layout->chunk_size, TC_NETWORK_DEFAULT);
+    struct tc_tree *tree = tc_tree_new(c->spec, c->ranks, err);
+    if (!tree)
+        return -TC_E_NOMEM;
+    c->trees = tc_tree_count(tree);
+    int status = make_tables(c, err);
+    for (unsigned t = 0; t < c->trees && status == 0; t++)
+        for (uint32_t rank = 1; rank <= c->ranks && status == 0; rank++)
+            status = fresh_edge(c, t, rank, tc_tree_parent(tree, t, rank), err);
+    tc_tree_free(tree);
+    if (status < 0)
+        return status;
+    c->planned = true;
+    c->planned_at = c->moved_at = c->now;
+    publish_plan(c);
+    news(c, TC_NO_RANK);
+    return 0;
+}
+
+/* Every host has answered: is it worth it, and then who gets what from whom. */
+static void all_answered(struct tc_coordinator *c)
+{
+    struct tc_err err = {0};
+    for (uint32_t i = 0; i < c->config.host_count; i++)
+        c->ranks += c->hosts[i].view.phase == TC_PHASE_READY;
+    if (c->ranks < c->config.min_hosts || c->ranks == 0) {
+        tc_fail(&err, TC_E_ABORTED, "only %u of %u hosts can take it, %u are needed; nothing was sent", c->ranks,
+                c->config.host_count, c->config.min_hosts);
+        abort_all(c, &err);
+        return;
+    }
+    if (c->config.flags & TC_OFFER_DRY_RUN) {
+        c->spec = tc_tree_choose(c->config.tree, c->ranks, c->config.layout.size, c->config.layout.chunk_size,
+                                 TC_NETWORK_DEFAULT);
+        news(c, TC_NO_RANK);
+        for (uint32_t i = 0; i < c->config.host_count; i++)
+            if (c->hosts[i].view.phase == TC_PHASE_READY)
+                end_host(c, &c->hosts[i], TC_END_READY, NULL);
+        finish(c, NULL);
+        return;
+    }
+    if (plan(c, &err) < 0)
+        abort_all(c, &err);
+}
+
+/* Digests run ahead of the giving. */
+
+static uint64_t lead(const struct tc_coordinator *c)
+{
+    uint64_t first = 0;
+    for (unsigned i = 0; i < c->children.count; i++) {
+        const struct tc_child *child = &c->children.items[i];
+        uint64_t at = child->fed ? (uint64_t)tc_page_first(child->feed.base) * c->config.layout.chunk_size : 0;
+        if (at > first)
+            first = at;
+    }
+    return first;
+}
+
+static void digest_more(struct tc_coordinator *c)
+{
+    const struct tc_layout *layout = &c->config.layout;
+    uint64_t pages = (uint64_t)TC_FEED_WINDOW * TC_PAGE_CHUNKS * layout->chunk_size;
+    uint64_t limit = lead(c) + (c->config.ahead > pages ? c->config.ahead : pages);
+    if (c->config.flags & TC_OFFER_DRY_RUN || c->ended)
+        return;
+    while (c->next_digest < layout->chunks && c->next_digest - c->next_content < c->config.digest_depth &&
+           tc_chunk_offset(layout, c->next_digest) < limit)
+        tc_actions_add(&c->actions, TC_ACT_DIGEST)->chunk = c->next_digest++;
+    if (c->next_content == layout->chunks && !c->checking) {
+        c->checking = true;
+        tc_actions_add(&c->actions, TC_ACT_CHECK);
+    }
+}
+
+static int open_page(struct tc_coordinator *c, uint32_t index, struct tc_err *err)
+{
+    if (c->pages[index])
+        return 0;
+    struct tc_page *page = calloc(1, sizeof *page);
+    if (!page)
+        return tc_fail(err, TC_E_NOMEM, "no memory for page %u", index);
+    page->index = index;
+    page->count = tc_page_count(&c->config.layout, index);
+    page->last = index == c->config.layout.pages - 1;
+    c->pages[index] = page;
+    return 0;
+}
+
+static int give_page(struct tc_coordinator *c, uint32_t index, struct tc_err *err)
+{
+    int status = tc_page_sign(c->pages[index], c->config.session, c->config.signer, err);
+    if (status < 0)
+        return status;
+    tc_bits_add(&c->have_pages, index);
+    struct tc_store store = store_of(c);
+    return tc_children_poll(&c->children, &store, &c->actions, err);
+}
+
+/* Content digests and pages are made in order; chunks come in any order within the window. */
+static int advance_content(struct tc_coordinator *c, struct tc_err *err)
+{
+    const struct tc_layout *layout = &c->config.layout;
+    int status = 0;
+    while (status == 0 && c->next_content < c->next_digest) {
+        struct pending *slot = &c->window[c->next_content % c->config.digest_depth];
+        if (!slot->full)
+            break;
+        slot->full = false;
+        status = tc_content_add(c->content, slot->blocks, tc_chunk_blocks(layout, c->next_content), err);
+        tc_bits_add(&c->have, c->next_content);
+        c->next_content++;
+        uint32_t page = (c->next_content - 1) / TC_PAGE_CHUNKS;
+        bool complete = c->next_content % TC_PAGE_CHUNKS == 0;
+        if (status == 0 && complete && page != layout->pages - 1)
+            status = give_page(c, page, err);
+    }
+    return status;
+}
+
+static void on_digested(struct tc_coordinator *c, const struct tc_event *event)
+{
+    struct tc_err err = {0};
+    if (event->err && event->err->reason) {
+        abort_all(c, event->err);
+        return;
+    }
+    uint32_t index = event->chunk / TC_PAGE_CHUNKS;
+    struct pending *slot = &c->window[event->chunk % c->config.digest_depth];
+    memcpy(slot->blocks, event->blocks, tc_chunk_blocks(&c->config.layout, event->chunk) * sizeof slot->blocks[0]);
+    slot->full = true;
+    int status = open_page(c, index, &err);
+    if (status == 0) {
+        c->pages[index]->chunks[event->chunk % TC_PAGE_CHUNKS] = *event->digest;
+        status = advance_content(c, &err);
+    }
+    if (status < 0)
+        abort_all(c, &err);
+}
+
+/* The source is what it was when it was opened: only now the last page may go. */
+static void on_checked(struct tc_coordinator *c, const struct tc_event *event)
+{
+    struct tc_err err = {0};
+    uint32_t last = c->config.layout.pages - 1;
+    if (event->err && event->err->reason) {
+        abort_all(c, event->err);
+        return;
+    }
+    int status = open_page(c, last, &err);
+    if (status == 0)
+        status = tc_content_end(c->content, &c->pages[last]->content, &err);
+    if (status == 0)
+        status = give_page(c, last, &err);
+    if (status < 0)
+        abort_all(c, &err);
+}
+
+/* Control links. */
+
+static struct host *host_of_control(struct tc_coordinator *c, uint32_t link)
+{
+    /* Control links are the first that are dialled, in the order of the hosts. */
+    struct host *host = link < c->config.host_count ? &c->hosts[link] : NULL;
+    return host && host->control == link ? host : NULL;
+}
+
+static void say_hello(struct tc_coordinator *c, uint32_t link, enum tc_role role, const uint8_t *id)
+{
+    struct tc_message message = {.type = TC_MSG_HELLO};
+    message.hello.version_min = message.hello.version_max = TC_WIRE_VERSION;
+    message.hello.role = role;
+    memcpy(message.hello.instance, c->config.instance, sizeof message.hello.instance);
+    if (id) {
+        memcpy(message.hello.session, c->config.session, sizeof message.hello.session);
+        memcpy(message.hello.link, id, sizeof message.hello.link);
+    }
+    send_message(c, link, &message);
+}
+
+static void offer(struct tc_coordinator *c, struct host *host)
+{
+    struct tc_message message = {.type = TC_MSG_OFFER};
+    struct tc_msg_offer *o = &message.offer;
+    memcpy(o->session, c->config.session, sizeof o->session);
+    memcpy(o->nonce, host->nonce, sizeof o->nonce);
+    snprintf(o->name, sizeof o->name, "%s", c->config.name);
+    o->size = c->config.layout.size;
+    o->chunk_size = c->config.layout.chunk_size;
+    snprintf(o->digest, sizeof o->digest, "%s", TC_DIGEST_NAME);
+    snprintf(o->codec, sizeof o->codec, "%s", TC_CODEC_NAME);
+    memcpy(o->public_key, c->config.public_key, sizeof o->public_key);
+    o->flags = c->config.flags;
+    if (c->config.deadline)
+        o->seconds_left = c->config.deadline > c->now ? (uint32_t)((c->config.deadline - c->now + 999) / 1000) : 1;
+    o->array = c->config.array;
+    o->array_size = (uint32_t)strlen(c->config.array);
+    send_message(c, host->control, &message);
+    host->view.phase = TC_PHASE_OFFERED;
+}
+
+static int on_hello(struct tc_coordinator *c, struct host *host, const struct tc_msg_hello *hello, struct tc_err *err)
+{
+    if (host->greeted || hello->role != TC_ROLE_AGENT)
+        return tc_fail(err, TC_E_PROTOCOL, "the peer is no agent");
+    if (hello->version_min > TC_WIRE_VERSION || hello->version_max < TC_WIRE_VERSION)
+        return tc_fail(err, TC_E_VERSION, "the agent speaks versions %u to %u, this program %u", hello->version_min,
+                       hello->version_max, TC_WIRE_VERSION);
+    for (uint32_t i = 0; i < c->config.host_count; i++)
+        if (c->hosts[i].greeted && memcmp(c->hosts[i].instance, hello->instance, sizeof hello->instance) == 0)
+            return tc_fail(err, TC_E_DUPLICATE, "is the same agent as %s: list it once", c->config.hosts[i]);
+    host->greeted = true;
+    memcpy(host->instance, hello->instance, sizeof host->instance);
+    memcpy(host->nonce, hello->nonce, sizeof host->nonce);
+    snprintf(host->address, sizeof host->address, "%s",
+             hello->address[0] ? hello->address : name_of(c, host));
+    offer(c, host);
+    return 0;
+}
+
+static void why_of(const struct tc_msg_why *said, struct tc_err *err)
+{
+    tc_fail(err, tc_reason_known(said->reason) ? said->reason : TC_E_FAILED, "%s", said->text);
+}
+
+static int on_done(struct tc_coordinator *c, struct host *host, const struct tc_message *message, struct tc_err *err)
+{
+    const struct tc_page *last = c->pages[c->config.layout.pages - 1];
+    if (!last || !tc_bits_has(&c->have_pages, last->index) || !tc_digest_equal(&last->content, &message->done.digest))
+        return tc_fail(err, TC_E_INTEGRITY, "reports another digest than was sent");
+    host->view.bytes = c->config.layout.size;
+    if (host->view.whole_at == 0)
+        host->view.whole_at = c->now;
+    end_host(c, host, TC_END_PUBLISHED, NULL);
+    return 0;
+}
+
+static void on_progress(struct tc_coordinator *c, struct host *host, const struct tc_msg_progress *progress)
+{
+    struct tc_host_view *view = &host->view;
+    uint64_t size = c->config.layout.size;
+    if (view->phase != TC_PHASE_RUNNING)
+        return;
+    if (progress->bytes > view->bytes && progress->bytes <= size) {
+        view->bytes = progress->bytes;
+        c->moved_at = c->now;
+    }
+    if (progress->state == TC_AGENT_WHOLE && progress->bytes == size) {
+        view->phase = TC_PHASE_WHOLE;
+        view->whole_at = c->moved_at = c->now;
+    }
+}
+
+/* A parent does not deliver. A host hangs below the parent's own parent then; below the coordinator it gets a fresh link
+ * a few times and is given up after that. */
+static void on_complaint(struct tc_coordinator *c, struct host *host, const struct tc_msg_complaint *complaint)
+{
+    uint32_t rank = host->view.rank;
+    if (complaint->tree >= c->trees || complaint->epoch < host->row_epoch || !needs_data(host))
+        return;
+    const struct edge *edge = &c->edges[complaint->tree][rank];
+    if (edge->up != complaint->rank || host->changed)
+        return; /* has been moved since */
+    trace(c, "%s complains of %s", name_of(c, host), name_of_rank(c, complaint->rank));
+    if (complaint->rank != 0) {
+        move_below(c, complaint->tree, rank, living_ancestor(c, complaint->tree, complaint->rank));
+        return;
+    }
+    if (host->retries++ < RETRIES_BELOW_ROOT) {
+        move_below(c, complaint->tree, rank, 0);
+        return;
+    }
+    struct tc_err why = {0};
+    tc_fail(&why, TC_E_UNREACHABLE, "cannot be given chunks: %s", tc_reason_text(complaint->reason));
+    drop_host(c, host, TC_END_FAILED, &why, true);
+}
+
+static int on_control_message(struct tc_coordinator *c, struct host *host, const struct tc_message *message,
+                              struct tc_err *err)
+{
+    struct tc_err why = {0};
+    bool serving = host->view.rank != 0;
+    switch (message->type) {
+    case TC_MSG_HELLO:
+        return on_hello(c, host, &message->hello, err);
+    case TC_MSG_READY:
+        if (host->view.phase != TC_PHASE_OFFERED)
+            break;
+        host->view.phase = TC_PHASE_READY;
+        c->asked--;
+        return 0;
+    case TC_MSG_REFUSE:
+        if (host->view.phase > TC_PHASE_OFFERED)
+            break;
+        why_of(&message->why, &why);
+        drop_host(c, host, TC_END_REFUSED, &why, false);
+        return 0;
+    case TC_MSG_PROGRESS:
+        if (host->view.phase < TC_PHASE_OFFERED)
+            break;
+        on_progress(c, host, &message->progress);
+        return 0;
+    case TC_MSG_DONE:
+        if (host->view.phase != TC_PHASE_RUNNING && host->view.phase != TC_PHASE_WHOLE)
+            break;
+        return on_done(c, host, message, err);
+    case TC_MSG_FAILED:
+        if (host->view.phase < TC_PHASE_READY)
+            break;
+        why_of(&message->why, &why);
+        drop_host(c, host, TC_END_FAILED, &why, false);
+        return 0;
+    case TC_MSG_COMPLAIN:
+        if (!serving)
+            break;
+        on_complaint(c, host, &message->complaint);
+        return 0;
+    default:
+        break;
+    }
+    return tc_fail(err, TC_E_PROTOCOL, "%s out of turn", tc_message_name(message->type));
+}
+
+static void on_control_frame(struct tc_coordinator *c, struct host *host, const struct tc_event *event)
+{
+    struct tc_err err = {0};
+    struct tc_message message;
+    host->heard = c->now;
+    int status = tc_message_unpack(&message, event->type, event->body->bytes, event->body->size, &err);
+    if (status == 0)
+        status = on_control_message(c, host, &message, &err);
+    if (status < 0) {
+        bool refused = err.reason == TC_E_DUPLICATE || err.reason == TC_E_VERSION;
+        drop_host(c, host, refused ? TC_END_REFUSED : TC_END_FAILED, &err, true);
+    }
+}
+
+static void on_control_down(struct tc_coordinator *c, struct host *host, const struct tc_err *err)
+{
+    struct tc_err why = {0};
+    host->control = TC_NO_LINK;
+    tc_fail(&why, err && err->reason ? err->reason : TC_E_CLOSED, "%s",
+            err && err->reason ? err->text : "connection closed");
+    bool begun = host->view.phase >= TC_PHASE_OFFERED;
+    if (begun) {
+        why.reason = TC_E_LOST;
+        tc_err_prefix(&why, "lost");
+    }
+    end_host(c, host, begun ? TC_END_LOST : TC_END_UNREACHABLE, &why);
+    orphan(c, host);
+}
+
+/* Data links to own children. */
+
+static void on_data_frame(struct tc_coordinator *c, struct tc_child *child, const struct tc_event *event)
+{
+    struct tc_err err = {0};
+    struct tc_message message;
+    struct tc_store store = store_of(c);
+    int status = tc_message_unpack(&message, event->type, event->body->bytes, event->body->size, &err);
+    if (status == 0 && message.type == TC_MSG_HELLO && !child->fed)
+        status = tc_child_start(child, event->link, &store, &message.hello, &err);
+    else if (status == 0)
+        status = tc_child_message(child, &store, &message, &err);
+    if (status == 0)
+        status = tc_child_poll(child, &store, &c->actions, &err);
+    if (status < 0) {
+        trace(c, "%s: data link dropped: %s", name_of_rank(c, child->self.rank), err.text);
+        close_link(c, event->link, 0);
+        tc_child_stop(child);
+    }
+}
+
+static void on_frame(struct tc_coordinator *c, const struct tc_event *event)
+{
+    struct host *host = host_of_control(c, event->link);
+    struct tc_child *child = tc_children_by_link(&c->children, event->link);
+    if (host)
+        on_control_frame(c, host, event);
+    else if (child)
+        on_data_frame(c, child, event);
+}
+
+static void on_up(struct tc_coordinator *c, uint32_t link)
+{
+    struct host *host = host_of_control(c, link);
+    struct tc_child *child = tc_children_by_link(&c->children, link);
+    if (host) {
+        host->heard = c->now;
+        say_hello(c, link, TC_ROLE_COORDINATOR, NULL);
+    } else if (child) {
+        say_hello(c, link, TC_ROLE_PARENT, child->self.id);
+    }
+}
+
+/* A data link that could not be dialled, or broke: the child cannot complain of what it never had. */
+static void on_data_down(struct tc_coordinator *c, struct tc_child *child, const struct tc_err *err)
+{
+    struct host *host = &c->hosts[c->host_of_rank[child->self.rank]];
+    bool fed = child->fed;
+    unsigned tree = child->tree;
+    tc_child_stop(child);
+    if (fed || !needs_data(host) || host->changed)
+        return;
+    struct tc_msg_complaint complaint = {.epoch = c->epoch, .tree = (uint8_t)tree};
+    complaint.reason = (uint16_t)(err && err->reason ? err->reason : TC_E_CLOSED);
+    on_complaint(c, host, &complaint);
+}
+
+static void on_down(struct tc_coordinator *c, const struct tc_event *event)
+{
+    struct host *host = host_of_control(c, event->link);
+    struct tc_child *child = tc_children_by_link(&c->children, event->link);
+    if (host)
+        on_control_down(c, host, event->err);
+    else if (child)
+        on_data_down(c, child, event->err);
+}
+
+static void on_served(struct tc_coordinator *c, const struct tc_event *event)
+{
+    struct tc_err err = {0};
+    struct tc_child *child = tc_children_by_link(&c->children, event->link);
+    if (event->err && event->err->reason) {
+        abort_all(c, event->err);
+        return;
+    }
+    if (!child || !child->fed)
+        return;
+    if (child->feed.on_way > 0)
+        child->feed.on_way--;
+    struct tc_store store = store_of(c);
+    if (tc_child_poll(child, &store, &c->actions, &err) < 0)
+        abort_all(c, &err);
+}
+
+/* Time. */
+
+static void check_silence(struct tc_coordinator *c, struct host *host)
+{
+    struct tc_err why = {0};
+    uint64_t quiet = c->now - host->heard;
+    enum tc_host_phase phase = host->view.phase;
+    if (!alive(host))
+        return;
+    if (phase == TC_PHASE_OFFERED && quiet >= TC_MS_ANSWER) {
+        tc_fail(&why, TC_E_TIMEOUT, "no answer for %d s", TC_MS_ANSWER / 1000);
+        drop_host(c, host, TC_END_UNREACHABLE, &why, true);
+    } else if (phase == TC_PHASE_DIALLED && host->heard && quiet >= TC_MS_ANSWER) {
+        tc_fail(&why, TC_E_TIMEOUT, "no greeting for %d s", TC_MS_ANSWER / 1000);
+        drop_host(c, host, TC_END_UNREACHABLE, &why, true);
+    } else if (host->view.rank != 0 && quiet >= TC_MS_SILENCE) {
+        tc_fail(&why, TC_E_LOST, "lost: silent for %d s", TC_MS_SILENCE / 1000);
+        drop_host(c, host, TC_END_LOST, &why, true);
+    }
+}
+
+static void on_tick(struct tc_coordinator *c)
+{
+    struct tc_err why = {0};
+    c->tick_due = c->now + TICK_MS;
+    if (c->config.deadline && c->now >= c->config.deadline) {
+        tc_fail(&why, TC_E_DEADLINE, "deadline passed");
+        abort_all(c, &why);
+        return;
+    }
+    for (uint32_t i = 0; i < c->config.host_count && !c->ended; i++)
+        check_silence(c, &c->hosts[i]);
+    if (c->planned && !c->ended && c->now - c->moved_at >= TC_MS_STALL) {
+        tc_fail(&why, TC_E_TIMEOUT, "no host accepted a byte for %d s", TC_MS_STALL / 1000);
+        abort_all(c, &why);
+    }
+}
+
+uint64_t tc_coordinator_wake(const struct tc_coordinator *c)
+{
+    if (c->ended)
+        return UINT64_MAX;
+    return c->config.deadline && c->config.deadline < c->tick_due ? c->config.deadline : c->tick_due;
+}
+
+/* The machine as a whole. */
+
+static int make_room(struct tc_coordinator *c, struct tc_err *err)
+{
+    const struct tc_layout *layout = &c->config.layout;
+    c->hosts = calloc(c->config.host_count ? c->config.host_count : 1, sizeof *c->hosts);
+    c->pages = calloc(layout->pages, sizeof(struct tc_page *));
+    c->window = calloc(c->config.digest_depth, sizeof *c->window);
+    if (!c->hosts || !c->pages || !c->window)
+        return tc_fail(err, TC_E_NOMEM, "no memory for a session with %u hosts", c->config.host_count);
+    c->content = tc_content_new(err);
+    int status = c->content ? 0 : -TC_E_NOMEM;
+    if (status == 0)
+        status = tc_bits_init(&c->have_pages, layout->pages, err);
+    if (status == 0)
+        status = tc_bits_init(&c->have, layout->chunks, err);
+    return status;
+}
+
+struct tc_coordinator *tc_coordinator_new(const struct tc_coordinator_config *config, uint64_t now, struct tc_err *err)
+{
+    struct tc_coordinator *c = calloc(1, sizeof *c);
+    if (!c) {
+        tc_fail(err, TC_E_NOMEM, "no memory for a session");
+        return NULL;
+    }
+    c->config = *config;
+    c->now = now;
+    c->tick_due = now + TICK_MS;
+    if (make_room(c, err) < 0) {
+        tc_coordinator_free(c);
+        return NULL;
+    }
+    c->asked = config->host_count;
+    for (uint32_t i = 0; i < config->host_count; i++) {
+        c->hosts[i].control = c->next_link++;
+        struct tc_action *action = tc_actions_add(&c->actions, TC_ACT_DIAL);
+        action->link = c->hosts[i].control;
+        action->host = i;
+        action->address = config->hosts[i];
+    }
+    digest_more(c);
+    return c;
+}
+
+void tc_coordinator_free(struct tc_coordinator *c)
+{
+    if (!c)
+        return;
+    tc_actions_free(&c->actions);
+    for (uint32_t i = 0; c->pages && i < c->config.layout.pages; i++)
+        free(c->pages[i]);
+    free(c->pages);
+    for (unsigned t = 0; t < TC_TREES_MAX; t++)
+        free(c->edges[t]);
+    tc_children_free(&c->children);
+    tc_bits_free(&c->have_pages);
+    tc_bits_free(&c->have);
+    tc_content_free(c->content);
+    free(c->window);
+    free(c->host_of_rank);
+    free(c->hosts);
+    free(c);
+}
+
+static void dispatch(struct tc_coordinator *c, const struct tc_event *event)
+{
+    switch (event->kind) {
+    case TC_EV_TICK:
+        on_tick(c);
+        break;
+    case TC_EV_UP:
+        on_up(c, event->link);
+        break;
+    case TC_EV_FRAME:
+        on_frame(c, event);
+        break;
+    case TC_EV_DOWN:
+        on_down(c, event);
+        break;
+    case TC_EV_SERVED:
+        on_served(c, event);
+        break;
+    case TC_EV_DIGESTED:
+        on_digested(c, event);
+        break;
+    case TC_EV_CHECKED:
+        on_checked(c, event);
+        break;
+    case TC_EV_STOP:
+        abort_all(c, event->err);
+        break;
+    default:
+        break;
+    }
+}
+
+void tc_coordinator_event(struct tc_coordinator *c, const struct tc_event *event, uint64_t now)
+{
+    c->now = now;
+    if (c->ended)
+        return;
+    bool asking = c->asked > 0;
+    dispatch(c, event);
+    if (!c->ended && asking && c->asked == 0)
+        all_answered(c);
+    if (!c->ended && any_changed(c))
+        publish_plan(c);
+    if (!c->ended && c->planned && c->running == 0)
+        finish(c, NULL);
+    digest_more(c);
+    if (c->actions.failed) {
+        struct tc_err why = {0};
+        c->actions.failed = false;
+        tc_fail(&why, TC_E_NOMEM, "out of memory in the session");
+        abort_all(c, &why);
+    }
+}
+
+bool tc_coordinator_take(struct tc_coordinator *c, struct tc_action *action)
+{
+    return tc_actions_take(&c->actions, action);
+}
+
+const struct tc_host_view *tc_coordinator_host(const struct tc_coordinator *c, uint32_t host)
+{
+    return &c->hosts[host].view;
+}
+
+bool tc_coordinator_tree(const struct tc_coordinator *c, struct tc_tree_spec *spec)
+{
+    *spec = c->spec;
+    return c->spec.kind != TC_TREE_AUTO;
+}
+
+uint64_t tc_coordinator_planned_at(const struct tc_coordinator *c)
+{
+    return c->planned_at;
+}

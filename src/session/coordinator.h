@@ -1,0 +1,72 @@
+/* coordinator.h - one broadcast as its sender lives it: ask every host, plan over the ready ones, give, wait, report. A
+ * pure state machine.
+ *
+ * Hosts are numbered as listed; the ready ones get ranks 1.. in that order. Control links of hosts are dialled by the
+ * machine (TC_ACT_DIAL with host), data links to its own children too. */
+#ifndef TC_SESSION_COORDINATOR_H
+#define TC_SESSION_COORDINATOR_H
+
+#include "session/machine.h"
+
+struct tc_coordinator_config {
+    uint8_t instance[16];
+    uint8_t session[TC_SESSION_ID_SIZE];
+    const char *name;
+    struct tc_layout layout;
+    const char *array;          /* JSON; borrowed, like everything below, until the machine ends */
+    const char *const *hosts;   /* addresses "name:port" */
+    uint32_t host_count;
+    struct tc_tree_spec tree;   /* auto is decided when the ready hosts are known */
+    struct tc_signer *signer;   /* the session's own key */
+    uint8_t public_key[TC_PUBLIC_SIZE];
+    struct tc_signer *origin;   /* NULL: none */
+    uint32_t flags;             /* TC_OFFER_* */
+    uint32_t min_hosts;         /* enough hosts */
+    uint64_t deadline;          /* absolute ms; 0: none */
+    uint32_t digest_depth;      /* chunks being digested at once, >= 1 */
+    uint64_t ahead;             /* bytes that digesting may run ahead of giving (at least four pages' worth are allowed) */
+    /* A fresh random id and key for every data link. */
+    int (*random)(void *arg, void *bytes, size_t size, struct tc_err *err);
+    void *random_arg;
+    void (*trace)(void *arg, const char *line);
+    void *trace_arg;
+};
+
+enum tc_host_phase {
+    TC_PHASE_DIALLED, /* not connected, or not greeted */
+    TC_PHASE_OFFERED,
+    TC_PHASE_READY,
+    TC_PHASE_RUNNING,
+    TC_PHASE_WHOLE, /* every chunk verified there */
+    TC_PHASE_ENDED
+};
+
+enum tc_host_end { TC_END_NONE, TC_END_READY, TC_END_PUBLISHED, TC_END_REFUSED, TC_END_UNREACHABLE, TC_END_FAILED,
+                   TC_END_ABORTED, TC_END_LOST };
+
+struct tc_host_view {
+    enum tc_host_phase phase;
+    enum tc_host_end end;
+    struct tc_err why;
+    uint64_t bytes;    /* verified there */
+    uint64_t whole_at; /* ms; 0: not yet */
+    uint64_t ended_at;
+    uint32_t rank;     /* 0: none */
+};
+
+struct tc_coordinator;
+
+struct tc_coordinator *tc_coordinator_new(const struct tc_coordinator_config *config, uint64_t now, struct tc_err *err);
+void tc_coordinator_free(struct tc_coordinator *coordinator); /* NULL allowed */
+
+void tc_coordinator_event(struct tc_coordinator *coordinator, const struct tc_event *event, uint64_t now);
+bool tc_coordinator_take(struct tc_coordinator *coordinator, struct tc_action *action);
+uint64_t tc_coordinator_wake(const struct tc_coordinator *coordinator);
+
+/* State of host < host_count; borrowed until the next event. */
+const struct tc_host_view *tc_coordinator_host(const struct tc_coordinator *coordinator, uint32_t host);
+/* The tree in use; false before the plan. */
+bool tc_coordinator_tree(const struct tc_coordinator *coordinator, struct tc_tree_spec *spec);
+uint64_t tc_coordinator_planned_at(const struct tc_coordinator *coordinator); /* ms; 0: not yet */
+
+#endif

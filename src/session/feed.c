@@ -1,0 +1,96 @@
+#include "session/feed.h"
+
+int tc_feed_init(struct tc_feed *feed, const struct tc_layout *layout, struct tc_err *err)
+{
+    *feed = (struct tc_feed){0};
+    int status = tc_bits_init(&feed->wants, layout->chunks, err);
+    if (status == 0)
+        status = tc_bits_init(&feed->answered, layout->pages, err);
+    if (status == 0)
+        status = tc_bits_init(&feed->skip, layout->pages, err);
+    if (status < 0)
+        tc_feed_free(feed);
+    return status;
+}
+
+void tc_feed_free(struct tc_feed *feed)
+{
+    tc_bits_free(&feed->wants);
+    tc_bits_free(&feed->answered);
+    tc_bits_free(&feed->skip);
+}
+
+void tc_feed_skip(struct tc_feed *feed, uint32_t page)
+{
+    tc_bits_add(&feed->skip, page);
+}
+
+static uint64_t wanted(const struct tc_feed *feed, uint32_t page)
+{
+    return feed->wants.size ? tc_bits_page(&feed->wants, page) : 0;
+}
+
+static void settle(struct tc_feed *feed)
+{
+    while (feed->base < feed->next && tc_bits_has(&feed->answered, feed->base) && wanted(feed, feed->base) == 0)
+        feed->base++;
+}
+
+uint32_t tc_feed_page(struct tc_feed *feed, const struct tc_bits *pages)
+{
+    settle(feed);
+    while (feed->next < pages->size && tc_bits_has(&feed->skip, feed->next)) {
+        tc_bits_add(&feed->answered, feed->next++);
+        settle(feed);
+    }
+    if (feed->next >= pages->size || feed->next - feed->base >= TC_FEED_WINDOW || !tc_bits_has(pages, feed->next))
+        return TC_BITS_NONE;
+    return feed->next++;
+}
+
+static int check(const struct tc_feed *feed, const struct tc_layout *layout, uint32_t page, uint64_t chunks,
+                 struct tc_err *err)
+{
+    bool known = page < layout->pages && (page < feed->next || tc_bits_has(&feed->skip, page));
+    if (!known)
+        return tc_fail(err, TC_E_PROTOCOL, "chunks of page %u wanted before it was sent", page);
+    uint32_t count = tc_page_count(layout, page);
+    if (count < TC_PAGE_CHUNKS && chunks >> count != 0)
+        return tc_fail(err, TC_E_PROTOCOL, "chunks beyond the end of the file wanted in page %u", page);
+    return 0;
+}
+
+int tc_feed_want(struct tc_feed *feed, const struct tc_layout *layout, uint32_t page, uint64_t chunks, struct tc_err *err)
+{
+    int status = check(feed, layout, page, chunks, err);
+    if (status < 0)
+        return status;
+    tc_bits_add(&feed->answered, page);
+    for (; chunks; chunks &= chunks - 1)
+        tc_bits_add(&feed->wants, tc_page_first(page) + (uint32_t)__builtin_ctzll(chunks));
+    if (page < feed->base)
+        feed->base = page;
+    return 0;
+}
+
+int tc_feed_cancel(struct tc_feed *feed, const struct tc_layout *layout, uint32_t page, uint64_t chunks,
+                   struct tc_err *err)
+{
+    int status = check(feed, layout, page, chunks, err);
+    if (status < 0)
+        return status;
+    for (; chunks; chunks &= chunks - 1)
+        tc_bits_remove(&feed->wants, tc_page_first(page) + (uint32_t)__builtin_ctzll(chunks));
+    return 0;
+}
+
+uint32_t tc_feed_chunk(struct tc_feed *feed, const struct tc_bits *chunks)
+{
+    if (feed->wants.count == 0)
+        return TC_BITS_NONE;
+    settle(feed);
+    uint32_t chunk = tc_bits_next_both(&feed->wants, chunks, tc_page_first(feed->base));
+    if (chunk != TC_BITS_NONE)
+        tc_bits_remove(&feed->wants, chunk);
+    return chunk;
+}
