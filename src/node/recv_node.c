@@ -1,0 +1,798 @@
+#include "node/recv_node.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <jansson.h>
+
+#include "base/log.h"
+#include "door/server.h"
+#include "file/sink.h"
+#include "net/listen.h"
+#include "node/runner.h"
+#include "session/agent.h"
+
+enum {
+    FIRST_WORD_MS = 3000,          /* from TCP to a HELLO that belongs to a session */
+    CACHE_BYTES = 16 << 20,        /* chunks kept for children */
+    BACKLOG_BYTES = 8 << 20,       /* arrived and not yet in place: then links stop reading */
+    BLOBS_SPARE = 24
+};
+
+struct node;
+
+struct session {
+    struct node *node;
+    struct session *next;
+    struct tc_agent *machine;
+    struct tc_runner runner;
+    struct tc_blob_pool *blobs; /* CHUNK frames of this session's chunk size */
+    struct tc_sink *sink;
+    unsigned opening; /* chunks between link and place */
+    unsigned backlog; /* most of them before links pause */
+    bool paused;
+    bool over;        /* the machine has ended */
+    bool retiring;    /* its end is queued */
+    struct tc_err why;
+    char peer[TC_ADDRESS_MAX];
+    char address[TC_ADDRESS_MAX];
+};
+
+struct node {
+    struct tc_recv_options options;
+    struct tc_loop *loop;
+    struct tc_pool *pool;
+    struct tc_folder *folder;
+    struct tc_listen *listen;
+    struct tc_door *door;
+    struct tc_signal *term, *interrupt, *usr1;
+    struct tc_verifier *origin;
+    struct session *sessions;
+    struct tc_wire *strangers; /* listed through next and prev as in a runner */
+    uint8_t instance[16];
+    uint8_t control_key[TC_KEY_SIZE];
+    uint32_t next_link;
+    bool stopping;
+    struct tc_err result; /* of the first session with --once */
+};
+
+/* Tasks of a session in the pool. */
+
+struct job {
+    struct tc_task task;
+    struct session *session;
+    struct tc_err err;
+    uint32_t flags;
+    /* open */
+    uint32_t link, chunk;
+    bool keep;
+    struct tc_digest digest;
+    struct tc_blob *body;
+};
+
+static bool arrived(struct session *session);
+
+static struct job *new_job(struct session *session, void (*run)(struct tc_task *, struct tc_worker *),
+                           void (*done)(struct tc_task *))
+{
+    struct job *job = calloc(1, sizeof *job);
+    if (!job)
+        return NULL;
+    job->task.run = run;
+    job->task.done = done;
+    job->session = session;
+    return job;
+}
+
+static void finish_job(struct job *job, enum tc_event_kind kind)
+{
+    struct session *session = job->session;
+    struct tc_event event = {.kind = kind, .link = job->link, .chunk = job->chunk, .flags = job->flags, .err = &job->err};
+    session->runner.tasks--;
+    if (!session->over)
+        tc_runner_event(&session->runner, &event);
+    tc_blob_unref(job->body);
+    free(job);
+    arrived(session);
+}
+
+static void no_memory(struct session *session, enum tc_event_kind kind, const struct tc_action *action)
+{
+    struct tc_err err = {0};
+    tc_fail(&err, TC_E_NOMEM, "no memory for a task");
+    struct tc_event event = {.kind = kind, .link = action->link, .chunk = action->chunk, .err = &err};
+    tc_runner_event(&session->runner, &event);
+}
+
+/* Prepare: is there room, may it be called so; then the file is reserved. */
+
+static void prepare_run(struct tc_task *task, struct tc_worker *worker)
+{
+    struct job *job = (struct job *)task;
+    struct session *session = job->session;
+    struct node *node = session->node;
+    const struct tc_job *offer = tc_agent_job(session->machine);
+    (void)worker;
+    struct tc_sink_options options = {.mode = node->options.mode ? node->options.mode : 0444,
+                                      .group = node->options.group,
+                                      .force = offer->flags & TC_OFFER_FORCE};
+    session->sink = tc_sink_new(node->folder, offer->name, offer->session, offer->layout.size, &options, &job->err);
+    if (session->sink && offer->flags & TC_OFFER_DRY_RUN) {
+        tc_sink_free(session->sink);
+        session->sink = NULL;
+    }
+}
+
+static void prepare_done(struct tc_task *task)
+{
+    finish_job((struct job *)task, TC_EV_PREPARED);
+}
+
+static int prepare_file(struct session *session, struct tc_err *err)
+{
+    const struct tc_job *offer = tc_agent_job(session->machine);
+    uint32_t chunk_size = offer->layout.chunk_size;
+    session->backlog = BACKLOG_BYTES / chunk_size > 4 ? BACKLOG_BYTES / chunk_size : 4;
+    session->blobs = tc_blob_pool_new(TC_CHUNK_HEAD + (size_t)chunk_size, BLOBS_SPARE);
+    if (!session->blobs)
+        return tc_fail(err, TC_E_NOMEM, "no memory for a session");
+    session->runner.options.blobs = session->blobs;
+    /* A relay that no longer holds a compressed form reads plain bytes from its file and compresses them again only while
+     * it pays, like a sender with auto. */
+    struct tc_compress compress = {.mode = TC_COMPRESS_AUTO, .level = TC_COMPRESS_LEVEL};
+    return tc_runner_file(&session->runner, &offer->layout, offer->session, CACHE_BYTES, compress, err);
+}
+
+static void prepare(struct session *session, const struct tc_action *action)
+{
+    struct tc_err err = {0};
+    struct job *job = new_job(session, prepare_run, prepare_done);
+    if (job && prepare_file(session, &err) == 0) {
+        tc_runner_add(&session->runner, &job->task);
+        return;
+    }
+    free(job);
+    no_memory(session, TC_EV_PREPARED, action);
+}
+
+/* Open: decode, compare with the digest, place. */
+
+static int open_chunk(struct job *job, struct tc_worker *worker)
+{
+    struct session *session = job->session;
+    const struct tc_layout *layout = &session->runner.layout;
+    struct tc_message message;
+    struct tc_digest digest;
+    int status = tc_message_unpack(&message, TC_MSG_CHUNK, job->body->bytes, job->body->size, &job->err);
+    if (status < 0)
+        return status;
+    const struct tc_msg_chunk *chunk = &message.chunk;
+    const uint8_t *plain = chunk->payload;
+    if (chunk->form == TC_FORM_ZSTD) {
+        uint8_t *scratch = tc_worker_scratch(worker, chunk->length, &job->err);
+        if (!scratch)
+            return -TC_E_NOMEM;
+        status = tc_codec_decode(worker->codec, chunk->payload, chunk->payload_size, scratch, chunk->length, &job->err);
+        plain = scratch;
+    }
+    if (status == 0)
+        status = tc_digest_chunk(plain, chunk->length, NULL, &digest, &job->err);
+    if (status == 0 && !tc_digest_equal(&digest, &job->digest))
+        status = tc_fail(&job->err, TC_E_INTEGRITY, "chunk %u: digest differs", chunk->index);
+    if (status == 0)
+        status = tc_sink_place(session->sink, tc_chunk_offset(layout, chunk->index), plain, chunk->length, &job->err);
+    return status;
+}
+
+static void open_run(struct tc_task *task, struct tc_worker *worker)
+{
+    open_chunk((struct job *)task, worker);
+}
+
+static void pause_links(struct session *session, bool paused)
+{
+    session->paused = paused;
+    for (struct tc_wire *wire = session->runner.wires; wire; wire = wire->next)
+        if (wire->number != 0) /* the control link is never held up */
+            tc_link_pause(wire->link, paused);
+}
+
+static void open_done(struct tc_task *task)
+{
+    struct job *job = (struct job *)task;
+    struct session *session = job->session;
+    session->opening--;
+    if (job->err.reason == TC_E_INTEGRITY)
+        tc_log(TC_LOG_WARN, "%s: %s", tc_agent_job(session->machine)->name, job->err.text);
+    else if (job->err.reason == 0 && job->keep && !session->over)
+        tc_cache_put(session->runner.cache, job->chunk, job->body);
+    if (session->paused && session->opening <= session->backlog / 2)
+        pause_links(session, false);
+    finish_job(job, TC_EV_OPENED);
+}
+
+static void open_action(struct session *session, const struct tc_action *action)
+{
+    struct job *job = new_job(session, open_run, open_done);
+    if (!job) {
+        no_memory(session, TC_EV_OPENED, action);
+        return;
+    }
+    job->link = action->link;
+    job->chunk = action->chunk;
+    job->keep = action->keep;
+    job->digest = action->digest;
+    job->body = tc_blob_ref(action->body);
+    if (++session->opening >= session->backlog && !session->paused)
+        pause_links(session, true);
+    tc_runner_add(&session->runner, &job->task);
+}
+
+/* Publish. */
+
+static void publish_run(struct tc_task *task, struct tc_worker *worker)
+{
+    struct job *job = (struct job *)task;
+    struct session *session = job->session;
+    const struct tc_job *offer = tc_agent_job(session->machine);
+    struct tc_description description = {.size = offer->layout.size, .digest = job->digest,
+                                         .created = (uint64_t)time(NULL), .array = offer->array};
+    (void)worker;
+    memcpy(description.name, offer->name, sizeof description.name);
+    memcpy(description.session, offer->session, sizeof description.session);
+    tc_sink_publish(session->sink, &description, &job->err);
+}
+
+static void publish_done(struct tc_task *task)
+{
+    struct job *job = (struct job *)task;
+    struct session *session = job->session;
+    if (job->err.reason == 0 && session->node->door)
+        tc_door_published(session->node->door, tc_agent_job(session->machine)->name);
+    finish_job(job, TC_EV_PUBLISHED);
+}
+
+static void publish(struct session *session, const struct tc_action *action)
+{
+    struct job *job = new_job(session, publish_run, publish_done);
+    if (!job) {
+        no_memory(session, TC_EV_PUBLISHED, action);
+        return;
+    }
+    job->digest = action->digest;
+    tc_runner_add(&session->runner, &job->task);
+}
+
+/* The end of a session: links have said their last words, tasks are back, the file is closed by the pool. */
+
+static void close_run(struct tc_task *task, struct tc_worker *worker)
+{
+    (void)worker;
+    tc_sink_free(((struct job *)task)->session->sink);
+}
+
+static void free_session(struct session *session)
+{
+    struct node *node = session->node;
+    for (struct session **at = &node->sessions; *at; at = &(*at)->next)
+        if (*at == session) {
+            *at = session->next;
+            break;
+        }
+    tc_runner_end(&session->runner);
+    tc_agent_free(session->machine);
+    tc_blob_pool_free(session->blobs);
+    free(session);
+    if (node->options.once || node->stopping)
+        tc_loop_stop(node->loop);
+}
+
+static void close_done(struct tc_task *task)
+{
+    struct session *session = ((struct job *)task)->session;
+    session->runner.tasks--;
+    free(task);
+    free_session(session);
+}
+
+static void retire(void *arg)
+{
+    struct session *session = arg;
+    struct job *job = session->sink ? new_job(session, close_run, close_done) : NULL;
+    if (job) {
+        tc_runner_add(&session->runner, &job->task);
+        return;
+    }
+    tc_sink_free(session->sink);
+    free_session(session);
+}
+
+/* Whether the session may go now; queues its end when it may. */
+static bool arrived(struct session *session)
+{
+    if (!session->over || session->retiring || !session->node->listen || session->runner.tasks > 0 || session->runner.wire_count > 0)
+        return false;
+    session->retiring = true;
+    if (tc_loop_later(session->node->loop, retire, session, NULL) < 0)
+        retire(session);
+    return true;
+}
+
+static void on_end(struct session *session, const struct tc_action *action)
+{
+    struct node *node = session->node;
+    const struct tc_job *job = tc_agent_job(session->machine);
+    char text[4 * TC_ERR_TEXT];
+    session->over = true;
+    session->why = action->err;
+    if (action->err.reason) {
+        tc_log(TC_LOG_WARN, "%s from %s: %s", job ? job->name : "a session", session->peer,
+               tc_escape(text, sizeof text, action->err.text));
+        if (job && node->door)
+            tc_door_failed(node->door, job->name, &action->err);
+    } else {
+        tc_log(TC_LOG_INFO, "%s from %s: done", job ? job->name : "a session", session->peer);
+    }
+    if (node->options.once && node->result.reason == 0)
+        node->result = action->err;
+    arrived(session);
+}
+
+/* What the machine wants done here. */
+
+static void retry_identities(struct node *node)
+{
+    for (struct tc_wire *wire = node->strangers; wire; wire = wire->next)
+        tc_link_retry(wire->link);
+}
+
+static void act(void *arg, struct tc_action *action)
+{
+    struct session *session = arg;
+    switch (action->kind) {
+    case TC_ACT_EXPECT:
+        retry_identities(session->node);
+        break;
+    case TC_ACT_PREPARE:
+        prepare(session, action);
+        break;
+    case TC_ACT_OPEN:
+        open_action(session, action);
+        break;
+    case TC_ACT_PUBLISH:
+        publish(session, action);
+        break;
+    case TC_ACT_END:
+        on_end(session, action);
+        break;
+    default:
+        break;
+    }
+}
+
+static int read_file(void *arg, uint64_t offset, void *bytes, size_t size, struct tc_err *err)
+{
+    struct session *session = arg;
+    return tc_sink_read(session->sink, offset, bytes, size, err);
+}
+
+static void machine_event(void *machine, const struct tc_event *event, uint64_t now)
+{
+    tc_agent_event(machine, event, now);
+}
+
+static bool machine_take(void *machine, struct tc_action *action)
+{
+    return tc_agent_take(machine, action);
+}
+
+static uint64_t machine_wake(const void *machine)
+{
+    return tc_agent_wake(machine);
+}
+
+/* A wire of the session is gone: its memory may be too. */
+static void wire_gone(void *arg)
+{
+    arrived(arg);
+}
+
+static void trace(void *arg, const char *line)
+{
+    (void)arg;
+    tc_log(TC_LOG_DEBUG, "%s", line);
+}
+
+/* Strangers: links that have not said yet which session they are of. */
+
+static void list_stranger(struct node *node, struct tc_wire *wire)
+{
+    wire->next = node->strangers;
+    wire->prev = &node->strangers;
+    if (wire->next)
+        wire->next->prev = &wire->next;
+    node->strangers = wire;
+}
+
+static void unlist_stranger(struct tc_wire *wire)
+{
+    *wire->prev = wire->next;
+    if (wire->next)
+        wire->next->prev = wire->prev;
+}
+
+static struct session *session_by_id(struct node *node, const uint8_t *id)
+{
+    for (struct session *session = node->sessions; session; session = session->next) {
+        const struct tc_job *job = session->over ? NULL : tc_agent_job(session->machine);
+        if (job && memcmp(job->session, id, TC_SESSION_ID_SIZE) == 0)
+            return session;
+    }
+    return NULL;
+}
+
+/* The address others reach this agent at, as its HELLO says: --advertise with the port, or nothing. */
+static void own_address(const struct node *node, char *out, size_t size)
+{
+    const char *advertise = node->options.advertise;
+    const char *listening = tc_listen_address(node->listen);
+    const char *port = strrchr(listening, ':');
+    out[0] = '\0';
+    if (!advertise)
+        return;
+    bool has_port = advertise[0] == '[' ? strstr(advertise, "]:") != NULL : strchr(advertise, ':') != NULL;
+    snprintf(out, size, "%s%s", advertise, has_port ? "" : port);
+}
+
+static int new_session(struct node *node, struct tc_wire *wire, struct tc_err *err)
+{
+    struct session *session = calloc(1, sizeof *session);
+    if (!session)
+        return tc_fail(err, TC_E_NOMEM, "no memory for a session");
+    struct tc_agent_config config = {.origin = node->origin, .max_size = node->options.max_size, .trace = trace};
+    memcpy(config.instance, node->instance, sizeof config.instance);
+    own_address(node, session->address, sizeof session->address);
+    config.address = session->address;
+    session->node = node;
+    snprintf(session->peer, sizeof session->peer, "%s", tc_link_peer(wire->link));
+    int status = tc_random(config.nonce, sizeof config.nonce, err);
+    if (status == 0)
+        session->machine = tc_agent_new(&config, 0, tc_loop_now(node->loop), err);
+    struct tc_runner_options options = {.loop = node->loop, .pool = node->pool, .tls = node->options.key != NULL,
+                                        .machine = session->machine, .event = machine_event, .take = machine_take,
+                                        .wake = machine_wake, .act = act, .read = read_file, .gone = wire_gone,
+                                        .node = session};
+    if (!session->machine || tc_runner_init(&session->runner, &options, err) < 0) {
+        tc_agent_free(session->machine);
+        free(session);
+        return -TC_E_NOMEM;
+    }
+    session->next = node->sessions;
+    node->sessions = session;
+    wire->number = 0; /* the control link; machine_take's own links begin at 1 */
+    unlist_stranger(wire);
+    tc_runner_adopt(&session->runner, wire);
+    tc_runner_drain(&session->runner);
+    return 0;
+}
+
+/* What the link proved to know must be what it asks for. */
+static bool identity_fits(const struct tc_wire *wire, const uint8_t *identity, size_t size)
+{
+    size_t shown_size = 0;
+    const uint8_t *shown = tc_link_identity(wire->link, &shown_size);
+    return shown && shown_size == size && memcmp(shown, identity, size) == 0;
+}
+
+static int greet_stranger(struct node *node, struct tc_wire *wire, const struct tc_link_event *event, struct tc_err *err)
+{
+    struct tc_message message;
+    uint8_t identity[TC_DATA_IDENTITY_SIZE];
+    bool tls = node->options.key != NULL;
+    int status = tc_message_unpack(&message, event->type, event->body->bytes, event->body->size, err);
+    if (status < 0)
+        return status;
+    if (message.type != TC_MSG_HELLO)
+        return tc_fail(err, TC_E_PROTOCOL, "%s before HELLO", tc_message_name(message.type));
+    struct session *session = NULL;
+    tc_listen_up(node->listen, wire->link);
+    tc_timer_clear(wire->timer);
+    if (message.hello.role == TC_ROLE_COORDINATOR) {
+        if (tls && !identity_fits(wire, (const uint8_t *)TC_CONTROL_IDENTITY, sizeof TC_CONTROL_IDENTITY - 1))
+            return tc_fail(err, TC_E_AUTH, "a data link speaks as a control link");
+        status = new_session(node, wire, err);
+    } else {
+        tc_data_identity(identity, message.hello.session, message.hello.link);
+        if (tls && !identity_fits(wire, identity, sizeof identity))
+            return tc_fail(err, TC_E_AUTH, "a link names another link than its key");
+        session = session_by_id(node, message.hello.session);
+        if (!session)
+            return tc_fail(err, TC_E_NOTFOUND, "a data link of no session here");
+        unlist_stranger(wire);
+        tc_runner_adopt(&session->runner, wire);
+    }
+    if (status < 0)
+        return status;
+    struct tc_event out = {.kind = TC_EV_UP, .link = wire->number};
+    tc_runner_event(wire->runner, &out);
+    out = (struct tc_event){.kind = TC_EV_FRAME, .link = wire->number, .type = event->type, .body = event->body};
+    if (wire->runner && !wire->closing)
+        tc_runner_event(wire->runner, &out);
+    return 0;
+}
+
+static void on_stranger(struct tc_wire *wire, const struct tc_link_event *event)
+{
+    struct node *node = wire->owner;
+    struct tc_err err = {0};
+    char text[4 * TC_ERR_TEXT];
+    switch (event->kind) {
+    case TC_LINK_FRAME:
+        if (!wire->closing && greet_stranger(node, wire, event, &err) < 0) {
+            tc_log(TC_LOG_WARN, "%s: %s", tc_link_peer(wire->link), tc_escape(text, sizeof text, err.text));
+            wire->closing = true;
+            tc_link_close(wire->link, 0);
+        }
+        break;
+    case TC_LINK_CLOSED:
+        if (event->why->reason && event->why->reason != TC_E_CLOSED)
+            tc_log(TC_LOG_WARN, "%s: %s", tc_link_peer(wire->link), tc_escape(text, sizeof text, event->why->text));
+        tc_listen_gone(node->listen, wire->link);
+        unlist_stranger(wire);
+        tc_timer_free(wire->timer);
+        free(wire);
+        break;
+    default:
+        break;
+    }
+}
+
+static void stranger_late(void *arg)
+{
+    struct tc_wire *wire = arg;
+    tc_log(TC_LOG_WARN, "%s: connected and said nothing for %d s", tc_link_peer(wire->link), FIRST_WORD_MS / 1000);
+    wire->closing = true;
+    tc_link_close(wire->link, 0);
+}
+
+static enum tc_identity look_up(void *arg, const uint8_t *identity, size_t size, uint8_t key[TC_KEY_SIZE])
+{
+    struct node *node = arg;
+    if (size == sizeof TC_CONTROL_IDENTITY - 1 && memcmp(identity, TC_CONTROL_IDENTITY, size) == 0) {
+        memcpy(key, node->control_key, TC_KEY_SIZE);
+        return TC_IDENTITY_KNOWN;
+    }
+    if (size != TC_DATA_IDENTITY_SIZE || identity[0] != 'd')
+        return TC_IDENTITY_UNKNOWN;
+    struct session *session = session_by_id(node, identity + 1);
+    if (!session)
+        return TC_IDENTITY_UNKNOWN;
+    int known = tc_agent_link_key(session->machine, identity + 1 + TC_SESSION_ID_SIZE, key);
+    return known > 0 ? TC_IDENTITY_KNOWN : known < 0 ? TC_IDENTITY_WAIT : TC_IDENTITY_UNKNOWN;
+}
+
+static struct tc_link *accept_link(void *arg, int fd, const char *peer)
+{
+    struct node *node = arg;
+    struct tc_err err = {0};
+    struct tc_wire *wire = calloc(1, sizeof *wire);
+    struct tc_link_options options = {.call = tc_wire_call, .arg = wire, .limit = tc_message_limit,
+                                      .low_water = TC_RUNNER_LOW_WATER, .tls = node->options.key != NULL,
+                                      .lookup = look_up, .lookup_arg = node};
+    if (wire) {
+        wire->stranger = on_stranger;
+        wire->owner = node;
+        wire->number = node->next_link++;
+        wire->timer = tc_timer_new(node->loop, stranger_late, wire, &err);
+    }
+    if (!wire || !wire->timer) {
+        tc_log(TC_LOG_ERROR, "%s: no memory for a connection", peer);
+        free(wire);
+        /* The socket is the link's, and there is none. */
+        struct tc_link *none = tc_link_accept(node->loop, fd, &options, &err);
+        tc_link_drop(none);
+        return NULL;
+    }
+    wire->link = tc_link_accept(node->loop, fd, &options, &err);
+    if (!wire->link) {
+        tc_log(TC_LOG_ERROR, "%s: %s", peer, err.text);
+        tc_timer_free(wire->timer);
+        free(wire);
+        return NULL;
+    }
+    /* A late identity is waited for longer than a first word. */
+    tc_timer_set(wire->timer, FIRST_WORD_MS + TC_MS_HOLD);
+    list_stranger(node, wire);
+    return wire->link;
+}
+
+/* The door. */
+
+static bool is_published(void *arg, const char *name)
+{
+    struct node *node = arg;
+    int fd = tc_folder_open_array(node->folder, name, NULL, NULL);
+    if (fd < 0)
+        return false;
+    close(fd);
+    return true;
+}
+
+static json_t *session_status(const struct session *session)
+{
+    const struct tc_job *job = tc_agent_job(session->machine);
+    if (!job || session->over)
+        return NULL;
+    uint64_t received = 0, sent = 0;
+    json_t *links = json_array();
+    for (const struct tc_wire *wire = session->runner.wires; wire; wire = wire->next) {
+        tc_link_counts(wire->link, &received, &sent);
+        json_array_append_new(links, json_pack("{s:s, s:I, s:I, s:I}", "peer", tc_link_peer(wire->link), "received",
+                                               (json_int_t)received, "sent", (json_int_t)sent, "queued",
+                                               (json_int_t)tc_link_queued(wire->link)));
+    }
+    return json_pack("{s:s, s:s, s:I, s:I, s:s, s:o}", "name", job->name, "state",
+                     tc_agent_state_name(tc_agent_state(session->machine)), "size", (json_int_t)job->layout.size, "bytes",
+                     (json_int_t)tc_agent_bytes(session->machine), "from", session->peer, "links", links);
+}
+
+static int add_published(const struct tc_description *description, void *arg)
+{
+    json_array_append_new(arg, json_pack("{s:s, s:s, s:I}", "name", description->name, "state", "published", "size",
+                                         (json_int_t)description->size));
+    return 0;
+}
+
+static char *status_text(void *arg, const char *name)
+{
+    struct node *node = arg;
+    json_t *sessions = json_array(), *published = json_array();
+    for (const struct session *session = node->sessions; session; session = session->next) {
+        const struct tc_job *job = tc_agent_job(session->machine);
+        if (job && (!name || strcmp(name, job->name) == 0))
+            json_array_append_new(sessions, session_status(session));
+    }
+    tc_folder_each(node->folder, add_published, published, NULL);
+    for (size_t i = json_array_size(published); name && i-- > 0;) {
+        const char *other = json_string_value(json_object_get(json_array_get(published, i), "name"));
+        if (!other || strcmp(other, name) != 0)
+            json_array_remove(published, i);
+    }
+    json_t *answer = json_pack("{s:b, s:s, s:s, s:o, s:o}", "ok", 1, "dir", tc_folder_path(node->folder), "listen",
+                               tc_listen_address(node->listen), "sessions", sessions, "published", published);
+    char *text = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
+    json_decref(answer);
+    return text;
+}
+
+/* The node as a whole. */
+
+static void on_stop(void *arg)
+{
+    struct node *node = arg;
+    node->stopping = true;
+    struct tc_err why = {0};
+    tc_fail(&why, TC_E_ABORTED, "the agent is being stopped");
+    if (!node->sessions)
+        tc_loop_stop(node->loop);
+    for (struct session *session = node->sessions, *next; session; session = next) {
+        next = session->next;
+        struct tc_event event = {.kind = TC_EV_STOP, .err = &why};
+        if (tc_agent_state(session->machine) >= TC_AGENT_PUBLISHED)
+            tc_loop_stop(node->loop);
+        else
+            tc_runner_event(&session->runner, &event);
+    }
+}
+
+static void on_usr1(void *arg)
+{
+    struct node *node = arg;
+    char *text = status_text(node, NULL);
+    if (text)
+        dprintf(STDERR_FILENO, "%s\n", text);
+    free(text);
+}
+
+static int check_policy(const struct tc_recv_options *options, const char *listen, struct tc_err *err)
+{
+    if (options->key || tc_address_is_loopback(listen))
+        return 0;
+    return tc_fail(err, TC_E_POLICY, "%s: without a key only loopback may be served; make one with 'treecast keygen FILE' "
+                   "and give -k FILE", listen);
+}
+
+static int open_key(struct node *node, struct tc_err *err)
+{
+    if (!node->options.key)
+        return 0;
+    if (node->options.key->has_origin && !(node->origin = tc_verifier_new(node->options.key->origin, err)))
+        return -TC_E_NOMEM;
+    return tc_key_derive(node->options.key, "control", node->control_key, err);
+}
+
+static int open_node(struct node *node, const char *listen, struct tc_err *err)
+{
+    char dir[4096];
+    tc_folder_default(dir, sizeof dir);
+    int status = open_key(node, err);
+    if (status == 0)
+        status = tc_random(node->instance, sizeof node->instance, err);
+    if (status < 0)
+        return status;
+    node->folder = tc_folder_open(node->options.dir ? node->options.dir : dir, err);
+    if (!node->folder || !(node->loop = tc_loop_new(err)))
+        return -err->reason;
+    if (!(node->pool = tc_pool_new(node->loop, node->options.threads, err)))
+        return -err->reason;
+    struct tc_door_options door = {.users = node->options.users, .user_count = node->options.user_count,
+                                   .published = is_published, .status = status_text, .arg = node};
+    node->door = tc_door_serve(node->loop, tc_folder_path(node->folder), tc_folder_state_fd(node->folder), &door, err);
+    if (!node->door)
+        return -err->reason;
+    node->listen = tc_listen_open(node->loop, listen, TC_PORT_DEFAULT, NULL, accept_link, node, err);
+    if (!node->listen)
+        return -err->reason;
+    node->term = tc_signal_new(node->loop, SIGTERM, on_stop, node, err);
+    node->interrupt = tc_signal_new(node->loop, SIGINT, on_stop, node, err);
+    node->usr1 = tc_signal_new(node->loop, SIGUSR1, on_usr1, node, err);
+    return node->term && node->interrupt && node->usr1 ? 0 : -err->reason;
+}
+
+static void close_node(struct node *node)
+{
+    tc_signal_free(node->term);
+    tc_signal_free(node->interrupt);
+    tc_signal_free(node->usr1);
+    tc_listen_close(node->listen);
+    node->listen = NULL;
+    for (struct session *session = node->sessions; session; session = session->next)
+        session->over = true; /* what comes back from the pool is only freed */
+    tc_pool_free(node->pool);
+    while (node->sessions) {
+        tc_sink_free(node->sessions->sink);
+        free_session(node->sessions);
+    }
+    while (node->strangers) {
+        struct tc_wire *wire = node->strangers;
+        tc_link_drop(wire->link);
+        unlist_stranger(wire);
+        tc_timer_free(wire->timer);
+        free(wire);
+    }
+    tc_door_close(node->door);
+    if (node->loop)
+        tc_loop_free(node->loop);
+    tc_folder_close(node->folder);
+    tc_verifier_free(node->origin);
+    explicit_bzero(node->control_key, sizeof node->control_key);
+}
+
+int tc_recv_run(const struct tc_recv_options *options, struct tc_err *err)
+{
+    struct node node = {.options = *options, .next_link = TC_LINK_ACCEPTED};
+    const char *listen = options->listen ? options->listen : "127.0.0.1";
+    struct tc_err own = {0};
+    if (!err)
+        err = &own;
+    int status = check_policy(options, listen, err);
+    if (status < 0)
+        return status;
+    tc_raise_file_limit();
+    status = open_node(&node, listen, err);
+    if (status == 0) {
+        if (options->ready)
+            options->ready(options->arg, tc_listen_address(node.listen), tc_folder_path(node.folder));
+        status = tc_loop_run(node.loop, err);
+    }
+    close_node(&node);
+    if (status == 0 && node.result.reason) {
+        *err = node.result;
+        status = -err->reason;
+    }
+    return status;
+}

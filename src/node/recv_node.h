@@ -1,0 +1,38 @@
+/* recv_node.h - this host's agent: sessions' machines on real links, files and threads, and the door for workers.
+ *
+ * tc_recv_run blocks in its own event loop until SIGTERM or SIGINT, or with once until the first session has ended. */
+#ifndef TC_NODE_RECV_NODE_H
+#define TC_NODE_RECV_NODE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "net/key.h"
+
+#define TC_PORT_DEFAULT 7117
+
+struct tc_recv_options {
+    const char *dir;       /* NULL: tc_folder_default */
+    const char *listen;    /* NULL: 127.0.0.1:7117 */
+    const char *advertise; /* address other agents use for this one, with or without port; NULL: the one the coordinator
+                              dialled */
+    const struct tc_key *key; /* NULL: none; then listen must be loopback (checked before a socket exists) */
+    bool once;
+    uint64_t max_size; /* bytes of one array; 0: no limit but room */
+    mode_t mode;       /* of published files; 0: 0444 */
+    gid_t group;       /* (gid_t)-1: leave */
+    const uid_t *users; /* may use the door besides the owner and root */
+    unsigned user_count;
+    unsigned threads; /* 0: one a core */
+    /* Listening and serving the door: address "127.0.0.1:7117", dir as resolved. */
+    void (*ready)(void *arg, const char *address, const char *dir);
+    void *arg;
+};
+
+/* Returns 0 or -reason with err filled (with once: the session's own). Writes temporary files only inside dir; leaves
+ * published arrays. */
+int tc_recv_run(const struct tc_recv_options *options, struct tc_err *err);
+
+#endif

@@ -1,0 +1,92 @@
+/* send_node.h - one broadcast from this process: the coordinator's machine on real links, files and threads.
+ *
+ * tc_send_run blocks in its own event loop until the session has ended. While it runs it takes SIGINT and SIGTERM (the
+ * first aborts the session cleanly, the second ends at once) and SIGUSR1 (tells the state as TC_NEWS_STATE). */
+#ifndef TC_NODE_SEND_NODE_H
+#define TC_NODE_SEND_NODE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "data/codec.h"
+#include "net/key.h"
+#include "plan/tree.h"
+
+/* What became of a host; tc_host_state_name: "published" ... as JSON has it. */
+enum tc_host_state {
+    TC_HOST_PENDING, /* not ended yet; never in a finished report */
+    TC_HOST_READY,   /* dry run: could take the array */
+    TC_HOST_PUBLISHED,
+    TC_HOST_UNCHANGED, /* had the same array already */
+    TC_HOST_REFUSED,
+    TC_HOST_UNREACHABLE,
+    TC_HOST_FAILED,
+    TC_HOST_ABORTED,
+    TC_HOST_LOST
+};
+const char *tc_host_state_name(enum tc_host_state state);
+
+struct tc_send_host {
+    const char *host; /* as listed */
+    enum tc_host_state state;
+    struct tc_err why;   /* refused, unreachable, failed, aborted, lost; text may hold a peer's words, escaped already */
+    uint64_t bytes;      /* of the array that it holds, verified */
+    double seconds;      /* from the start of the transfer until it was whole; 0 before */
+};
+
+struct tc_send_report {
+    const struct tc_send_host *hosts; /* in the order of the list */
+    size_t host_count;
+    size_t counts[TC_HOST_LOST + 1]; /* hosts by state */
+    uint64_t size;                   /* bytes of the array */
+    uint64_t sent, encoded;          /* payload bytes that left this host, and of these in compressed form */
+    uint32_t chunk_size;
+    struct tc_tree_spec tree; /* never auto once planned */
+    bool planned;
+    double total, preflight, transfer, publish; /* seconds */
+    size_t slowest;   /* index of the host that was whole last (or, under way, has least); host_count: none */
+    size_t min_hosts; /* what counts as success */
+};
+
+enum tc_news_kind { TC_NEWS_PLAN, TC_NEWS_PROGRESS, TC_NEWS_HOST, TC_NEWS_STATE };
+
+struct tc_send_news {
+    enum tc_news_kind kind;
+    const struct tc_send_report *report; /* as of now */
+    size_t host;                         /* HOST: who ended */
+    uint64_t bytes_low, bytes_sum;       /* PROGRESS: verified bytes of the slowest running host, and of all */
+};
+
+struct tc_send_options {
+    const char *source;       /* path */
+    const char *name;         /* NULL: source's file name */
+    const char *const *hosts; /* "name:port" each */
+    size_t host_count;
+    const struct tc_key *key; /* NULL: none; then every host must be loopback (checked before a socket exists) */
+    bool raw;                 /* do not read a .npy header */
+    const char *dtype;        /* describe a raw file; NULL: not */
+    const char *shape;
+    uint32_t chunk_size; /* 0: by size and hosts */
+    struct tc_compress compress;
+    struct tc_tree_spec tree;
+    bool force;
+    bool dry_run;
+    size_t min_hosts;        /* 0: all */
+    double deadline;         /* seconds; 0: none */
+    unsigned threads;        /* 0: one a core */
+    void (*news)(void *arg, const struct tc_send_news *news); /* several PROGRESS a second; NULL allowed */
+    void *arg;
+};
+
+/* Run one broadcast. report (borrowed strings and rows live until tc_send_report_free) is filled as far as things got,
+ * also on failure. Returns 0 when at least min_hosts have the array, and -reason with err filled otherwise. */
+int tc_send_run(const struct tc_send_options *options, struct tc_send_report *report, struct tc_err *err);
+void tc_send_report_free(struct tc_send_report *report);
+
+/* The exit code of the program for a run that returned result (0 or -reason): 0 all, 3 enough but not all; below
+ * min_hosts the failed hosts' common reason's code where they share one, else 1. */
+int tc_send_exit(const struct tc_send_report *report, int result);
+
+#endif
