@@ -1,0 +1,61 @@
+/* folder.h - a host's directory of published arrays.
+ *
+ * DIR/NAME          an array, complete, or not there at all
+ * DIR/.treecast/    door (the Unix socket), lock, temporary files, descriptions by inode (INODE.json)
+ * Everything goes through directory descriptors: a path in which a component was swapped for a link leads nowhere
+ * (openat2 with RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS where the kernel has it, O_NOFOLLOW else). All calls may
+ * block. */
+#ifndef TC_FILE_FOLDER_H
+#define TC_FILE_FOLDER_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "data/describe.h"
+
+struct tc_folder;
+
+#define TC_FOLDER_STATE ".treecast" /* the agent's own directory inside DIR */
+
+/* $TREECAST_DIR, else /dev/shm/treecast-UID, into path. */
+void tc_folder_default(char *path, size_t size);
+
+/* For the agent: create DIR (0755, its parent must be there) and .treecast (0711) where they are missing, whatever the
+ * umask: others may list DIR, read the arrays that their mode lets them read, and open a description (0644) by its
+ * inode. Refused are a directory of another user, one that others may write, /dev/shm or another sticky directory
+ * itself, and a link (TC_E_POLICY; one line that says what to do). For readers: open_read takes what is there, whoever
+ * owns it. NULL on error. */
+struct tc_folder *tc_folder_open(const char *path, struct tc_err *err);
+struct tc_folder *tc_folder_open_read(const char *path, struct tc_err *err);
+const char *tc_folder_path(const struct tc_folder *folder); /* absolute; borrowed until close */
+int tc_folder_fd(const struct tc_folder *folder);           /* of DIR; borrowed */
+int tc_folder_state_fd(const struct tc_folder *folder);     /* of DIR/.treecast; borrowed; -1 when it is not there */
+uint64_t tc_folder_room(const struct tc_folder *folder);    /* bytes that a user may still allocate */
+bool tc_folder_on_tmpfs(const struct tc_folder *folder);
+void tc_folder_close(struct tc_folder *folder);
+
+/* Open published NAME read-only and read the description of the very inode that was opened; description may be NULL.
+ * Returns a descriptor that the caller closes, or a negative reason: TC_E_NOTFOUND, TC_E_NAME, TC_E_FORMAT (a file
+ * without a description, or whose size differs from it). */
+int tc_folder_open_array(struct tc_folder *folder, const char *name, struct tc_description *description,
+                         struct tc_err *err);
+
+/* Call each for every published array in order of name (the description is borrowed for the call); stops at the first
+ * nonzero answer, which it returns. */
+int tc_folder_each(struct tc_folder *folder, int (*each)(const struct tc_description *description, void *arg),
+                   void *arg, struct tc_err *err);
+
+/* Unlink NAME, a regular file, and its description; readers keep their mapping. TC_E_NOTFOUND, TC_E_PERMISSION,
+ * TC_E_FORMAT. */
+int tc_folder_remove(struct tc_folder *folder, const char *name, struct tc_err *err);
+
+/* Remove what failed sessions left (temporary files that no live process holds: they are flock'ed by their writer) and
+ * descriptions without a file; all: published arrays too. Counts what went; files and bytes are set also on error. */
+int tc_folder_clean(struct tc_folder *folder, bool all, unsigned *files, uint64_t *bytes, struct tc_err *err);
+
+/* Digest the published file again and compare with its description, which is given to the caller (its array to be
+ * freed) on success; NULL allowed. TC_E_INTEGRITY, and what open_array returns. */
+int tc_folder_verify(struct tc_folder *folder, const char *name, struct tc_description *description,
+                     struct tc_err *err);
+
+#endif

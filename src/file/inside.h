@@ -1,0 +1,31 @@
+/* inside.h - how the file room reaches what lies in DIR and DIR/.treecast. Private to this room. */
+#ifndef TC_FILE_INSIDE_H
+#define TC_FILE_INSIDE_H
+
+#include <stdio.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+/* Open name, one component, in the directory fd: never through a link, close-on-exec. -1 and errno as open(2). */
+int tc_inside_open(int fd, const char *name, int flags, mode_t mode);
+
+/* The one lock of DIR/.treecast, an flock on its file "lock". It is held while names change there and in DIR, never
+ * while data is written, so it is waited for; the kernel gives it back when its holder dies. Readers do not need it.
+ * Returns a descriptor whose close unlocks, or a negative reason. */
+int tc_inside_lock(int state_fd, struct tc_err *err);
+
+#define TC_INSIDE_NAME_MAX 32 /* bytes of the names below, with NUL */
+
+/* "INODE.json" or "INODE.json.tmp". */
+static inline const char *tc_inside_name(char text[TC_INSIDE_NAME_MAX], ino_t inode, const char *end)
+{
+    snprintf(text, TC_INSIDE_NAME_MAX, "%llu%s", (unsigned long long)inode, end);
+    return text;
+}
+
+#define TC_INSIDE_JSON ".json"
+#define TC_INSIDE_TMP ".json.tmp"
+#define TC_INSIDE_PART ".part"
+
+#endif
