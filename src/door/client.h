@@ -1,0 +1,26 @@
+/* client.h - a worker's end of the door. Blocking with a deadline, no libevent, thread-safe on distinct doors. */
+#ifndef TC_DOOR_CLIENT_H
+#define TC_DOOR_CLIENT_H
+
+#include <stddef.h>
+
+#include "base/err.h"
+#include "door/door.h"
+
+/* Wait for ever. */
+#define TC_FOREVER (-1.0)
+
+/* Connect to DIR's door: a descriptor, or -TC_E_NOTFOUND when no agent is alive there, -TC_E_PERMISSION when it refused
+ * us. */
+int tc_door_open(const char *dir, struct tc_err *err);
+
+/* Send one request line and read one answer line into answer (without the newline, terminated). timeout in seconds.
+ * TC_E_TIMEOUT, TC_E_CLOSED (the agent went away), TC_E_PROTOCOL. */
+int tc_door_ask(int door, const char *request, char *answer, size_t size, double timeout, struct tc_err *err);
+
+/* Wait until NAME is published in DIR, its session failed, or timeout passed: through the door, and where no agent is
+ * alive by inotify on the directory; goes over from one to the other as agents come and go. No polling. A name whose
+ * session has not begun is waited for too. TC_E_TIMEOUT, the session's reason, TC_E_NAME. */
+int tc_door_wait(const char *dir, const char *name, double timeout, struct tc_err *err);
+
+#endif

@@ -1,0 +1,6 @@
+noinst_LTLIBRARIES += libtc-door-client.la libtc-door.la
+libtc_door_client_la_SOURCES = \
+	src/door/client.c src/door/client.h \
+	src/door/door.h
+libtc_door_la_SOURCES = \
+	src/door/server.c src/door/server.h

@@ -1,0 +1,40 @@
+/* server.h - the agent's end of the door: who may come in, waiters by name, status on request.
+ *
+ * Peers are checked by SO_PEERCRED: the directory's owner, root, the users of --allow-user; others get one line and go.
+ * At most 4096 connections and 1 MiB of unread answers in all. Loop thread only. */
+#ifndef TC_DOOR_SERVER_H
+#define TC_DOOR_SERVER_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "door/door.h"
+#include "net/loop.h"
+
+struct tc_door;
+
+struct tc_door_options {
+    const uid_t *users; /* may come in besides the owner and root; copied */
+    unsigned user_count;
+    /* Whether NAME is published now (asked when a wait comes in). */
+    bool (*published)(void *arg, const char *name);
+    /* The answer to a status request: a JSON object as text, to be freed by the door, which adds "ok":true where it has
+     * no "ok"; name NULL for all. NULL: nothing is known of name ("notfound"). */
+    char *(*status)(void *arg, const char *name);
+    void *arg;
+};
+
+/* Bind DIR/.treecast/door (state_fd is that directory; a dead agent's socket is replaced, a living one is TC_E_BUSY
+ * "an agent already serves DIR") with mode 0666: the check is by credentials. loop is borrowed until tc_door_close,
+ * state_fd and dir for the call. */
+struct tc_door *tc_door_serve(struct tc_loop *loop, const char *dir, int state_fd,
+                              const struct tc_door_options *options, struct tc_err *err);
+/* NAME was published / its session failed: wake its waiters with the truth. Waiters take "closed" for the end of the
+ * agent, so a session that failed with TC_E_CLOSED is told as "lost". */
+void tc_door_published(struct tc_door *door, const char *name);
+void tc_door_failed(struct tc_door *door, const char *name, const struct tc_err *why);
+/* Waiters get {"ok":false,"reason":"closed"}; the socket file goes. NULL allowed. Not from the door's own callbacks. */
+void tc_door_close(struct tc_door *door);
+
+#endif

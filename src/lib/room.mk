@@ -1,0 +1,15 @@
+# Sources by name and not the convenience libraries: those would bring all of a room, and zstd with it.
+lib_LTLIBRARIES += libtreecast.la
+libtreecast_la_SOURCES = \
+	src/lib/treecast.c include/treecast.h \
+	src/door/client.c src/door/client.h src/door/door.h \
+	src/file/folder.c src/file/folder.h src/file/inside.h \
+	src/data/array.c src/data/array.h \
+	src/data/describe.c src/data/describe.h \
+	src/data/digest.c src/data/digest.h \
+	src/base/err.c src/base/err.h src/base/err.def \
+	src/base/log.c src/base/log.h
+libtreecast_la_LIBADD = $(JANSSON_LIBS) $(CRYPTO_LIBS) -lm
+libtreecast_la_LDFLAGS = -version-info 0:0:0 -no-undefined -export-symbols $(srcdir)/src/lib/treecast.sym
+EXTRA_libtreecast_la_DEPENDENCIES = src/lib/treecast.sym
+EXTRA_DIST += src/lib/treecast.sym

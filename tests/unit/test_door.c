@@ -1,0 +1,754 @@
+/* The door: what goes over the socket, who may come in, and a client that finds its way with and without an agent. */
+#include "door_agent.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include "door/client.h"
+
+#define NOBODY 65534
+#define FRIEND 65533
+
+static char folder[512];
+
+static void set_up(void)
+{
+    make_folder(folder, sizeof folder);
+}
+
+static void tear_down(void)
+{
+    remove_folder(folder);
+}
+
+/* ---- a plain socket ---- */
+
+static int raw_open(const char *dir)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    snprintf(address.sun_path, sizeof address.sun_path, "%.80s/.treecast/door", dir);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ck_assert_int_ge(fd, 0);
+    struct timeval limit = {.tv_sec = 20};
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    ck_assert_int_eq(connect(fd, (const struct sockaddr *)&address, sizeof address), 0);
+    return fd;
+}
+
+static void raw_send(int fd, const char *text)
+{
+    size_t size = strlen(text);
+    ck_assert_int_eq(send(fd, text, size, MSG_NOSIGNAL), (ssize_t)size);
+}
+
+/* One line without its newline, and nothing of the next; its length, or 0 at the end of file. */
+static size_t raw_line(int fd, char *line, size_t size)
+{
+    for (size_t used = 0; used < size;) {
+        ssize_t got = recv(fd, line + used, size - used, MSG_PEEK);
+        if (got == 0 || (got < 0 && errno == ECONNRESET))
+            return 0;
+        ck_assert_msg(got > 0, "no answer in time");
+        const char *newline = memchr(line + used, '\n', (size_t)got);
+        size_t take = newline ? (size_t)(newline - (line + used)) + 1 : (size_t)got;
+        ck_assert_int_eq(recv(fd, line + used, take, 0), (ssize_t)take);
+        used += take;
+        if (newline) {
+            line[used - 1] = '\0';
+            return used - 1;
+        }
+    }
+    ck_abort_msg("line too long");
+}
+
+static void expect(int fd, const char *wanted)
+{
+    char line[4096];
+    ck_assert_uint_gt(raw_line(fd, line, sizeof line), 0);
+    ck_assert_msg(strstr(line, wanted) != NULL, "wanted %s, got %s", wanted, line);
+}
+
+static void expect_end(int fd)
+{
+    char line[4096];
+    ck_assert_uint_eq(raw_line(fd, line, sizeof line), 0);
+}
+
+/* ---- a waiter in a thread ---- */
+
+struct waiter {
+    pthread_t thread;
+    const char *dir;
+    double timeout;
+    int rc;
+    struct tc_err err;
+};
+
+static void *wait_main(void *arg)
+{
+    struct waiter *waiter = arg;
+    waiter->rc = tc_door_wait(waiter->dir, "A.npy", waiter->timeout, &waiter->err);
+    return NULL;
+}
+
+static void waiter_start(struct waiter *waiter, const char *dir)
+{
+    *waiter = (struct waiter){.dir = dir, .timeout = TC_FOREVER};
+    ck_assert_int_eq(pthread_create(&waiter->thread, NULL, wait_main, waiter), 0);
+}
+
+static void waiter_end(struct waiter *waiter, int rc)
+{
+    pthread_join(waiter->thread, NULL);
+    ck_assert_msg(waiter->rc == rc, "wait answered %d: %s", waiter->rc, waiter->err.text);
+}
+
+/* As an agent publishes: made elsewhere, renamed. */
+static void publish_file(const char *dir)
+{
+    char hidden[700], path[700];
+    snprintf(hidden, sizeof hidden, "%s/.hidden", dir);
+    snprintf(path, sizeof path, "%s/A.npy", dir);
+    int fd = open(hidden, O_WRONLY | O_CREAT, 0444);
+    ck_assert_int_ge(fd, 0);
+    close(fd);
+    ck_assert_int_eq(rename(hidden, path), 0);
+}
+
+/* ---- the protocol ---- */
+
+START_TEST(answers_follow_requests)
+{
+    struct agent agent;
+    agent_start(&agent, folder);
+    agent.status = "{\"sessions\":[]}";
+    int fd = raw_open(folder);
+    raw_send(fd, "{\"op\":\"ping\"}\n{\"op\":\"status\"}\n\n{\"op\":\"dance\"}\n[]\nrubbish\n{\"op\":\"ping\"");
+    expect(fd, "{\"ok\":true}");
+    expect(fd, "{\"sessions\":[],\"ok\":true}");
+    expect(fd, "\"reason\":\"protocol\"");
+    expect(fd, "\"reason\":\"usage\"");
+    expect(fd, "\"reason\":\"protocol\"");
+    expect(fd, "\"reason\":\"protocol\"");
+    raw_send(fd, "}\n");
+    expect(fd, "{\"ok\":true}");
+    raw_send(
+        fd,
+        "{\"op\":\"wait\"}\n{\"op\":\"wait\",\"name\":\"../x\"}\n{\"op\":\"wait\",\"name\":\"A\",\"timeout\":\"1\"}\n");
+    expect(fd, "\"reason\":\"usage\"");
+    expect(fd, "\"reason\":\"name\"");
+    expect(fd, "\"reason\":\"usage\"");
+    raw_send(
+        fd,
+        "{\"op\":\"status\",\"name\":\"a b\"}\n{\"op\":\"status\",\"name\":7}\n{\"op\":\"ping\",\"op\":\"wait\"}\n");
+    expect(fd, "\"reason\":\"name\"");
+    expect(fd, "\"reason\":\"usage\"");
+    expect(fd, "\"reason\":\"protocol\"");
+    agent.status = NULL;
+    raw_send(fd, "{\"op\":\"status\",\"name\":\"A\"}\n");
+    expect(fd, "\"reason\":\"notfound\"");
+    close(fd);
+    agent_stop(&agent);
+}
+END_TEST
+
+START_TEST(a_wait_holds_what_is_behind_it)
+{
+    struct agent agent;
+    agent_start(&agent, folder);
+    int fd = raw_open(folder), other = raw_open(folder);
+    raw_send(fd, "{\"op\":\"wait\",\"name\":\"A.npy\"}\n{\"op\":\"ping\"}\n{\"op\":\"wait\",\"name\":\"A.npy\","
+                 "\"timeout\":null}\n");
+    await_asked(&agent, 1);
+    raw_send(other, "{\"op\":\"ping\"}\n");
+    expect(other, "{\"ok\":true}");
+    ck_assert_int_eq(recv(fd, &(char){0}, 1, MSG_DONTWAIT), -1);
+    agent_publish(&agent, "A.npy");
+    char path[700];
+    snprintf(path, sizeof path, "{\"ok\":true,\"name\":\"A.npy\",\"path\":\"%s/A.npy\"}", folder);
+    expect(fd, path);
+    expect(fd, "{\"ok\":true}");
+    expect(fd, path);
+    close(fd);
+    close(other);
+    agent_stop(&agent);
+}
+END_TEST
+
+START_TEST(a_wait_ends_in_time)
+{
+    struct agent agent;
+    agent_start(&agent, folder);
+    int fd = raw_open(folder);
+    raw_send(
+        fd,
+        "{\"op\":\"wait\",\"name\":\"A.npy\",\"timeout\":0.01}\n{\"op\":\"wait\",\"name\":\"A.npy\",\"timeout\":0}\n");
+    expect(fd, "\"reason\":\"timeout\"");
+    expect(fd, "\"reason\":\"timeout\"");
+    /* The timer of a wait that has ended does not end the next one. */
+    raw_send(fd, "{\"op\":\"wait\",\"name\":\"A.npy\",\"timeout\":0.3}\n");
+    await_asked(&agent, 3);
+    agent_publish(&agent, "A.npy");
+    expect(fd, "\"ok\":true");
+    raw_send(fd, "{\"op\":\"wait\",\"name\":\"B.npy\"}\n{\"op\":\"ping\"}\n");
+    await_asked(&agent, 4);
+    int other = raw_open(folder);
+    raw_send(other, "{\"op\":\"wait\",\"name\":\"C.npy\",\"timeout\":0.5}\n");
+    expect(other, "C.npy was not published in time");
+    ck_assert_int_eq(recv(fd, &(char){0}, 1, MSG_DONTWAIT), -1);
+    close(other);
+    close(fd);
+    agent_stop(&agent);
+}
+END_TEST
+
+START_TEST(lines_are_bounded)
+{
+    struct agent agent;
+    agent_start(&agent, folder);
+    char *line = malloc(TC_DOOR_LINE + 2);
+    memset(line, ' ', TC_DOOR_LINE + 1);
+    memcpy(line, "{\"op\":\"ping\"}", 13);
+    line[TC_DOOR_LINE - 1] = '\n';
+    line[TC_DOOR_LINE] = '\0';
+    int fd = raw_open(folder);
+    raw_send(fd, line);
+    expect(fd, "{\"ok\":true}");
+    line[TC_DOOR_LINE - 1] = ' ';
+    raw_send(fd, line);
+    expect(fd, "\"reason\":\"limit\"");
+    expect_end(fd);
+    close(fd);
+    /* Behind a wait the line is not looked at before its turn. */
+    fd = raw_open(folder);
+    raw_send(fd, "{\"op\":\"wait\",\"name\":\"A.npy\"}\n");
+    raw_send(fd, line);
+    raw_send(fd, line);
+    await_asked(&agent, 1);
+    agent_publish(&agent, "A.npy");
+    expect(fd, "\"ok\":true");
+    expect(fd, "\"reason\":\"limit\"");
+    expect_end(fd);
+    close(fd);
+    free(line);
+    agent_stop(&agent);
+}
+END_TEST
+
+/* A JSON object of about size bytes. */
+static char *big_status(size_t size)
+{
+    char *text = malloc(size + 32);
+    int head = snprintf(text, size, "{\"pad\":\"");
+    memset(text + head, 'x', size);
+    snprintf(text + (size_t)head + size, 8, "\"}");
+    return text;
+}
+
+START_TEST(a_slow_reader_gets_every_line)
+{
+    struct agent agent;
+    char *big = big_status(60000), *line = malloc(TC_DOOR_LINE);
+    agent_start(&agent, folder);
+    agent.status = big;
+    int fd = raw_open(folder);
+    for (int i = 0; i < 40; i++)
+        raw_send(fd, "{\"op\":\"status\"}\n{\"op\":\"ping\"}\n");
+    int other = raw_open(folder);
+    raw_send(other, "{\"op\":\"ping\"}\n");
+    expect(other, "{\"ok\":true}");
+    for (int i = 0; i < 40; i++) {
+        ck_assert_uint_eq(raw_line(fd, line, TC_DOOR_LINE), strlen(big) + strlen(",\"ok\":true"));
+        expect(fd, "{\"ok\":true}");
+    }
+    close(fd);
+    agent_stop(&agent);
+    free(big);
+    big = big_status(70000);
+    agent_start(&agent, folder);
+    agent.status = big;
+    fd = raw_open(folder);
+    raw_send(fd, "{\"op\":\"status\"}\n");
+    expect(fd, "\"reason\":\"limit\"");
+    close(fd);
+    close(other);
+    agent_stop(&agent);
+    free(big);
+    free(line);
+}
+END_TEST
+
+struct bound {
+    int fds[64];
+};
+
+static bool some_were_closed(void *arg)
+{
+    const struct bound *bound = arg;
+    for (int i = 0; i < 64; i++)
+        if (send(bound->fds[i], " ", 1, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 && errno == EPIPE)
+            return true;
+    return false;
+}
+
+/* Five big answers are more than a socket holds: the agent must keep some for us. */
+static bool five_are_kept(void *arg)
+{
+    char *line = arg;
+    int fd = raw_open(folder), count = 0;
+    for (int i = 0; i < 5; i++)
+        send(fd, "{\"op\":\"status\"}\n", 16, MSG_NOSIGNAL);
+    while (count < 5 && raw_line(fd, line, TC_DOOR_LINE) > 60000)
+        count++;
+    close(fd);
+    return count == 5;
+}
+
+START_TEST(unread_answers_are_bounded)
+{
+    struct agent agent;
+    struct bound bound;
+    char *big = big_status(60000), *line = malloc(TC_DOOR_LINE);
+    agent_start(&agent, folder);
+    agent.status = big;
+    for (int i = 0; i < 64; i++) {
+        bound.fds[i] = raw_open(folder);
+        for (int k = 0; k < 10; k++)
+            send(bound.fds[i], "{\"op\":\"status\"}\n", 16, MSG_NOSIGNAL | MSG_DONTWAIT);
+    }
+    await_true(some_were_closed, &bound, "readers of nothing to be closed");
+    int fd = raw_open(folder);
+    raw_send(fd, "{\"op\":\"status\"}\n{\"op\":\"ping\"}\n");
+    ck_assert_uint_gt(raw_line(fd, line, TC_DOOR_LINE), 60000);
+    expect(fd, "{\"ok\":true}");
+    for (int i = 0; i < 64; i++)
+        close(bound.fds[i]);
+    await_true(five_are_kept, line, "the agent to forget them");
+    /* What is kept for a slow reader is free again when it has been read, however often that happens. */
+    int other = raw_open(folder);
+    for (int turn = 0; turn < 100; turn++) {
+        for (int i = 0; i < 5; i++)
+            raw_send(fd, "{\"op\":\"status\"}\n");
+        raw_send(other, "{\"op\":\"ping\"}\n");
+        expect(other, "{\"ok\":true}");
+        for (int i = 0; i < 5; i++)
+            ck_assert_uint_gt(raw_line(fd, line, TC_DOOR_LINE), 60000);
+    }
+    close(other);
+    close(fd);
+    agent_stop(&agent);
+    free(big);
+    free(line);
+}
+END_TEST
+
+START_TEST(a_thousand_waiters_wake)
+{
+    enum { WAITERS = 1000 };
+    struct agent agent;
+    struct rlimit limit;
+    int *fds = calloc(WAITERS, sizeof *fds);
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = limit.rlim_max;
+    setrlimit(RLIMIT_NOFILE, &limit);
+    ck_assert_uint_gt(limit.rlim_max, 2 * WAITERS + 50);
+    agent_start(&agent, folder);
+    for (int i = 0; i < WAITERS; i++) {
+        fds[i] = raw_open(folder);
+        raw_send(fds[i], i % 2 ? "{\"op\":\"wait\",\"name\":\"A.npy\",\"timeout\":null}\n"
+                               : "{\"op\":\"wait\",\"name\":\"B.npy\",\"timeout\":1000}\n");
+    }
+    await_asked(&agent, WAITERS);
+    /* Some give up; the others must not notice. */
+    for (int i = 0; i < WAITERS; i += 10)
+        close(fds[i]);
+    struct tc_err why = {.reason = TC_E_NOROOM, .text = "no room (needs 8.0 GiB, has 3.1 GiB)"};
+    agent_fail(&agent, &why);
+    for (int i = 1; i < WAITERS; i += 2)
+        expect(fds[i], "{\"ok\":false,\"reason\":\"noroom\",\"text\":\"no room (needs 8.0 GiB, has 3.1 GiB)\"}");
+    agent_publish(&agent, "B.npy");
+    for (int i = 2; i < WAITERS; i += 2)
+        if (i % 10)
+            expect(fds[i], "\"name\":\"B.npy\"");
+    agent_stop(&agent);
+    for (int i = 0; i < WAITERS; i++)
+        if (i % 10)
+            close(fds[i]);
+    free(fds);
+}
+END_TEST
+
+/* ---- who may come in ---- */
+
+/* The result of open and of wait as uid. */
+static void as_user(uid_t uid, int open_rc, int wait_rc)
+{
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (setgid((gid_t)uid) != 0 || setuid(uid) != 0)
+            _exit(3);
+        struct tc_err err = {0};
+        for (int i = 0; i < 50; i++) { /* whichever comes first, our request or the agent's refusal */
+            int rc = tc_door_open(folder, NULL);
+            if (rc >= 0)
+                close(rc);
+            if ((rc < 0 ? rc : 0) != open_rc)
+                _exit(1);
+        }
+        _exit(tc_door_wait(folder, "B.npy", TC_FOREVER, &err) == wait_rc ? 0 : 2);
+    }
+    int status;
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "user %d: status %d", (int)uid, status);
+}
+
+START_TEST(strangers_are_refused)
+{
+    if (geteuid() != 0) {
+        puts("# strangers_are_refused: skipped, only root can become other users");
+        return;
+    }
+    struct agent agent;
+    uid_t users[] = {FRIEND - 1, FRIEND};
+    agent_start_for(&agent, folder, users, 2);
+    agent_publish(&agent, "B.npy");
+    as_user(NOBODY, -TC_E_PERMISSION, -TC_E_PERMISSION);
+    as_user(FRIEND, 0, 0);
+    as_user(0, 0, 0);
+    agent_stop(&agent);
+    char state[600];
+    snprintf(state, sizeof state, "%s/.treecast", folder);
+    ck_assert_int_eq(chown(state, NOBODY, NOBODY), 0);
+    agent_start(&agent, folder);
+    agent_publish(&agent, "B.npy");
+    as_user(NOBODY, 0, 0);
+    as_user(FRIEND, -TC_E_PERMISSION, -TC_E_PERMISSION);
+    agent_stop(&agent);
+}
+END_TEST
+
+static bool watches(void *arg)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/fd", *(const int *)arg);
+    return inotify_in(path);
+}
+
+START_TEST(a_friend_sees_an_agent_come)
+{
+    if (geteuid() != 0) {
+        puts("# a_friend_sees_an_agent_come: skipped, only root can become other users");
+        return;
+    }
+    struct agent agent;
+    uid_t friend = FRIEND;
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(setuid(FRIEND) != 0 || tc_door_wait(folder, "A.npy", TC_FOREVER, NULL) != -TC_E_NOROOM);
+    await_true(watches, &pid, "a watch on the directory");
+    agent_start_for(&agent, folder, &friend, 1);
+    await_asked(&agent, 1);
+    agent_fail(&agent, &(struct tc_err){.reason = TC_E_NOROOM});
+    int status;
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(status, 0);
+    agent_stop(&agent);
+}
+END_TEST
+
+/* ---- the socket ---- */
+
+static bool door_exists(void)
+{
+    char path[600];
+    snprintf(path, sizeof path, "%s/.treecast/door", folder);
+    struct stat status;
+    return lstat(path, &status) == 0;
+}
+
+/* An agent in a process of its own, to be killed. */
+static pid_t agent_process(void)
+{
+    int ready[2];
+    ck_assert_int_eq(pipe(ready), 0);
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid == 0) {
+        struct agent agent;
+        agent_start(&agent, folder);
+        if (write(ready[1], "r", 1) == 1)
+            pthread_join(agent.thread, NULL);
+        _exit(1);
+    }
+    close(ready[1]);
+    char byte;
+    ck_assert_int_eq(read(ready[0], &byte, 1), 1);
+    close(ready[0]);
+    return pid;
+}
+
+static void kill_process(pid_t pid)
+{
+    kill(pid, SIGKILL);
+    ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+}
+
+START_TEST(a_dead_socket_is_replaced_a_living_one_is_not)
+{
+    struct agent agent, second = {0};
+    struct tc_err err = {0};
+    pid_t pid = agent_process();
+    snprintf(second.dir, sizeof second.dir, "%s", folder);
+    second.loop = tc_loop_new(NULL);
+    ck_assert_ptr_null(serve_at(&second, NULL, 0, &err));
+    ck_assert_int_eq(err.reason, TC_E_BUSY);
+    char line[600];
+    snprintf(line, sizeof line, "an agent already serves %s", folder);
+    ck_assert_str_eq(err.text, line);
+    kill_process(pid);
+    ck_assert(door_exists());
+    ck_assert_int_eq(tc_door_open(folder, NULL), -TC_E_NOTFOUND);
+    agent_start(&agent, folder);
+    ck_assert_ptr_null(serve_at(&second, NULL, 0, NULL));
+    int door = tc_door_open(folder, NULL);
+    ck_assert_int_ge(door, 0);
+    close(door);
+    agent_stop(&agent);
+    ck_assert(!door_exists());
+    tc_loop_free(second.loop);
+}
+END_TEST
+
+START_TEST(a_long_directory_is_served)
+{
+    struct agent agent;
+    char deep[512];
+    size_t used = (size_t)snprintf(deep, sizeof deep, "%s", folder);
+    for (int i = 0; i < 10; i++) {
+        used += (size_t)snprintf(deep + used, sizeof deep - used, "/a-directory-with-a-long-name");
+        ck_assert_int_eq(mkdir(deep, 0700), 0);
+    }
+    char state[600];
+    snprintf(state, sizeof state, "%s/.treecast", deep);
+    ck_assert_int_eq(mkdir(state, 0700), 0);
+    agent_start(&agent, deep);
+    agent_publish(&agent, "A.npy");
+    ck_assert_int_eq(tc_door_wait(deep, "A.npy", 20, NULL), 0);
+    agent_stop(&agent);
+}
+END_TEST
+
+/* ---- the client ---- */
+
+START_TEST(ask_and_its_errors)
+{
+    struct agent agent;
+    struct tc_err err = {0};
+    char answer[64], tiny[8];
+    agent_start(&agent, folder);
+    int door = tc_door_open(folder, &err);
+    ck_assert_int_ge(door, 0);
+    ck_assert_int_eq(tc_door_ask(door, "{\"op\":\"ping\"}", answer, sizeof answer, 20, &err), 0);
+    ck_assert_str_eq(answer, "{\"ok\":true}");
+    ck_assert_int_eq(tc_door_ask(door, "{\"op\":\"wait\",\"name\":\"A\"}", answer, sizeof answer, 0.01, &err),
+                     -TC_E_TIMEOUT);
+    close(door);
+    door = tc_door_open(folder, NULL);
+    ck_assert_int_eq(tc_door_ask(door, "{\"op\":\"ping\"}", tiny, sizeof tiny, 20, NULL), -TC_E_PROTOCOL);
+    close(door);
+    door = tc_door_open(folder, NULL);
+    ck_assert_int_eq(tc_door_ask(door, "{\"op\":\"ping\"}", answer, 12, 20, NULL), 0);
+    ck_assert_int_eq(tc_door_ask(door, "{}\n{}", answer, sizeof answer, 20, NULL), -TC_E_PROTOCOL);
+    close(door);
+    door = tc_door_open(folder, NULL);
+    agent_stop(&agent);
+    ck_assert_int_eq(tc_door_ask(door, "{\"op\":\"ping\"}", answer, sizeof answer, 20, NULL), -TC_E_CLOSED);
+    close(door);
+    ck_assert_int_eq(tc_door_open(folder, NULL), -TC_E_NOTFOUND);
+    ck_assert_int_eq(tc_door_open("/nonexistent/dir", NULL), -TC_E_NOTFOUND);
+}
+END_TEST
+
+START_TEST(wait_before_and_after)
+{
+    struct agent agent;
+    struct waiter waiter;
+    agent_start(&agent, folder);
+    waiter_start(&waiter, folder);
+    await_asked(&agent, 1);
+    ck_assert(!has_inotify(NULL)); /* a living agent is enough */
+    agent_publish(&agent, "A.npy");
+    waiter_end(&waiter, 0);
+    ck_assert_int_eq(tc_door_wait(folder, "A.npy", 20, NULL), 0);
+    ck_assert_int_eq(tc_door_wait(folder, "../A.npy", 20, NULL), -TC_E_NAME);
+    agent_stop(&agent);
+}
+END_TEST
+
+START_TEST(wait_fails_with_the_sessions_reason)
+{
+    struct agent agent;
+    struct waiter waiter;
+    struct tc_err why = {.reason = TC_E_INTEGRITY, .text = "chunk 812 of A.npy from node07: digest \033differs"};
+    agent_start(&agent, folder);
+    waiter_start(&waiter, folder);
+    await_asked(&agent, 1);
+    agent_fail(&agent, &why);
+    waiter_end(&waiter, -TC_E_INTEGRITY);
+    ck_assert_str_eq(waiter.err.text, "chunk 812 of A.npy from node07: digest \\x1bdiffers");
+    waiter_start(&waiter, folder);
+    await_asked(&agent, 2);
+    why = (struct tc_err){.reason = TC_E_CLOSED, .text = "a link"};
+    agent_fail(&agent, &why);
+    waiter_end(&waiter, -TC_E_LOST);
+    agent_stop(&agent);
+}
+END_TEST
+
+START_TEST(wait_times_out_everywhere)
+{
+    struct agent agent;
+    struct tc_err err = {0};
+    char line[700];
+    snprintf(line, sizeof line, "A.npy was not published in %s within 0.05 s", folder);
+    ck_assert_int_eq(tc_door_wait(folder, "A.npy", 0.05, &err), -TC_E_TIMEOUT);
+    ck_assert_str_eq(err.text, line);
+    ck_assert_int_eq(tc_door_wait("/nonexistent/dir", "A.npy", 0, NULL), -TC_E_TIMEOUT);
+    agent_start(&agent, folder);
+    err = (struct tc_err){0};
+    ck_assert_int_eq(tc_door_wait(folder, "A.npy", 0.05, &err), -TC_E_TIMEOUT);
+    ck_assert_str_eq(err.text, line);
+    agent_stop(&agent);
+    /* An agent that is alive and says nothing. */
+    pid_t pid = agent_process();
+    kill(pid, SIGSTOP);
+    ck_assert_int_eq(tc_door_wait(folder, "A.npy", 0.05, NULL), -TC_E_TIMEOUT);
+    kill_process(pid);
+}
+END_TEST
+
+START_TEST(the_agent_dies_and_another_comes)
+{
+    struct agent agent;
+    struct waiter waiter;
+    pid_t pid = agent_process();
+    waiter_start(&waiter, folder);
+    kill_process(pid);
+    await_true(has_inotify, NULL, "a watch on the directory");
+    agent_start(&agent, folder);
+    await_asked(&agent, 1);
+    agent_stop(&agent); /* "closed": this one ends in order */
+    agent_start(&agent, folder);
+    await_asked(&agent, 1);
+    agent_publish(&agent, "A.npy");
+    waiter_end(&waiter, 0);
+    agent_stop(&agent);
+    waiter_start(&waiter, folder);
+    await_true(has_inotify, NULL, "a watch on the directory");
+    publish_file(folder);
+    waiter_end(&waiter, 0);
+}
+END_TEST
+
+START_TEST(the_directory_comes_later)
+{
+    struct agent agent;
+    struct waiter waiter;
+    char dir[600], part[600], state[640];
+    snprintf(dir, sizeof dir, "%s//x/y/z", folder);
+    for (int turn = 0; turn < 2; turn++) {
+        waiter_start(&waiter, turn ? "x/y/z/" : dir);
+        await_true(has_inotify, NULL, "a watch on the parent");
+        for (int depth = 1; depth <= 3; depth++) {
+            snprintf(part, sizeof part, "%s/%.*s", folder, 2 * depth - 1, "x/y/z");
+            ck_assert_int_eq(mkdir(part, 0700), 0);
+        }
+        if (turn == 0) {
+            publish_file(part);
+            waiter_end(&waiter, 0);
+            remove_folder(part);
+            snprintf(part, sizeof part, "%s/x", folder);
+            remove_folder(part);
+            ck_assert_int_eq(chdir(folder), 0);
+            continue;
+        }
+        snprintf(state, sizeof state, "%s/.treecast", part);
+        ck_assert_int_eq(mkdir(state, 0700), 0);
+        agent_start(&agent, part);
+        await_asked(&agent, 1);
+        agent_publish(&agent, "A.npy");
+        waiter_end(&waiter, 0);
+        agent_stop(&agent);
+    }
+}
+END_TEST
+
+START_TEST(the_directory_goes_and_comes)
+{
+    struct waiter waiter;
+    waiter_start(&waiter, folder);
+    await_true(has_inotify, NULL, "a watch on the directory");
+    remove_folder(folder);
+    ck_assert_int_eq(mkdir(folder, 0700), 0);
+    publish_file(folder);
+    waiter_end(&waiter, 0);
+}
+END_TEST
+
+START_TEST(nothing_is_missed_in_between)
+{
+    struct agent agent;
+    struct waiter waiters[4];
+    char path[600];
+    snprintf(path, sizeof path, "%s/A.npy", folder);
+    for (int turn = 0; turn < 150; turn++) {
+        for (int i = 0; i < 4; i++)
+            waiter_start(&waiters[i], folder);
+        if (turn % 3) {
+            agent_start(&agent, folder);
+            if (turn % 3 == 2)
+                agent_publish(&agent, "A.npy");
+            agent_stop(&agent);
+        }
+        publish_file(folder);
+        for (int i = 0; i < 4; i++)
+            waiter_end(&waiters[i], 0);
+        ck_assert_int_eq(unlink(path), 0);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("door");
+    TCase *all = tcase_create("door");
+    tcase_add_checked_fixture(all, set_up, tear_down);
+    tcase_set_timeout(all, 60);
+    tcase_add_test(all, answers_follow_requests);
+    tcase_add_test(all, a_wait_holds_what_is_behind_it);
+    tcase_add_test(all, a_wait_ends_in_time);
+    tcase_add_test(all, lines_are_bounded);
+    tcase_add_test(all, a_slow_reader_gets_every_line);
+    tcase_add_test(all, unread_answers_are_bounded);
+    tcase_add_test(all, a_thousand_waiters_wake);
+    tcase_add_test(all, strangers_are_refused);
+    tcase_add_test(all, a_friend_sees_an_agent_come);
+    tcase_add_test(all, a_dead_socket_is_replaced_a_living_one_is_not);
+    tcase_add_test(all, a_long_directory_is_served);
+    tcase_add_test(all, ask_and_its_errors);
+    tcase_add_test(all, wait_before_and_after);
+    tcase_add_test(all, wait_fails_with_the_sessions_reason);
+    tcase_add_test(all, wait_times_out_everywhere);
+    tcase_add_test(all, the_agent_dies_and_another_comes);
+    tcase_add_test(all, the_directory_comes_later);
+    tcase_add_test(all, the_directory_goes_and_comes);
+    tcase_add_test(all, nothing_is_missed_in_between);
+    suite_add_tcase(suite, all);
+    return unit_run(suite);
+}
