@@ -1,0 +1,242 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
+#include <pwd.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "cli/key_options.h"
+#include "cli/report.h"
+#include "node/recv_node.h"
+
+struct recv_values {
+    const char *dir, *listen, *advertise, *group;
+    struct tc_key_options key;
+    bool once, detach;
+    uint64_t max_size, mode, threads;
+    struct tc_texts users;
+    unsigned quiet, verbose;
+};
+
+struct agent {
+    const struct recv_values *values;
+    struct tc_recv_options recv;
+    struct tc_key key;
+    uid_t *users;
+    char dir[PATH_MAX];
+    int ready_fd; /* detached: where the parent waits for the line; -1: standard output */
+};
+
+/* A name, or a number that need not have one. */
+static bool number_of(const char *text, uint32_t *number)
+{
+    char *end;
+    errno = 0;
+    unsigned long value = strtoul(text, &end, 10);
+    *number = (uint32_t)value;
+    return *text >= '0' && *text <= '9' && !*end && !errno && value < UINT32_MAX;
+}
+
+static int take_users(struct agent *agent, struct tc_err *err)
+{
+    const struct tc_texts *names = &agent->values->users;
+    agent->users = calloc(names->count + 1, sizeof *agent->users);
+    if (!agent->users)
+        return tc_fail(err, TC_E_NOMEM, "out of memory");
+    for (size_t i = 0; i < names->count; i++) {
+        const struct passwd *user = getpwnam(names->items[i]);
+        if (user)
+            agent->users[i] = user->pw_uid;
+        else if (!number_of(names->items[i], &agent->users[i]))
+            return tc_fail(err, TC_E_USAGE, "--allow-user: there is no user '%s'", names->items[i]);
+    }
+    agent->recv.users = agent->users;
+    agent->recv.user_count = (unsigned)names->count;
+    return 0;
+}
+
+static int take_group(struct agent *agent, struct tc_err *err)
+{
+    const char *name = agent->values->group;
+    const struct group *group = name ? getgrnam(name) : NULL;
+    agent->recv.group = (gid_t)-1;
+    if (group)
+        agent->recv.group = group->gr_gid;
+    else if (name && !number_of(name, &agent->recv.group))
+        return tc_fail(err, TC_E_USAGE, "--group: there is no group '%s'", name);
+    return 0;
+}
+
+/* Before any socket exists: without a key nothing but loopback. */
+static int take_key(struct agent *agent, struct tc_err *err)
+{
+    bool have;
+    int result = tc_key_options_read(&agent->values->key, &agent->key, &have, err);
+    if (result < 0)
+        return result;
+    agent->recv.key = have ? &agent->key : NULL;
+    return have || !agent->values->listen ? 0 : tc_key_policy("listen on", agent->values->listen, err);
+}
+
+/* Leave the terminal and everything that was inherited behind. */
+static void let_go(void)
+{
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int fd = STDIN_FILENO; null >= 0 && fd <= STDERR_FILENO; fd++)
+        dup2(null, fd);
+    if (null > STDERR_FILENO)
+        close(null);
+    if (chdir("/") < 0)
+        tc_log(TC_LOG_WARN, "chdir /: %s", strerror(errno));
+}
+
+static void on_ready(void *arg, const char *address, const char *dir)
+{
+    struct agent *agent = arg;
+    if (agent->ready_fd < 0) {
+        printf("listening on %s, publishing in %s\n", address, dir);
+        fflush(stdout);
+        return;
+    }
+    dprintf(agent->ready_fd, "listening on %s, publishing in %s\n", address, dir);
+    let_go();
+    close(agent->ready_fd);
+    agent->ready_fd = -1;
+}
+
+/* Pass the ready line on; without one the child has failed and has said why. Returns the exit code. */
+static int await_child(pid_t child, int fd)
+{
+    char line[PATH_MAX + 256];
+    size_t used = 0;
+    for (;;) {
+        ssize_t got = read(fd, line + used, sizeof line - used);
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got <= 0 || (used += (size_t)got) == sizeof line)
+            break;
+    }
+    if (used > 0) {
+        fwrite(line, 1, used, stdout);
+        return 0;
+    }
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        ;
+    return WIFEXITED(status) && WEXITSTATUS(status) ? WEXITSTATUS(status) : 1;
+}
+
+/* In the child: 0, ready_fd is set. In the parent, which waits until the agent accepts: 1 with the exit code. */
+static int detach(struct agent *agent, int *code, struct tc_err *err)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return tc_fail_errno(err, errno, "pipe");
+    fflush(NULL);
+    pid_t child = fork();
+    if (child < 0) {
+        int result = tc_fail_errno(err, errno, "fork");
+        close(ends[0]);
+        close(ends[1]);
+        return result;
+    }
+    close(ends[child ? 1 : 0]);
+    if (child > 0) {
+        *code = await_child(child, ends[0]);
+        close(ends[0]);
+        return 1;
+    }
+    setsid();
+    agent->ready_fd = ends[1];
+    return 0;
+}
+
+static int prepare(struct agent *agent, struct tc_err *err)
+{
+    const struct recv_values *values = agent->values;
+    if (values->mode & 0222)
+        return tc_fail(err, TC_E_USAGE, "--mode: %04jo would let readers change an array; leave the write bits out",
+                       (uintmax_t)values->mode);
+    int result = tc_dir_resolve(agent->dir, sizeof agent->dir, values->dir, err);
+    if (result == 0)
+        result = take_group(agent, err);
+    if (result == 0)
+        result = take_users(agent, err);
+    if (result == 0)
+        result = take_key(agent, err);
+    agent->recv.dir = agent->dir;
+    agent->recv.listen = values->listen;
+    agent->recv.advertise = values->advertise;
+    agent->recv.once = values->once;
+    agent->recv.max_size = values->max_size;
+    agent->recv.mode = (mode_t)values->mode;
+    agent->recv.threads = (unsigned)values->threads;
+    agent->recv.ready = on_ready;
+    agent->recv.arg = agent;
+    return result;
+}
+
+static int run(const struct tc_call *call, struct tc_err *err)
+{
+    const struct recv_values *values = call->values;
+    struct agent agent = {.values = values, .ready_fd = -1};
+    int code = 0;
+    tc_log_open("treecast recv", values->verbose     ? TC_LOG_DEBUG
+                                 : values->quiet > 1 ? TC_LOG_ERROR
+                                 : values->quiet     ? TC_LOG_WARN
+                                                     : TC_LOG_INFO);
+    int result = prepare(&agent, err);
+    if (result == 0 && values->detach)
+        result = detach(&agent, &code, err);
+    if (result == 0)
+        result = tc_recv_run(&agent.recv, err);
+    else if (result == 1)
+        result = code;
+    free(agent.users);
+    tc_key_clear(&agent.key);
+    return result;
+}
+
+#define AT(member) TC_AT(struct recv_values, member)
+
+/* clang-format off */
+static const struct tc_option options[] = {
+    {.letter = 'd', .name = "dir", .argument = "DIR", .kind = TC_OPT_TEXT, AT(dir),
+     .help = "publish arrays in DIR, made when missing (default /dev/shm/treecast-UID)"},
+    {.letter = 'l', .name = "listen", .argument = "ADDR[:PORT]", .kind = TC_OPT_TEXT, AT(listen),
+     .help = "accept connections there (default 127.0.0.1:7117); [::]:7117 for IPv6; port 0 picks one and prints it"},
+    {.name = "advertise", .argument = "ADDR[:PORT]", .kind = TC_OPT_TEXT, AT(advertise),
+     .help = "address that other agents use for this one (default: the one that the sender used)"},
+    TC_KEY_ROWS(struct recv_values, key),
+    {.name = "once", .kind = TC_OPT_FLAG, AT(once), .help = "exit when the first session ends, with its exit code"},
+    {.name = "detach", .kind = TC_OPT_FLAG, AT(detach),
+     .help = "go to the background once ready to accept; the agent then logs nothing"},
+    {.name = "max-size", .argument = "SIZE", .kind = TC_OPT_SIZE, .least = 1, AT(max_size),
+     .help = "refuse arrays of more bytes (default: what there is room for)"},
+    {.name = "mode", .argument = "OCTAL", .kind = TC_OPT_OCTAL, .least = 0400, .most = 0777, AT(mode),
+     .help = "mode of published files (default 0444)"},
+    {.name = "group", .argument = "NAME", .kind = TC_OPT_TEXT, AT(group), .help = "group of published files"},
+    {.name = "allow-user", .argument = "NAME", .kind = TC_OPT_LIST, AT(users),
+     .help = "a user who may ask this agent, besides its own and root; repeatable"},
+    {.name = "threads", .argument = "N", .kind = TC_OPT_NUMBER, .least = 1, .most = 1024, AT(threads),
+     .help = "threads that verify and write (default: one a core)"},
+    {.letter = 'q', .name = "quiet", .kind = TC_OPT_COUNT, AT(quiet), .help = "log warnings only; twice: errors only"},
+    {.letter = 'v', .name = "verbose", .kind = TC_OPT_COUNT, AT(verbose), .help = "log more"},
+    {.name = NULL},
+};
+/* clang-format on */
+
+const struct tc_verb tc_verb_recv = {
+    .name = "recv",
+    .arguments = "",
+    .summary = "be this host's agent: receive arrays, pass them on, publish them",
+    .more = "When it accepts connections it prints one line: listening on ADDR:PORT, publishing in DIR\n",
+    .options = options,
+    .size = sizeof(struct recv_values),
+    .defaults = &(const struct recv_values){.key = {.fd = TC_NO_KEY_FD}, .mode = 0444},
+    .run = run,
+};

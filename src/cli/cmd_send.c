@@ -1,0 +1,286 @@
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "cli/host_options.h"
+#include "cli/key_options.h"
+#include "cli/report.h"
+#include "cli/show.h"
+#include "data/chunk.h"
+#include "data/describe.h"
+#include "net/listen.h"
+#include "node/recv_node.h"
+#include "node/send_node.h"
+
+struct send_values {
+    struct tc_host_options hosts;
+    uint64_t port;
+    struct tc_key_options key;
+    const char *origin_key;
+    uint64_t chunk;
+    const char *compress, *tree, *min_hosts, *dtype, *shape;
+    double deadline;
+    bool force, dry_run, raw, json;
+    unsigned quiet, verbose;
+};
+
+struct job { /* everything a broadcast needs, in the order it is gathered */
+    const struct send_values *values;
+    struct tc_send_options send;
+    struct tc_key key;
+    struct tc_hostlist *listed; /* as people wrote them */
+    const char **shown;         /* of these, the ones that are not another one's double */
+    const char **addresses;     /* with their ports; owned, and each text in it */
+    size_t count;
+    char name[PATH_MAX];
+};
+
+/* "50%" of 7 hosts are 4. */
+static int parse_min_hosts(const char *text, size_t hosts, size_t *out, struct tc_err *err)
+{
+    char *end;
+    unsigned long number = strtoul(text, &end, 10);
+    bool percent = strcmp(end, "%") == 0;
+    if (*text < '0' || *text > '9' || (*end && !percent) || number == 0 || (percent && number > 100))
+        return tc_fail(err, TC_E_USAGE, "--min-hosts: '%s' is neither a number of hosts nor 1%% .. 100%%", text);
+    if (!percent && number > hosts)
+        return tc_fail(err, TC_E_USAGE, "--min-hosts: %lu is more than the %zu hosts listed", number, hosts);
+    *out = percent ? (hosts * number + 99) / 100 : number;
+    return 0;
+}
+
+static bool ends_with(const char *text, const char *end)
+{
+    size_t length = strlen(text), size = strlen(end);
+    return length >= size && strcmp(text + length - size, end) == 0;
+}
+
+/* What the bytes are: a .npy file tells it itself, unless it is to be raw. */
+static int take_source(struct job *job, const char *source, const char *name, struct tc_err *err)
+{
+    const struct send_values *values = job->values;
+    bool raw = values->raw || !ends_with(source, ".npy");
+    char copy[PATH_MAX];
+    if (values->shape && !values->dtype)
+        return tc_fail(err, TC_E_USAGE, "--shape needs --dtype");
+    if (values->dtype && !raw)
+        return tc_fail(err, TC_E_USAGE, "%s tells its type itself; give --raw too to describe it by hand", source);
+    snprintf(copy, sizeof copy, "%s", source);
+    snprintf(job->name, sizeof job->name, "%s", name ? name : basename(copy));
+    if (tc_name_check(job->name, err) < 0)
+        return -err->reason;
+    job->send.source = source;
+    job->send.name = job->name;
+    job->send.raw = raw;
+    job->send.dtype = values->dtype;
+    job->send.shape = values->shape;
+    return 0;
+}
+
+static int take_texts(struct job *job, struct tc_err *err)
+{
+    const struct send_values *values = job->values;
+    if (values->chunk & (values->chunk - 1))
+        return tc_fail(err, TC_E_USAGE, "--chunk: must be a power of two: 64K, 128K, ... 4M");
+    int result = tc_compress_parse(&job->send.compress, values->compress, err);
+    if (result == 0)
+        result = tc_tree_parse(&job->send.tree, values->tree, err);
+    job->send.chunk_size = (uint32_t)values->chunk;
+    job->send.force = values->force;
+    job->send.dry_run = values->dry_run;
+    job->send.deadline = values->deadline;
+    return result;
+}
+
+static int address_of(const char *host, uint16_t port, char *out, size_t size, struct tc_err *err)
+{
+    char name[TC_HOST_TEXT_MAX];
+    uint16_t own;
+    int result = tc_host_split(host, name, sizeof name, &own, err);
+    return result < 0 ? result : tc_address_join(out, size, name, own ? own : port, err);
+}
+
+/* Give every host its port; "node7" and "node7:7117" are then one, and the first stays. */
+static int take_addresses(struct job *job, struct tc_hostlist *seen, struct tc_err *err)
+{
+    size_t listed = tc_hostlist_count(job->listed);
+    job->shown = calloc(listed + 1, sizeof *job->shown);
+    job->addresses = calloc(listed + 1, sizeof *job->addresses);
+    if (!job->shown || !job->addresses)
+        return tc_fail(err, TC_E_NOMEM, "out of memory");
+    for (size_t i = 0; i < listed; i++) {
+        char address[TC_HOST_TEXT_MAX + 8];
+        const char *host = tc_hostlist_at(job->listed, i);
+        int result = address_of(host, (uint16_t)job->values->port, address, sizeof address, err);
+        if (result == 0)
+            result = tc_hostlist_add(seen, address, err);
+        if (result < 0)
+            return result;
+        if (tc_hostlist_count(seen) == job->count)
+            continue;
+        job->shown[job->count] = host;
+        job->addresses[job->count] = strdup(address);
+        if (!job->addresses[job->count])
+            return tc_fail(err, TC_E_NOMEM, "out of memory");
+        job->count++;
+    }
+    return 0;
+}
+
+static int take_hosts(struct job *job, struct tc_err *err)
+{
+    job->listed = tc_host_options_gather(&job->values->hosts, err);
+    if (!job->listed)
+        return err->reason ? -err->reason : -TC_E_NOMEM;
+    struct tc_hostlist *seen = tc_hostlist_new(err);
+    int result = seen ? take_addresses(job, seen, err) : -TC_E_NOMEM;
+    tc_hostlist_free(seen);
+    job->send.hosts = job->addresses;
+    job->send.host_count = job->count;
+    if (result == 0 && job->values->min_hosts)
+        result = parse_min_hosts(job->values->min_hosts, job->count, &job->send.min_hosts, err);
+    return result;
+}
+
+/* Before any socket exists: without a key nothing but loopback. */
+static int take_key(struct job *job, struct tc_err *err)
+{
+    bool have;
+    int result = tc_key_options_read(&job->values->key, &job->key, &have, err);
+    if (result == 0 && have)
+        result = tc_key_options_read_origin(&job->values->key, job->values->origin_key, &job->key, err);
+    if (have)
+        job->send.key = &job->key;
+    for (size_t i = 0; result == 0 && !have && i < job->count; i++)
+        result = tc_key_policy("send to", job->addresses[i], err);
+    return result;
+}
+
+static int prepare(struct job *job, const struct tc_call *call, struct tc_err *err)
+{
+    int result = take_source(job, call->operands[0], call->operands[1], err);
+    if (result == 0)
+        result = take_texts(job, err);
+    if (result == 0)
+        result = take_hosts(job, err);
+    if (result == 0)
+        result = take_key(job, err);
+    return result;
+}
+
+static int broadcast(struct job *job, struct tc_err *err)
+{
+    const struct send_values *values = job->values;
+    struct tc_show_options options = {
+        .out = stdout,
+        .err = stderr,
+        .tty = isatty(STDERR_FILENO),
+        .color = tc_report_color(stderr),
+        .json = values->json,
+        .quiet = values->quiet,
+        .verbose = values->verbose,
+        .name = job->name,
+        .hosts = job->shown,
+        .host_count = job->count,
+    };
+    struct tc_send_report report = {0};
+    struct tc_show *show = tc_show_new(&options, err);
+    if (!show)
+        return -TC_E_NOMEM;
+    job->send.news = tc_show_news;
+    job->send.arg = show;
+    struct tc_err why = {0};
+    int result = tc_send_run(&job->send, &report, &why);
+    int code = tc_send_exit(&report, result);
+    tc_show_end(show, &report, code, result < 0 ? &why : NULL);
+    tc_send_report_free(&report);
+    tc_show_free(show);
+    return code;
+}
+
+static void job_end(struct job *job)
+{
+    for (size_t i = 0; i < job->count; i++)
+        free((void *)(uintptr_t)job->addresses[i]);
+    free(job->addresses);
+    free(job->shown);
+    tc_hostlist_free(job->listed);
+    tc_key_clear(&job->key);
+}
+
+static enum tc_log_level level(const struct send_values *values)
+{
+    if (values->quiet > 0)
+        return TC_LOG_ERROR;
+    return values->verbose > 1 ? TC_LOG_DEBUG : values->verbose ? TC_LOG_INFO : TC_LOG_WARN;
+}
+
+static int run(const struct tc_call *call, struct tc_err *err)
+{
+    struct job job = {.values = call->values};
+    tc_log_open("treecast send", level(job.values));
+    int result = prepare(&job, call, err);
+    if (result == 0)
+        result = broadcast(&job, err);
+    if (result < 0 && job.values->json)
+        tc_show_error(stdout, tc_reason_exit(-result), err);
+    job_end(&job);
+    return result;
+}
+
+#define AT(member) TC_AT(struct send_values, member)
+
+/* clang-format off */
+static const struct tc_option options[] = {
+    TC_HOST_ROWS(struct send_values, hosts),
+    {.letter = 'p', .name = "port", .argument = "PORT", .kind = TC_OPT_NUMBER, .least = 1, .most = 65535, AT(port),
+     .help = "the agents' port, where a host names none (default 7117)"},
+    TC_KEY_ROWS(struct send_values, key),
+    {.name = "origin-key", .argument = "FILE", .kind = TC_OPT_TEXT, AT(origin_key),
+     .help = "the origin's secret key that signs (default: the key file's name with .origin)"},
+    {.letter = 's', .name = "chunk", .argument = "SIZE", .kind = TC_OPT_SIZE, .least = TC_CHUNK_SIZE_MIN,
+     .most = TC_CHUNK_SIZE_MAX, AT(chunk), .choices = "64K|128K|256K|512K|1M|2M|4M",
+     .help = "bytes of a chunk, a power of two, 64K .. 4M (default: by size and hosts)"},
+    {.letter = 'C', .name = "compress", .argument = "SPEC", .kind = TC_OPT_TEXT, AT(compress),
+     .choices = "auto|none|zstd", .help = "auto (default), none, zstd or zstd:LEVEL"},
+    {.letter = 'F', .name = "tree", .argument = "KIND", .kind = TC_OPT_TEXT, AT(tree),
+     .choices = "auto|binomial|double|chain|kary:2", .help = "auto (default), binomial, double, chain, kary:N or N"},
+    {.letter = 'f', .name = "force", .kind = TC_OPT_FLAG, AT(force), .help = "replace a published NAME"},
+    {.name = "min-hosts", .argument = "N|P%", .kind = TC_OPT_TEXT, AT(min_hosts),
+     .help = "this many hosts, or this share of them, are enough to succeed (default: all)"},
+    {.letter = 't', .name = "deadline", .argument = "SEC", .kind = TC_OPT_SECONDS, AT(deadline),
+     .help = "abort what is not done after SEC seconds (default: none)"},
+    {.letter = 'n', .name = "dry-run", .kind = TC_OPT_FLAG, AT(dry_run),
+     .help = "check hosts, room and plan; move nothing"},
+    {.name = "raw", .kind = TC_OPT_FLAG, AT(raw),
+     .help = "any bytes: do not read a .npy header (without that suffix a SOURCE is raw by itself)"},
+    {.name = "dtype", .argument = "T", .kind = TC_OPT_TEXT, AT(dtype),
+     .help = "elements of a raw SOURCE as numpy writes them, float64 or <f8"},
+    {.name = "shape", .argument = "S", .kind = TC_OPT_TEXT, AT(shape),
+     .help = "shape of a raw SOURCE: 1000,1000 (one may be -1; default: one dimension)"},
+    TC_JSON_ROW(struct send_values, json),
+    {.letter = 'q', .name = "quiet", .kind = TC_OPT_COUNT, AT(quiet),
+     .help = "no progress and no summary; twice: no list of failed hosts either"},
+    {.letter = 'v', .name = "verbose", .kind = TC_OPT_COUNT, AT(verbose), .help = "more talkative; repeatable"},
+    {.name = NULL},
+};
+/* clang-format on */
+
+const struct tc_verb tc_verb_send = {
+    .name = "send",
+    .arguments = "SOURCE [NAME]",
+    .summary = "broadcast a file to the agents of many hosts",
+    .more = "NAME is what the hosts publish it as (default: SOURCE's file name). Hosts come from -w and --hostfile,\n"
+            "else from the file that WCOLL names. SIGUSR1 prints the state, Ctrl-C aborts cleanly.\n",
+    .options = options,
+    .size = sizeof(struct send_values),
+    .defaults =
+        &(const struct send_values){
+            .port = TC_PORT_DEFAULT, .key = {.fd = TC_NO_KEY_FD}, .compress = "auto", .tree = "auto"},
+    .least = 1,
+    .most = 2,
+    .operands_are_files = true,
+    .run = run,
+};

@@ -1,0 +1,174 @@
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "cli/report.h"
+#include "cli/size.h"
+#include "door/client.h"
+
+struct status_values {
+    const char *dir;
+    bool json;
+};
+
+enum { ANSWER_SECONDS = 10 };
+
+static int refused(const json_t *answer, struct tc_err *err)
+{
+    const char *name = json_string_value(json_object_get(answer, "reason"));
+    const char *text = json_string_value(json_object_get(answer, "text"));
+    int reason = TC_E_FAILED;
+    for (int i = 1; name && i < 256; i++)
+        if (tc_reason_known(i) && strcasecmp(tc_reason_name(i), name) == 0)
+            reason = i;
+    char shown[TC_ERR_TEXT];
+    return tc_fail(err, reason, "%s", tc_escape(shown, sizeof shown, text ? text : tc_reason_text(reason)));
+}
+
+static int ask(const char *dir, const char *name, json_t **answer, struct tc_err *err)
+{
+    json_t *request = json_pack("{s:s, s:s*}", "op", "status", "name", name);
+    char *line = request ? json_dumps(request, JSON_COMPACT) : NULL;
+    char *text = malloc(TC_DOOR_LINE);
+    json_decref(request);
+    int door = line && text ? tc_door_open(dir, err) : tc_fail(err, TC_E_NOMEM, "out of memory");
+    int result = door < 0 ? door : tc_door_ask(door, line, text, TC_DOOR_LINE, ANSWER_SECONDS, err);
+    if (door >= 0)
+        close(door);
+    if (result == 0) {
+        *answer = json_loads(text, 0, NULL);
+        if (!json_is_object(*answer))
+            result = tc_fail(err, TC_E_PROTOCOL, "the agent's answer is not a JSON object");
+    }
+    free(line);
+    free(text);
+    return result;
+}
+
+/* A member as one cell: numbers are bytes, texts came from elsewhere and are escaped. */
+enum { CELL = 256 };
+static const char *cell(char *out, const json_t *row, const char *key)
+{
+    const json_t *value = json_object_get(row, key);
+    char amount[TC_AMOUNT_TEXT];
+    if (json_is_string(value))
+        return tc_escape(out, CELL, json_string_value(value));
+    if (json_is_integer(value) && json_integer_value(value) >= 0)
+        snprintf(out, CELL, "%s", tc_size_print(amount, (uint64_t)json_integer_value(value)));
+    else
+        snprintf(out, CELL, "-");
+    return out;
+}
+
+static int add_arrays(struct tc_table *table, const json_t *rows, struct tc_err *err)
+{
+    char name[CELL], state[CELL], size[CELL], bytes[CELL], from[CELL];
+    size_t index;
+    json_t *row;
+    int result = 0;
+    json_array_foreach(rows, index, row)
+    {
+        const char *cells[] = {cell(name, row, "name"), cell(state, row, "state"), cell(size, row, "size"),
+                               cell(bytes, row, "bytes"), cell(from, row, "from")};
+        if (result == 0)
+            result = tc_table_row(table, cells, err);
+    }
+    return result;
+}
+
+static int add_links(struct tc_table *table, const json_t *session, struct tc_err *err)
+{
+    char name[CELL], peer[CELL], received[CELL], sent[CELL], queued[CELL];
+    size_t index;
+    json_t *row;
+    int result = 0;
+    json_array_foreach(json_object_get(session, "links"), index, row)
+    {
+        const char *cells[] = {cell(name, session, "name"), cell(peer, row, "peer"), cell(received, row, "received"),
+                               cell(sent, row, "sent"), cell(queued, row, "queued")};
+        if (result == 0)
+            result = tc_table_row(table, cells, err);
+    }
+    return result;
+}
+
+static int print_arrays(const json_t *answer, struct tc_err *err)
+{
+    static const char *const heads[] = {"NAME", "STATE", ">SIZE", ">DONE", "FROM", NULL};
+    struct tc_table *table = tc_table_new(heads, err);
+    int result = table ? add_arrays(table, json_object_get(answer, "sessions"), err) : -TC_E_NOMEM;
+    if (result == 0)
+        result = add_arrays(table, json_object_get(answer, "published"), err);
+    if (result == 0)
+        result = tc_table_print(table, stdout, err);
+    tc_table_free(table);
+    return result;
+}
+
+static int print_links(const json_t *answer, struct tc_err *err)
+{
+    static const char *const heads[] = {"LINKS OF", "PEER", ">RECEIVED", ">SENT", ">QUEUED", NULL};
+    struct tc_table *table = tc_table_new(heads, err);
+    size_t index;
+    json_t *session;
+    int result = table ? 0 : -TC_E_NOMEM;
+    json_array_foreach(json_object_get(answer, "sessions"), index, session) if (result == 0) result =
+        add_links(table, session, err);
+    if (result == 0)
+        result = tc_table_print(table, stdout, err);
+    tc_table_free(table);
+    return result;
+}
+
+static int print(const json_t *answer, struct tc_err *err)
+{
+    char listen[CELL], dir[CELL];
+    printf("listening on %s, publishing in %s\n", cell(listen, answer, "listen"), cell(dir, answer, "dir"));
+    int result = print_arrays(answer, err);
+    return result < 0 ? result : print_links(answer, err);
+}
+
+static int run(const struct tc_call *call, struct tc_err *err)
+{
+    const struct status_values *values = call->values;
+    const char *name = call->operands[0];
+    char dir[PATH_MAX];
+    json_t *answer = NULL;
+    int result = name ? tc_name_check(name, err) : 0;
+    if (result == 0)
+        result = tc_dir_resolve(dir, sizeof dir, values->dir, err);
+    if (result == 0)
+        result = ask(dir, name, &answer, err);
+    if (result == 0 && !json_is_true(json_object_get(answer, "ok"))) {
+        result = refused(answer, err);
+    } else if (result == 0 && values->json) {
+        json_object_set_new(answer, "type", json_string("status"));
+        json_object_del(answer, "ok");
+        result = tc_report_json(stdout, json_incref(answer), err);
+    } else if (result == 0) {
+        result = print(answer, err);
+    }
+    json_decref(answer);
+    return result;
+}
+
+/* clang-format off */
+static const struct tc_option options[] = {
+    TC_DIR_ROW(struct status_values, dir),
+    TC_JSON_ROW(struct status_values, json),
+    {.name = NULL},
+};
+/* clang-format on */
+
+const struct tc_verb tc_verb_status = {
+    .name = "status",
+    .arguments = "[NAME]",
+    .summary = "ask this host's agent what is here, what is on its way, and over which links",
+    .options = options,
+    .size = sizeof(struct status_values),
+    .most = 1,
+    .run = run,
+};

@@ -1,0 +1,44 @@
+#include <limits.h>
+
+#include "cli/report.h"
+#include "door/client.h"
+
+struct wait_values {
+    const char *dir;
+    double timeout;
+};
+
+static int run(const struct tc_call *call, struct tc_err *err)
+{
+    const struct wait_values *values = call->values;
+    const char *name = call->operands[0];
+    char dir[PATH_MAX];
+    int result = tc_name_check(name, err);
+    if (result == 0)
+        result = tc_dir_resolve(dir, sizeof dir, values->dir, err);
+    if (result == 0)
+        result = tc_door_wait(dir, name, values->timeout, err);
+    if (result == 0)
+        printf("%s/%s\n", dir, name);
+    return result;
+}
+
+/* clang-format off */
+static const struct tc_option options[] = {
+    TC_DIR_ROW(struct wait_values, dir),
+    TC_TIMEOUT_ROW(struct wait_values, timeout),
+    {.name = NULL},
+};
+/* clang-format on */
+
+const struct tc_verb tc_verb_wait = {
+    .name = "wait",
+    .arguments = "NAME",
+    .summary = "block until NAME is published here, print its path",
+    .options = options,
+    .size = sizeof(struct wait_values),
+    .defaults = &(const struct wait_values){.timeout = TC_FOREVER},
+    .least = 1,
+    .most = 1,
+    .run = run,
+};

@@ -1,0 +1,129 @@
+#include <errno.h>
+#include <locale.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+
+#ifndef PACKAGE_VERSION
+#define PACKAGE_VERSION "unknown"
+#endif
+
+static int complain(const char *verb, const struct tc_err *err)
+{
+    fprintf(stderr, "treecast%s%s: %s\n", verb ? " " : "", verb ? verb : "", err->text);
+    return tc_reason_exit(err->reason);
+}
+
+/* Edits (insert, drop, replace, swap neighbours) from a to b, both short. */
+static unsigned distance(const char *a, const char *b)
+{
+    enum { MAX = 16 };
+    unsigned d[MAX + 1][MAX + 1];
+    size_t n = strlen(a), m = strlen(b);
+    if (n > MAX || m > MAX)
+        return MAX;
+    for (size_t i = 0; i <= n; i++)
+        for (size_t j = 0; j <= m; j++) {
+            if (i == 0 || j == 0) {
+                d[i][j] = (unsigned)(i + j);
+                continue;
+            }
+            unsigned best = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
+            best = d[i - 1][j] + 1 < best ? d[i - 1][j] + 1 : best;
+            best = d[i][j - 1] + 1 < best ? d[i][j - 1] + 1 : best;
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && d[i - 2][j - 2] + 1 < best)
+                best = d[i - 2][j - 2] + 1;
+            d[i][j] = best;
+        }
+    return d[n][m];
+}
+
+static int unknown(const char *name)
+{
+    const char *nearest = NULL;
+    unsigned least = 3;
+    for (size_t i = 0; tc_verbs[i]; i++) {
+        unsigned edits = distance(name, tc_verbs[i]->name);
+        if (!tc_verbs[i]->hidden && edits < least && edits < strlen(name)) {
+            least = edits;
+            nearest = tc_verbs[i]->name;
+        }
+    }
+    if (nearest)
+        fprintf(stderr, "treecast: no verb '%s'; did you mean '%s'? (treecast -h lists all)\n", name, nearest);
+    else
+        fprintf(stderr, "treecast: no verb '%s' (treecast -h lists all)\n", name);
+    return tc_reason_exit(TC_E_USAGE);
+}
+
+/* Output that could not be written is a failure even when everything else went well. */
+static int flushed(int code)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return code;
+    if (errno == EPIPE)
+        return code ? code : 1;
+    fprintf(stderr, "treecast: standard output: %s\n", strerror(errno));
+    return code ? code : tc_reason_exit(TC_E_IO);
+}
+
+static int help(const char *name)
+{
+    const struct tc_verb *verb = name ? tc_verb_find(name) : NULL;
+    if (name && !verb)
+        return unknown(name);
+    if (verb)
+        tc_help_verb(stdout, verb);
+    else
+        tc_help_all(stdout);
+    return flushed(0);
+}
+
+static int gather(struct tc_values *values, struct tc_err *err)
+{
+    char user[4096];
+    tc_config_user(user, sizeof user);
+    int result = tc_values_file(values, TC_CONFIG_SYSTEM, true, err);
+    if (result == 0)
+        result = tc_values_file(values, user, false, err);
+    if (result == 0)
+        result = tc_values_environment(values, environ, err);
+    return result;
+}
+
+static int run_verb(const struct tc_verb *verb, int argc, char **argv)
+{
+    struct tc_err err = {0};
+    struct tc_call call;
+    bool wants_help = false;
+    struct tc_values *values = tc_values_new(verb, &err);
+    int result = values ? tc_values_flags(values, argc, argv, &call, &wants_help, &err) : -err.reason;
+    if (result == 0 && !wants_help && verb->options->name)
+        result = gather(values, &err);
+    if (result == 0)
+        result = wants_help ? help(verb->name) : verb->run(&call, &err);
+    int code = flushed(result < 0 ? complain(verb->name, &err) : result);
+    tc_values_free(values);
+    return code;
+}
+
+int main(int argc, char **argv)
+{
+    setlocale(LC_CTYPE, "");
+    const char *word = argc > 1 ? argv[1] : NULL;
+    if (!word) {
+        tc_help_all(stderr);
+        return tc_reason_exit(TC_E_USAGE);
+    }
+    if (strcmp(word, "-V") == 0 || strcmp(word, "--version") == 0) {
+        printf("treecast %s\n", PACKAGE_VERSION);
+        return flushed(0);
+    }
+    if (strcmp(word, "-h") == 0 || strcmp(word, "--help") == 0 || strcmp(word, "help") == 0)
+        return help(strcmp(word, "help") == 0 ? argv[2] : NULL);
+    const struct tc_verb *verb = tc_verb_find(word);
+    if (!verb)
+        return unknown(word);
+    return run_verb(verb, argc - 1, argv + 1);
+}
