@@ -1,0 +1,272 @@
+"""The benchmark's rows: what each one sends, how often, what it measures, and the bound it is held to.
+
+A row's run function takes (row, repetitions, treecast) and returns an Outcome. Agents are fresh in every repetition, so
+that no run learns from the one before.
+"""
+
+import contextlib
+import ctypes
+import tempfile
+import time
+from dataclasses import dataclass, field
+
+from cast import SOURCE, Cast, random_bytes, smooth_field
+from lab import Lab
+from measure import Iperf, MemoryWatch, Steal, cpu_seconds, fine_cpu_seconds, median, one_copy
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+NAME = "bench.bin"
+COPIES_MEASURED = 3
+
+
+@dataclass
+class Outcome:
+    """values: one a repetition, in the row's unit. notes: lines to print below. facts: for the JSON file."""
+    values: list = field(default_factory=list)
+    notes: list = field(default_factory=list)
+    facts: dict = field(default_factory=dict)
+    steal: float = 0.0
+
+
+@dataclass(frozen=True)
+class Row:
+    name: str
+    run: object
+    hosts: int              # the sender among them
+    rate: object            # Mbit/s of every link; None: unshaped
+    size: int               # bytes
+    unit: str = "copies"
+    bound: object = None    # None: only reported
+    at_least: bool = False  # the bound is a least value, not a most
+    cc: str = "bbr"
+    tree: str = "auto"
+    once: bool = False      # one repetition is enough
+    about: str = ""
+
+    def options(self):
+        return [] if self.tree == "auto" else ["--tree", self.tree]
+
+    def holds(self, value):
+        """Whether value meets the bound; None where there is none."""
+        if self.bound is None:
+            return None
+        return value >= self.bound if self.at_least else value <= self.bound
+
+
+@contextlib.contextmanager
+def lab_for(row):
+    """A lab with room for two arrays of the row on each host, and a folder for keys and logs."""
+    with tempfile.TemporaryDirectory(prefix="treecast-bench-") as folder:
+        with Lab(hosts=row.hosts, rate_mbit=row.rate, cc=row.cc, shm_mb=64 + 2 * row.size // MIB) as lab:
+            yield lab, folder
+
+
+def broadcast(row, lab, folder, treecast, source=SOURCE, watch=None):
+    """One broadcast to fresh agents; watch(cast) may give a context to run it in."""
+    with Cast(lab, treecast, folder) as cast:
+        with watch(cast) if watch else contextlib.nullcontext():
+            sent = cast.send(source, NAME, *row.options(), timeout=1800).require_success()
+    return sent
+
+
+def measured_copy(lab, size):
+    return median([one_copy(lab, size) for _ in range(COPIES_MEASURED)])
+
+
+# -- how a broadcast went, in words -----------------------------------------------------------------------------
+
+
+def facts_of(sent):
+    times = sent.completions
+    return {
+        "wall": sent.seconds, "sender_cpu": sent.cpu, "tree": sent.summary.get("tree"),
+        "chunk": sent.summary.get("chunk_size"), "seconds": sent.phases,
+        "host_median": median(times) if times else None, "host_last": times[-1] if times else None,
+    }
+
+
+def words_of(facts):
+    phases = ", ".join(f"{name} {facts['seconds'][name]:.3f}" for name in ("preflight", "transfer", "publish")
+                       if name in facts["seconds"])
+    hosts = "no host times"
+    if facts["host_last"] is not None:
+        hosts = f"hosts whole after {facts['host_median']:.3f} s (median), {facts['host_last']:.3f} s (last)"
+    return (f"{facts['wall']:.2f} s from start to exit: {phases}; {hosts}; tree {facts['tree']}, "
+            f"chunk {facts['chunk']}, sender's CPU {facts['sender_cpu']:.2f} s")
+
+
+def middle(outcome):
+    """The facts of the repetition that gave the median (the upper one of two)."""
+    order = sorted(range(len(outcome.values)), key=outcome.values.__getitem__)
+    return outcome.facts["runs"][order[len(order) // 2]]
+
+
+# -- broadcasts in units of one copy ----------------------------------------------------------------------------
+
+
+def run_copies(row, repetitions, treecast):
+    """Start to exit of send, over one plain copy of the same bytes in the same lab."""
+    outcome = Outcome()
+    with lab_for(row) as (lab, folder):
+        copy = measured_copy(lab, row.size)
+        random_bytes(lab.path(0, SOURCE), row.size)
+        runs = [facts_of(broadcast(row, lab, folder, treecast)) for _ in range(repetitions)]
+    outcome.values = [run["wall"] / copy for run in runs]
+    outcome.facts = {"copy": copy, "runs": runs}
+    outcome.notes = [f"one copy {copy:.3f} s ({copy * row.rate * 1e6 / 8 / row.size:.3f} times bytes over rate)",
+                     words_of(middle(outcome))]
+    return outcome
+
+
+def run_small(row, repetitions, treecast):
+    """Small arrays, where latency decides: milliseconds of the transfer itself, with no unit of copies."""
+    outcome = Outcome()
+    with lab_for(row) as (lab, folder):
+        random_bytes(lab.path(0, SOURCE), row.size)
+        runs = [facts_of(broadcast(row, lab, folder, treecast)) for _ in range(repetitions)]
+    outcome.values = [run["seconds"]["transfer"] * 1e3 for run in runs]
+    outcome.facts = {"runs": runs}
+    outcome.notes = [words_of(middle(outcome))]
+    return outcome
+
+
+def compressed_size(path, chunk):
+    """Bytes of a file when each chunk is compressed alone by libzstd, level 1, with no help from treecast."""
+    zstd = ctypes.CDLL("libzstd.so.1")
+    zstd.ZSTD_compress.restype = ctypes.c_size_t
+    zstd.ZSTD_compress.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p, ctypes.c_size_t, ctypes.c_int]
+    room = ctypes.create_string_buffer(2 * chunk)
+    total = 0
+    with open(path, "rb") as file:
+        while piece := file.read(chunk):
+            total += zstd.ZSTD_compress(room, len(room), piece, len(piece), 1)
+    return total
+
+
+def run_compressible(row, repetitions, treecast):
+    """A smooth field: start to exit over one plain copy of its compressed bytes."""
+    source = "/dev/shm/field.npy"
+    outcome = Outcome()
+    with lab_for(row) as (lab, folder):
+        smooth_field(lab.path(0, source), row.size)
+        before = lab.sent_bytes(0)
+        runs = [facts_of(broadcast(row, lab, folder, treecast, source)) for _ in range(repetitions)]
+        wire = (lab.sent_bytes(0) - before) / repetitions
+        packed = compressed_size(lab.path(0, source), runs[0]["chunk"])
+        copy = measured_copy(lab, packed)
+    outcome.values = [run["wall"] / copy for run in runs]
+    outcome.facts = {"copy": copy, "runs": runs, "compressed": packed, "wire": wire}
+    outcome.notes = [f"compresses {row.size / packed:.2f} times; one copy of {packed / MIB:.1f} MiB {copy:.3f} s; the "
+                     f"sender put {wire / MIB:.1f} MiB on the wire", words_of(middle(outcome))]
+    return outcome
+
+
+# -- one hop ----------------------------------------------------------------------------------------------------
+
+
+def run_hop(row, repetitions, treecast):
+    """From one host to another over an unshaped link into tmpfs: GB/s, and CPU seconds per GB of both sides."""
+    outcome, gigabytes = Outcome(), row.size / 1e9
+    runs = []
+    with lab_for(row) as (lab, folder):
+        random_bytes(lab.path(0, SOURCE), row.size)
+        for _ in range(repetitions):
+            plain = Iperf(lab, row.size)
+            with Cast(lab, treecast, folder) as cast:
+                agent = cast.agents[1].pid
+                before = cpu_seconds(agent)
+                sent = cast.send(SOURCE, NAME, *row.options()).require_success()
+                facts = facts_of(sent)
+                facts["receiver_cpu"] = cpu_seconds(agent) - before
+            facts["iperf3"] = {"GB/s": plain.bytes_per_second / 1e9, "sender_cpu": plain.sender_cpu,
+                               "receiver_cpu": plain.receiver_cpu}
+            runs.append(facts)
+    outcome.values = [gigabytes / run["wall"] for run in runs]
+    outcome.facts = {"runs": runs}
+    run = middle(outcome)
+    plain = run["iperf3"]
+    outcome.notes = [
+        f"CPU s/GB: sender {run['sender_cpu'] / gigabytes:.2f}, receiver {run['receiver_cpu'] / gigabytes:.2f}; "
+        f"transfer alone {gigabytes / run['seconds']['transfer']:.2f} GB/s",
+        f"iperf3 beside it: {plain['GB/s']:.2f} GB/s, CPU s/GB: sender {plain['sender_cpu'] / gigabytes:.2f}, "
+        f"receiver {plain['receiver_cpu'] / gigabytes:.2f}",
+        words_of(run)]
+    return outcome
+
+
+# -- memory and idleness ----------------------------------------------------------------------------------------
+
+
+def run_memory(row, repetitions, treecast):
+    """Largest private memory of any agent, in MiB, while it receives (and relays)."""
+    outcome = Outcome(facts={"runs": []})
+    with lab_for(row) as (lab, folder):
+        random_bytes(lab.path(0, SOURCE), row.size)
+        for _ in range(repetitions):
+            watched = []
+
+            def watch(cast):
+                watched.append(MemoryWatch([agent.pid for agent in cast.agents.values()], 0.02 * len(cast.agents)))
+                return watched[0]
+
+            sent = broadcast(row, lab, folder, treecast, watch=watch)
+            anon, high = watched[0].anon.values(), watched[0].high.values()
+            outcome.values.append(max(anon) / MIB)
+            facts = facts_of(sent)
+            facts.update(anon=sorted(anon), high=sorted(high), sender_max_rss=sent.max_rss)
+            outcome.facts["runs"].append(facts)
+            outcome.notes = [
+                f"private memory (RssAnon, sampled) of an agent: median {median(list(anon)) / MIB:.1f}, largest "
+                f"{max(anon) / MIB:.1f} MiB; VmHWM, mapped files included: {max(high) / MIB:.1f} MiB; "
+                f"sender's largest resident set {sent.max_rss / MIB:.1f} MiB", words_of(facts)]
+    return outcome
+
+
+def run_idle(row, repetitions, treecast, seconds=60):
+    """CPU milliseconds of an agent that waits for a minute."""
+    outcome = Outcome()
+    with lab_for(row) as (lab, folder), Cast(lab, treecast, folder) as cast:
+        agent = cast.agents[1].pid
+        for _ in range(repetitions):
+            time.sleep(1)
+            before = fine_cpu_seconds(agent)
+            time.sleep(seconds)
+            outcome.values.append((fine_cpu_seconds(agent) - before) * 1e3)
+    return outcome
+
+
+# -- the table --------------------------------------------------------------------------------------------------
+
+
+def small_rows():
+    for size, word in ((64 * KIB, "64K"), (MIB, "1M")):
+        for tree in ("binomial", "double", "auto"):
+            yield Row(f"small-{word}-{tree}", run_small, 32, 1000, size, unit="ms", tree=tree,
+                      about=f"transfer of a small array, {tree}")
+
+
+ROWS = [
+    Row("main32", run_copies, 32, 100, 64 * MIB, bound=1.10, about="the main job"),
+    Row("main32-cubic", run_copies, 32, 100, 64 * MIB, cc="cubic", about="the same under cubic"),
+    Row("main64", run_copies, 64, 50, 64 * MIB, bound=1.15, about="twice the hosts"),
+    Row("main32-binomial", run_copies, 32, 100, 64 * MIB, tree="binomial", about="one binomial tree, to compare"),
+    Row("main32-chain", run_copies, 32, 100, 64 * MIB, tree="chain", about="a chain, to compare"),
+    Row("main64-binomial", run_copies, 64, 50, 64 * MIB, tree="binomial", about="one binomial tree, to compare"),
+    Row("main64-chain", run_copies, 64, 50, 64 * MIB, tree="chain", about="a chain, to compare"),
+    *small_rows(),
+    # At 25 Mbit/s one machine can decompress and digest for 31 hosts as fast as the links bring bytes.
+    Row("compressible", run_compressible, 32, 25, 64 * MIB, bound=1.15, about="a float64 field, in copies compressed"),
+    # Pacing makes bbr cut segments small, which doubles the CPU cost of an unshaped link.
+    Row("hop", run_hop, 2, None, 2 * GIB, unit="GB/s", bound=0.5, at_least=True, cc="cubic", about="one hop, to tmpfs"),
+    Row("hop-bbr", run_hop, 2, None, 2 * GIB, unit="GB/s", about="the same under bbr"),
+    Row("memory-4G", run_memory, 2, None, 4 * GIB, unit="MiB", bound=64, once=True, about="agent's memory, 4 GiB"),
+    Row("memory-64", run_memory, 64, 50, 64 * MIB, unit="MiB", bound=64, once=True, about="agent's memory, 64 hosts"),
+    Row("idle", run_idle, 2, None, 0, unit="ms", bound=10, once=True, about="CPU of an agent in 60 idle seconds"),
+]
+
+
+def run_row(row, repetitions, treecast):
+    steal = Steal()
+    outcome = row.run(row, 1 if row.once else repetitions, treecast)
+    outcome.steal = steal.percent()
+    return outcome

@@ -1,0 +1,10 @@
+# Tests on a cluster of network namespaces. They need root and say "skipped" without.
+test_scripts += \
+	tests/lab/test_lab_self.py \
+	tests/lab/test_lab_broadcast.py \
+	tests/lab/test_lab_faults.py
+dist_noinst_DATA += \
+	tests/lab/cast.py \
+	tests/lab/lab.py \
+	tests/lab/measure.py \
+	tests/lab/tap.py
