@@ -33,8 +33,9 @@ uint32_t tc_chunk_blocks(const struct tc_layout *layout, uint32_t chunk);  /* 64
 uint32_t tc_page_first(uint32_t page);                                     /* first chunk of page */
 uint32_t tc_page_count(const struct tc_layout *layout, uint32_t page);     /* its chunks, 0 .. 64 (0: empty file only) */
 
-/* The chunk size for size bytes to hosts receivers (>= 1): the largest power of two within the limits that still makes
- * about 200 log2(hosts + 1) chunks, so that a tree's filling and draining are a small part of the whole. */
+/* The chunk size for size bytes to hosts receivers (>= 1): 256 KiB, more only where there would be over 2^18 chunks, less
+ * where that is needed for about 200 log2(hosts + 1) chunks, so that a tree's filling and draining are a small part of
+ * the whole. */
 uint32_t tc_chunk_size_choose(uint64_t size, unsigned hosts);
 
 /* A set of numbers 0 .. size-1. */

@@ -373,6 +373,16 @@ static void forget_asked(struct tc_agent *agent, struct parent *parent)
     }
 }
 
+static void complain(struct tc_agent *agent, unsigned t, int reason)
+{
+    struct tc_message message = {.type = TC_MSG_COMPLAIN};
+    message.complaint.epoch = agent->epoch;
+    message.complaint.tree = (uint8_t)t;
+    message.complaint.rank = agent->parents[t].self.rank;
+    message.complaint.reason = (uint16_t)reason;
+    send_message(agent, agent->control, &message);
+}
+
 /* The coordinator hears of it and gives another parent in its next plan; until then the other trees help out. */
 static void lose_parent(struct tc_agent *agent, unsigned t, const struct tc_err *why)
 {
@@ -381,12 +391,7 @@ static void lose_parent(struct tc_agent *agent, unsigned t, const struct tc_err 
     parent->state = PARENT_NONE;
     if (agent->state != TC_AGENT_FILLING)
         return;
-    struct tc_message message = {.type = TC_MSG_COMPLAIN};
-    message.complaint.epoch = agent->epoch;
-    message.complaint.tree = (uint8_t)t;
-    message.complaint.rank = parent->self.rank;
-    message.complaint.reason = (uint16_t)(why && why->reason ? why->reason : TC_E_CLOSED);
-    send_message(agent, agent->control, &message);
+    complain(agent, t, why && why->reason ? why->reason : TC_E_CLOSED);
     ask_elsewhere(agent);
 }
 
@@ -415,17 +420,23 @@ static void take_back(struct tc_agent *agent, unsigned t)
     }
 }
 
-static void parent_up(struct tc_agent *agent, unsigned t)
+static struct tc_message data_hello(const struct tc_agent *agent, enum tc_role role, const uint8_t *id)
+{
+    struct tc_message message = {.type = TC_MSG_HELLO};
+    message.hello.version_min = message.hello.version_max = TC_WIRE_VERSION;
+    message.hello.role = role;
+    memcpy(message.hello.instance, agent->config.instance, sizeof message.hello.instance);
+    memcpy(message.hello.session, agent->job.session, sizeof message.hello.session);
+    memcpy(message.hello.link, id, sizeof message.hello.link);
+    return message;
+}
+
+static void greet_parent(struct tc_agent *agent, unsigned t)
 {
     struct parent *parent = &agent->parents[t];
     size_t page_bytes = (agent->job.layout.pages + 7) / 8;
     uint8_t *pages = calloc(1, page_bytes);
-    struct tc_message message = {.type = TC_MSG_HELLO};
-    message.hello.version_min = message.hello.version_max = TC_WIRE_VERSION;
-    message.hello.role = TC_ROLE_CHILD;
-    memcpy(message.hello.instance, agent->config.instance, sizeof message.hello.instance);
-    memcpy(message.hello.session, agent->job.session, sizeof message.hello.session);
-    memcpy(message.hello.link, parent->self.id, sizeof message.hello.link);
+    struct tc_message message = data_hello(agent, TC_ROLE_CHILD, parent->self.id);
     for (uint32_t p = 0; pages && p < agent->job.layout.pages; p++)
         if (tc_bits_has(&agent->have_pages, p))
             pages[p / 8] |= (uint8_t)(1 << p % 8);
@@ -433,13 +444,19 @@ static void parent_up(struct tc_agent *agent, unsigned t)
         message.hello.pages = pages;
         message.hello.page_bytes = (uint32_t)page_bytes;
     }
-    parent->state = PARENT_UP;
     send_message(agent, parent->link, &message);
+    free(pages);
+}
+
+/* Both HELLOs have passed. Earlier wants could reach a parent that holds the link until its own plan comes. */
+static void parent_up(struct tc_agent *agent, unsigned t)
+{
+    struct parent *parent = &agent->parents[t];
+    parent->state = PARENT_UP;
     if (parent->asked.size)
         take_back(agent, t);
     for (uint32_t p = tc_bits_next(&agent->have_pages, 0); p != TC_BITS_NONE; p = tc_bits_next(&agent->have_pages, p + 1))
         want(agent, t, p); /* the parent does not push these, so they are wanted unasked */
-    free(pages);
 }
 
 /* The plan. */
@@ -447,8 +464,11 @@ static void parent_up(struct tc_agent *agent, unsigned t)
 static int adopt_parent(struct tc_agent *agent, unsigned t, const struct tc_msg_row *row, struct tc_err *err)
 {
     struct parent *parent = &agent->parents[t];
-    if (agent->epoch > 1 && memcmp(parent->self.id, row->parent.id, TC_LINK_ID_SIZE) == 0)
+    if (agent->epoch > 1 && memcmp(parent->self.id, row->parent.id, TC_LINK_ID_SIZE) == 0) {
+        if (parent->state == PARENT_NONE)
+            complain(agent, t, TC_E_CLOSED); /* the row was made before the first complaint came, which is stale now */
         return 0;
+    }
     if (parent->asked.size == 0 && agent->job.layout.chunks > 0) {
         int status = tc_bits_init(&parent->asked, agent->job.layout.chunks, err);
         if (status < 0)
@@ -591,6 +611,23 @@ static int hold(struct tc_agent *agent, uint32_t link, struct tc_blob *body, str
     return 0;
 }
 
+static bool is_held(const struct tc_agent *agent, uint32_t link)
+{
+    for (unsigned i = 0; i < agent->held_count; i++)
+        if (agent->held[i].link == link)
+            return true;
+    return false;
+}
+
+static void let_go(struct tc_agent *agent, uint32_t link)
+{
+    for (unsigned i = 0; i < agent->held_count; i++)
+        if (agent->held[i].link == link) {
+            tc_blob_unref(agent->held[i].hello);
+            agent->held[i--] = agent->held[--agent->held_count];
+        }
+}
+
 static int on_data_hello(struct tc_agent *agent, uint32_t link, const struct tc_msg_hello *hello, struct tc_blob *body,
                          struct tc_err *err)
 {
@@ -601,13 +638,18 @@ static int on_data_hello(struct tc_agent *agent, uint32_t link, const struct tc_
     if (child && hello->role == TC_ROLE_CHILD && !child->fed) {
         struct tc_store store = store_of(agent);
         int status = tc_child_start(child, link, &store, hello, err);
-        return status < 0 ? status : tc_child_poll(child, &store, &agent->actions, err);
+        if (status < 0)
+            return status;
+        struct tc_message message = data_hello(agent, TC_ROLE_PARENT, child->self.id);
+        send_message(agent, link, &message);
+        return tc_child_poll(child, &store, &agent->actions, err);
     }
     for (unsigned t = 0; t < agent->trees && hello->role == TC_ROLE_PARENT; t++) {
         struct parent *parent = &agent->parents[t];
         if (parent->state != PARENT_AWAITED || memcmp(parent->self.id, hello->link, TC_LINK_ID_SIZE) != 0)
             continue;
         parent->link = link;
+        greet_parent(agent, t);
         parent_up(agent, t);
         return 0;
     }
@@ -624,12 +666,23 @@ static int parent_of_link(const struct tc_agent *agent, uint32_t link)
     return -1;
 }
 
+static int on_parent_hello(struct tc_agent *agent, unsigned t, const struct tc_msg_hello *hello, struct tc_err *err)
+{
+    if (agent->parents[t].state != PARENT_DIALLED || hello->role != TC_ROLE_PARENT)
+        return tc_fail(err, TC_E_PROTOCOL, "a HELLO too many");
+    if (hello->version_min > TC_WIRE_VERSION || hello->version_max < TC_WIRE_VERSION)
+        return tc_fail(err, TC_E_VERSION, "peer speaks versions %u to %u, here is %u", hello->version_min,
+                       hello->version_max, TC_WIRE_VERSION);
+    parent_up(agent, t);
+    return 0;
+}
+
 static int on_parent_message(struct tc_agent *agent, unsigned t, const struct tc_message *message, struct tc_blob *body,
                              struct tc_err *err)
 {
     switch (message->type) {
     case TC_MSG_HELLO:
-        return 0;
+        return on_parent_hello(agent, t, &message->hello, err);
     case TC_MSG_PAGE:
         return on_page(agent, t, &message->page, err);
     case TC_MSG_CHUNK:
@@ -655,7 +708,7 @@ static void on_data_frame(struct tc_agent *agent, const struct tc_event *event)
         status = tc_child_message(child, &store, &message, &err);
         if (status == 0)
             status = tc_child_poll(child, &store, &agent->actions, &err);
-    } else if (status == 0 && message.type == TC_MSG_HELLO)
+    } else if (status == 0 && message.type == TC_MSG_HELLO && !is_held(agent, event->link))
         status = on_data_hello(agent, event->link, &message.hello, event->body, &err);
     else if (status == 0)
         status = tc_fail(&err, TC_E_PROTOCOL, "%s on a link without HELLO", tc_message_name(message.type));
@@ -666,6 +719,7 @@ static void on_data_frame(struct tc_agent *agent, const struct tc_event *event)
         lose_parent(agent, (unsigned)t, &err);
     if (child)
         tc_child_stop(child);
+    let_go(agent, event->link);
 }
 
 /* The control link. */
@@ -745,11 +799,7 @@ static void on_down(struct tc_agent *agent, const struct tc_event *event)
     struct tc_child *child = tc_children_by_link(&agent->children, event->link);
     if (child)
         tc_child_stop(child);
-    for (unsigned i = 0; i < agent->held_count; i++)
-        if (agent->held[i].link == event->link) {
-            tc_blob_unref(agent->held[i].hello);
-            agent->held[i--] = agent->held[--agent->held_count];
-        }
+    let_go(agent, event->link);
 }
 
 /* Results of actions. */
@@ -923,7 +973,7 @@ void tc_agent_event(struct tc_agent *agent, const struct tc_event *event, uint64
     case TC_EV_UP:
         t = parent_of_link(agent, event->link);
         if (t >= 0)
-            parent_up(agent, (unsigned)t);
+            greet_parent(agent, (unsigned)t);
         break;
     case TC_EV_FRAME:
         if (event->link == agent->control)
@@ -947,7 +997,10 @@ void tc_agent_event(struct tc_agent *agent, const struct tc_event *event, uint64
         on_published(agent, event);
         break;
     case TC_EV_STOP:
-        fail(agent, event->err);
+        if (agent->state == TC_AGENT_PUBLISHED)
+            end(agent, NULL, "stopped");
+        else
+            fail(agent, event->err);
         break;
     default:
         break;

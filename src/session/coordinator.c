@@ -329,7 +329,7 @@ static void orphan(struct tc_coordinator *c, struct host *host)
 static bool any_changed(const struct tc_coordinator *c)
 {
     for (uint32_t i = 0; c->planned && i < c->config.host_count; i++)
-        if (c->hosts[i].changed)
+        if (c->hosts[i].changed && alive(&c->hosts[i]))
             return true;
     return false;
 }
@@ -699,8 +699,13 @@ static void on_control_down(struct tc_coordinator *c, struct host *host, const s
 {
     struct tc_err why = {0};
     host->control = TC_NO_LINK;
-    tc_fail(&why, err && err->reason ? err->reason : TC_E_CLOSED, "%s",
-            err && err->reason ? err->text : "connection closed");
+    int reason = err && err->reason ? err->reason : TC_E_CLOSED;
+    const char *text = err && err->reason ? err->text : "connection closed";
+    /* It answered and hung up without a greeting: that is what an agent does with whom it does not trust. */
+    if (reason == TC_E_CLOSED && !host->greeted)
+        tc_fail(&why, TC_E_AUTH, "%s before a greeting: do both sides have the same key (-k FILE)?", text);
+    else
+        tc_fail(&why, reason, "%s", text);
     bool begun = host->view.phase >= TC_PHASE_OFFERED;
     if (begun) {
         why.reason = TC_E_LOST;

@@ -48,12 +48,10 @@ uint32_t tc_feed_page(struct tc_feed *feed, const struct tc_bits *pages)
     return feed->next++;
 }
 
-static int check(const struct tc_feed *feed, const struct tc_layout *layout, uint32_t page, uint64_t chunks,
-                 struct tc_err *err)
+static int check(const struct tc_layout *layout, uint32_t page, uint64_t chunks, struct tc_err *err)
 {
-    bool known = page < layout->pages && (page < feed->next || tc_bits_has(&feed->skip, page));
-    if (!known)
-        return tc_fail(err, TC_E_PROTOCOL, "chunks of page %u wanted before it was sent", page);
+    if (page >= layout->pages)
+        return tc_fail(err, TC_E_PROTOCOL, "chunks of page %u wanted, there are %u pages", page, layout->pages);
     uint32_t count = tc_page_count(layout, page);
     if (count < TC_PAGE_CHUNKS && chunks >> count != 0)
         return tc_fail(err, TC_E_PROTOCOL, "chunks beyond the end of the file wanted in page %u", page);
@@ -62,10 +60,12 @@ static int check(const struct tc_feed *feed, const struct tc_layout *layout, uin
 
 int tc_feed_want(struct tc_feed *feed, const struct tc_layout *layout, uint32_t page, uint64_t chunks, struct tc_err *err)
 {
-    int status = check(feed, layout, page, chunks, err);
+    int status = check(layout, page, chunks, err);
     if (status < 0)
         return status;
     tc_bits_add(&feed->answered, page);
+    if (page >= feed->next)
+        tc_feed_skip(feed, page); /* it has the page from elsewhere */
     for (; chunks; chunks &= chunks - 1)
         tc_bits_add(&feed->wants, tc_page_first(page) + (uint32_t)__builtin_ctzll(chunks));
     if (page < feed->base)
@@ -76,7 +76,7 @@ int tc_feed_want(struct tc_feed *feed, const struct tc_layout *layout, uint32_t 
 int tc_feed_cancel(struct tc_feed *feed, const struct tc_layout *layout, uint32_t page, uint64_t chunks,
                    struct tc_err *err)
 {
-    int status = check(feed, layout, page, chunks, err);
+    int status = check(layout, page, chunks, err);
     if (status < 0)
         return status;
     for (; chunks; chunks &= chunks - 1)
