@@ -1,0 +1,219 @@
+#include "net/listen.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define BACKLOG 512
+#define TURN 64         /* connections taken before the others in the loop get their turn */
+#define BREATHER_MS 100 /* without descriptors: a readable listening socket would keep the loop spinning */
+
+/* A link that is not up yet. */
+struct pending {
+    struct pending *next; /* younger */
+    struct tc_link *link;
+    struct in6_addr from;
+};
+
+struct tc_listen {
+    struct tc_listen_options options;
+    tc_listen_call *call;
+    void *arg;
+    int fd;
+    struct tc_watch *watch;
+    struct tc_timer *breather;
+    struct pending *oldest;
+    char address[TC_ADDRESS_TEXT];
+};
+
+static struct in6_addr address_of(const struct sockaddr_storage *storage)
+{
+    struct in6_addr out = {0};
+    if (storage->ss_family == AF_INET6) {
+        out = ((const struct sockaddr_in6 *)(const void *)storage)->sin6_addr;
+    } else {
+        out.s6_addr[10] = out.s6_addr[11] = 0xff; /* as IPv6 writes it */
+        memcpy(&out.s6_addr[12], &((const struct sockaddr_in *)(const void *)storage)->sin_addr, 4);
+    }
+    return out;
+}
+
+static void forget(struct tc_listen *self, const struct tc_link *link)
+{
+    for (struct pending **at = &self->oldest; *at; at = &(*at)->next) {
+        struct pending *entry = *at;
+        if (entry->link != link)
+            continue;
+        *at = entry->next;
+        free(entry);
+        return;
+    }
+}
+
+/* End the oldest of those from this address, or of all where from is NULL, if there are limit of them. */
+static void bound(struct tc_listen *self, const struct in6_addr *from, unsigned limit)
+{
+    unsigned count = 0;
+    struct tc_link *oldest = NULL;
+    for (const struct pending *entry = self->oldest; entry; entry = entry->next) {
+        if (from && memcmp(from, &entry->from, sizeof *from) != 0)
+            continue;
+        if (count++ == 0)
+            oldest = entry->link;
+    }
+    if (count < limit)
+        return;
+    forget(self, oldest);
+    tc_link_close(oldest, 0);
+}
+
+static void take(struct tc_listen *self, int fd, const struct sockaddr_storage *storage, socklen_t size)
+{
+    char peer[TC_ADDRESS_TEXT];
+    struct pending *entry = malloc(sizeof *entry), **last = &self->oldest;
+    if (!entry) {
+        close(fd);
+        return;
+    }
+    *entry = (struct pending){.from = address_of(storage)};
+    bound(self, &entry->from, self->options.pending_per_address);
+    bound(self, NULL, self->options.pending);
+    tc_address_text(peer, (const struct sockaddr *)(const void *)storage, size);
+    entry->link = self->call(self->arg, fd, peer);
+    if (!entry->link) {
+        free(entry);
+        return;
+    }
+    while (*last)
+        last = &(*last)->next;
+    *last = entry;
+}
+
+static void on_breather(void *arg)
+{
+    struct tc_listen *self = arg;
+    if (tc_watch_want(self->watch, TC_WATCH_READ, NULL) != 0)
+        tc_timer_set(self->breather, BREATHER_MS);
+}
+
+static void on_connection(void *arg, unsigned ready)
+{
+    (void)ready;
+    struct tc_listen *self = arg;
+    for (unsigned i = 0; i < TURN; i++) {
+        struct sockaddr_storage storage;
+        socklen_t size = sizeof storage;
+        int fd = accept4(self->fd, (struct sockaddr *)(void *)&storage, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd >= 0) {
+            take(self, fd, &storage, size);
+        } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+            tc_watch_want(self->watch, 0, NULL);
+            tc_timer_set(self->breather, BREATHER_MS);
+            return;
+        } else if (errno != EINTR && errno != ECONNABORTED) {
+            return;
+        }
+    }
+}
+
+static int fail_bind(const char *address, int number, struct tc_err *err)
+{
+    if (number == EADDRINUSE)
+        return tc_fail(err, TC_E_BUSY, "%s: address in use; choose another port, or port 0 for any", address);
+    if (number == EADDRNOTAVAIL)
+        return tc_fail(err, TC_E_USAGE, "%s: not an address of this host", address);
+    return tc_fail_errno(err, number, "%s: cannot listen", address);
+}
+
+static int open_socket(struct tc_listen *self, const struct addrinfo *info, const char *address, struct tc_err *err)
+{
+    struct sockaddr_storage storage;
+    struct sockaddr *own = (struct sockaddr *)(void *)&storage;
+    socklen_t size = sizeof storage;
+    int on = 1, off = 0;
+    self->fd = socket(info->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (self->fd < 0)
+        return tc_fail_errno(err, errno, "%s: cannot listen", address);
+    setsockopt(self->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    if (info->ai_family == AF_INET6) /* [::] is every address, IPv4 too, whatever the host's default */
+        setsockopt(self->fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    if (bind(self->fd, info->ai_addr, info->ai_addrlen) != 0 || listen(self->fd, BACKLOG) != 0 ||
+        getsockname(self->fd, own, &size) != 0)
+        return fail_bind(address, errno, err);
+    tc_address_text(self->address, own, size);
+    return 0;
+}
+
+static int open_address(struct tc_listen *self, const char *address, uint16_t port, struct tc_err *err)
+{
+    char host[TC_ADDRESS_HOST];
+    struct addrinfo *list;
+    int result = tc_address_split(address, host, &port, err);
+    if (result != 0)
+        return result;
+    result = tc_address_resolve(host, port, false, &list);
+    if (result != 0)
+        return tc_fail(err, TC_E_USAGE, "%s: cannot listen: %s", address, gai_strerror(result));
+    result = open_socket(self, list, address, err);
+    freeaddrinfo(list);
+    return result;
+}
+
+struct tc_listen *tc_listen_open(struct tc_loop *loop, const char *address, uint16_t default_port,
+                                 const struct tc_listen_options *options, tc_listen_call *call, void *arg,
+                                 struct tc_err *err)
+{
+    struct tc_listen *self = calloc(1, sizeof *self);
+    if (!self) {
+        tc_fail(err, TC_E_NOMEM, "%s: out of memory", address);
+        return NULL;
+    }
+    *self = (struct tc_listen){.fd = -1, .call = call, .arg = arg};
+    self->options.pending = options && options->pending ? options->pending : 256;
+    self->options.pending_per_address = options && options->pending_per_address ? options->pending_per_address : 64;
+    if (open_address(self, address, default_port, err) != 0) {
+        tc_listen_close(self);
+        return NULL;
+    }
+    self->breather = tc_timer_new(loop, on_breather, self, err);
+    self->watch = tc_watch_new(loop, self->fd, on_connection, self, err);
+    if (!self->breather || !self->watch || tc_watch_want(self->watch, TC_WATCH_READ, err) != 0) {
+        tc_listen_close(self);
+        return NULL;
+    }
+    return self;
+}
+
+const char *tc_listen_address(const struct tc_listen *self)
+{
+    return self->address;
+}
+
+void tc_listen_up(struct tc_listen *self, struct tc_link *link)
+{
+    forget(self, link);
+}
+
+void tc_listen_gone(struct tc_listen *self, struct tc_link *link)
+{
+    forget(self, link);
+}
+
+void tc_listen_close(struct tc_listen *self)
+{
+    if (!self)
+        return;
+    tc_watch_free(self->watch);
+    tc_timer_free(self->breather);
+    if (self->fd >= 0)
+        close(self->fd);
+    while (self->oldest) {
+        struct pending *entry = self->oldest;
+        self->oldest = entry->next;
+        free(entry);
+    }
+    free(self);
+}

@@ -1,0 +1,33 @@
+/* listen.h - a listening socket that bounds what strangers may cost: connections that are not up yet, in all and for
+ * each address; the oldest go first when there are too many. */
+#ifndef TC_NET_LISTEN_H
+#define TC_NET_LISTEN_H
+
+#include "net/address.h"
+#include "net/link.h"
+
+struct tc_listen;
+
+struct tc_listen_options {
+    unsigned pending;             /* links not UP yet, in all; 0: 256 */
+    unsigned pending_per_address; /* 0: 64 */
+};
+
+/* A socket accepted and within limits: the callee takes fd, makes it a link with tc_link_accept and returns that, or
+ * NULL (fd is closed then). peer is borrowed for the call. The oldest link goes by tc_link_close: CLOSED with reason 0. The
+ * listener forgets the link when it is up (the callee calls tc_listen_up from its UP event) or closed
+ * (tc_listen_gone from CLOSED, when it never came up). */
+typedef struct tc_link *tc_listen_call(void *arg, int fd, const char *peer);
+
+/* Listen on "ADDR", "ADDR:PORT", "[V6]:PORT" (default_port where none is written; port 0: the system picks). Numeric
+ * addresses, and names, whose look-up blocks. TC_E_USAGE for a malformed one; TC_E_PERMISSION; TC_E_BUSY (address in
+ * use; the line says so). */
+struct tc_listen *tc_listen_open(struct tc_loop *loop, const char *address, uint16_t default_port,
+                                 const struct tc_listen_options *options, tc_listen_call *call, void *arg,
+                                 struct tc_err *err);
+const char *tc_listen_address(const struct tc_listen *listen); /* "127.0.0.1:7117" with the real port; borrowed */
+void tc_listen_up(struct tc_listen *listen, struct tc_link *link);
+void tc_listen_gone(struct tc_listen *listen, struct tc_link *link);
+void tc_listen_close(struct tc_listen *listen); /* the links it made live on; NULL allowed */
+
+#endif
