@@ -1,0 +1,8 @@
+# Manual pages: every page in doc/ stands here once, and is installed and distributed by it.
+dist_man_MANS = \
+	doc/treecast.1 \
+	doc/treecast.3 \
+	doc/treecast.conf.5 \
+	doc/treecast-door.7 \
+	doc/treecast-wire.7
+EXTRA_DIST += doc/RATIONALE
