@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <linux/openat2.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -24,6 +25,7 @@ struct tc_folder {
     char *path;
     int fd;
     int state; /* DIR/.treecast */
+    _Atomic uint64_t promised; /* bytes that files being filled may still take */
 };
 
 int tc_inside_open(int fd, const char *name, int flags, mode_t mode)
@@ -186,6 +188,11 @@ uint64_t tc_folder_room(const struct tc_folder *folder)
 {
     struct statvfs status;
     return fstatvfs(folder->fd, &status) ? 0 : (uint64_t)status.f_bavail * status.f_frsize;
+}
+
+uint64_t tc_folder_promise(struct tc_folder *folder, uint64_t more, uint64_t less)
+{
+    return atomic_fetch_add(&folder->promised, more - less) + more - less;
 }
 
 bool tc_folder_on_tmpfs(const struct tc_folder *folder)

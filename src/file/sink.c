@@ -21,6 +21,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
@@ -31,12 +33,15 @@
 #include "file/inside.h"
 
 #define SLICE ((uint64_t)256 << 20) /* bytes reserved by one call: what a signal can undo */
+#define STRIDE ((uint64_t)8 << 20)  /* bytes reserved ahead of the data where that takes memory */
 #define SPARE 65536u                /* bytes that must be left for the description and the directories */
 
 struct tc_sink {
     struct tc_folder *folder;
     struct tc_sink_options options;
     uint64_t size;
+    _Atomic uint64_t reserved; /* bytes from the start that are the file's for good */
+    pthread_mutex_t reserving;
     int fd;
     bool published;
     char name[TC_NAME_MAX + 1];
@@ -88,8 +93,20 @@ static int check_limits(const struct tc_sink *sink, struct tc_err *err)
     if (sink->size > INT64_MAX ||
         (getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY && sink->size > limit.rlim_cur))
         return tc_fail(err, TC_E_LIMIT, "%s is larger than files may be here (ulimit -f)", sink->name);
-    uint64_t room = tc_folder_room(sink->folder);
-    return room < SPARE || sink->size > room - SPARE ? no_room(sink, room, err) : 0;
+    return 0;
+}
+
+/* Room for all of it beside what other files of this agent have been promised: promised to this one then. */
+static int promise(struct tc_sink *sink, struct tc_err *err)
+{
+    uint64_t room = tc_folder_room(sink->folder), promised = tc_folder_promise(sink->folder, sink->size, 0) - sink->size;
+    room -= promised < room ? promised : room;
+    if (room >= SPARE && sink->size <= room - SPARE) {
+        atomic_store(&sink->reserved, 0);
+        return 0;
+    }
+    tc_folder_promise(sink->folder, 0, sink->size);
+    return no_room(sink, room, err);
 }
 
 static int create(struct tc_sink *sink, struct tc_err *err)
@@ -110,13 +127,12 @@ static int create(struct tc_sink *sink, struct tc_err *err)
     return rc;
 }
 
-/* All of it now, never sparse: a full disk found later would be found by a reader's SIGBUS. posix_fallocate writes
- * every block where the file system cannot reserve. */
-static int reserve(struct tc_sink *sink, struct tc_err *err)
+/* Make the first end bytes the file's own. posix_fallocate writes every block where the file system cannot reserve. */
+static int reserve(struct tc_sink *sink, uint64_t end, struct tc_err *err)
 {
     uint64_t room = tc_folder_room(sink->folder);
-    for (uint64_t at = 0; at < sink->size;) {
-        uint64_t part = sink->size - at < SLICE ? sink->size - at : SLICE;
+    for (uint64_t at = atomic_load(&sink->reserved); at < end;) {
+        uint64_t part = end - at < SLICE ? end - at : SLICE;
         int number = posix_fallocate(sink->fd, (off_t)at, (off_t)part);
         if (number == EINTR)
             continue;
@@ -125,8 +141,31 @@ static int reserve(struct tc_sink *sink, struct tc_err *err)
         if (number)
             return tc_fail_errno(err, number, "cannot reserve room in %s", tc_folder_path(sink->folder));
         at += part;
+        atomic_store(&sink->reserved, at);
+        tc_folder_promise(sink->folder, 0, part);
     }
     return 0;
+}
+
+/* A disk reserves terabytes in no time, so all of it is reserved before the first byte moves. On tmpfs to reserve is to
+ * allocate and clear memory, 0.5 s and more for each GB, in which nothing would travel: there the room is promised at
+ * first and reserved a stride ahead of the data. Either way data is placed in reserved room alone, never sparsely: a
+ * full disk found later would be found by a reader's SIGBUS. */
+static int reserve_first(struct tc_sink *sink, struct tc_err *err)
+{
+    bool memory = tc_folder_on_tmpfs(sink->folder);
+    return reserve(sink, memory && sink->size > STRIDE ? STRIDE : sink->size, err);
+}
+
+static int reserve_until(struct tc_sink *sink, uint64_t end, struct tc_err *err)
+{
+    if (end <= atomic_load(&sink->reserved))
+        return 0;
+    uint64_t rounded = (end + STRIDE - 1) / STRIDE * STRIDE;
+    pthread_mutex_lock(&sink->reserving);
+    int rc = reserve(sink, rounded < sink->size ? rounded : sink->size, err);
+    pthread_mutex_unlock(&sink->reserving);
+    return rc;
 }
 
 struct tc_sink *tc_sink_new(struct tc_folder *folder, const char *name, const uint8_t session[TC_SESSION_ID_SIZE],
@@ -140,6 +179,8 @@ struct tc_sink *tc_sink_new(struct tc_folder *folder, const char *name, const ui
         return NULL;
     }
     *sink = (struct tc_sink){.folder = folder, .options = *options, .size = size, .fd = -1};
+    atomic_init(&sink->reserved, size); /* until it is promised something */
+    pthread_mutex_init(&sink->reserving, NULL);
     strcpy(sink->name, name);
     int used = sprintf(sink->part, "%s.", name);
     for (size_t i = 0; i < TC_SESSION_ID_SIZE; i++)
@@ -147,8 +188,8 @@ struct tc_sink *tc_sink_new(struct tc_folder *folder, const char *name, const ui
     strcpy(sink->part + used, TC_INSIDE_PART);
 
     struct stat old;
-    if (check_name(sink, &old, err) == 0 && check_limits(sink, err) == 0 && create(sink, err) == 0 &&
-        reserve(sink, err) == 0)
+    if (check_name(sink, &old, err) == 0 && check_limits(sink, err) == 0 && promise(sink, err) == 0 &&
+        create(sink, err) == 0 && reserve_first(sink, err) == 0)
         return sink;
     tc_sink_free(sink);
     return NULL;
@@ -165,6 +206,8 @@ int tc_sink_place(struct tc_sink *sink, uint64_t offset, const void *bytes, size
 {
     const uint8_t *at = bytes;
     int rc = check_range(sink, offset, size, err);
+    if (rc == 0)
+        rc = reserve_until(sink, offset + size, err);
     while (rc == 0 && size > 0) {
         ssize_t put = pwrite(sink->fd, at, size, (off_t)offset);
         if (put < 0 && errno == EINTR)
@@ -320,5 +363,7 @@ void tc_sink_free(struct tc_sink *sink)
             unlinkat(tc_folder_state_fd(sink->folder), sink->part, 0);
         close(sink->fd);
     }
+    tc_folder_promise(sink->folder, 0, sink->size - atomic_load(&sink->reserved));
+    pthread_mutex_destroy(&sink->reserving);
     free(sink);
 }

@@ -20,7 +20,9 @@ enum {
     FIRST_WORD_MS = 3000,          /* from TCP to a HELLO that belongs to a session */
     CACHE_BYTES = 16 << 20,        /* chunks kept for children */
     BACKLOG_BYTES = 8 << 20,       /* arrived and not yet in place: then links stop reading */
-    BLOBS_SPARE = 24
+    BLOBS_SPARE = 24,
+    PACE_CHUNKS = 16,
+    PACE_SLOW = 32 << 20           /* bytes a second: below this a worker would cost more than the work */
 };
 
 struct node;
@@ -29,12 +31,16 @@ struct session {
     struct node *node;
     struct session *next;
     struct tc_agent *machine;
+    const struct tc_job *offer; /* the machine's, from PREPARE on; does not change, so workers may read it */
     struct tc_runner runner;
     struct tc_blob_pool *blobs; /* CHUNK frames of this session's chunk size */
     struct tc_sink *sink;
     unsigned opening; /* chunks between link and place */
     unsigned backlog; /* most of them before links pause */
+    uint64_t arrived_at[PACE_CHUNKS]; /* ms; of the last chunks, a ring */
+    unsigned arrivals;
     bool paused;
+    bool in_memory;   /* the file is on tmpfs: placing never blocks */
     bool over;        /* the machine has ended */
     bool retiring;    /* its end is queued */
     struct tc_err why;
@@ -46,6 +52,7 @@ struct node {
     struct tc_recv_options options;
     struct tc_loop *loop;
     struct tc_pool *pool;
+    struct tc_worker here; /* the loop thread's own, for chunks that are opened on the spot */
     struct tc_folder *folder;
     struct tc_listen *listen;
     struct tc_door *door;
@@ -115,7 +122,7 @@ static void prepare_run(struct tc_task *task, struct tc_worker *worker)
     struct job *job = (struct job *)task;
     struct session *session = job->session;
     struct node *node = session->node;
-    const struct tc_job *offer = tc_agent_job(session->machine);
+    const struct tc_job *offer = session->offer;
     (void)worker;
     struct tc_sink_options options = {.mode = node->options.mode ? node->options.mode : 0444,
                                       .group = node->options.group,
@@ -134,7 +141,7 @@ static void prepare_done(struct tc_task *task)
 
 static int prepare_file(struct session *session, struct tc_err *err)
 {
-    const struct tc_job *offer = tc_agent_job(session->machine);
+    const struct tc_job *offer = session->offer = tc_agent_job(session->machine);
     uint32_t chunk_size = offer->layout.chunk_size;
     session->backlog = BACKLOG_BYTES / chunk_size > 4 ? BACKLOG_BYTES / chunk_size : 4;
     session->blobs = tc_blob_pool_new(TC_CHUNK_HEAD + (size_t)chunk_size, BLOBS_SPARE);
@@ -207,12 +214,24 @@ static void open_done(struct tc_task *task)
     struct session *session = job->session;
     session->opening--;
     if (job->err.reason == TC_E_INTEGRITY)
-        tc_log(TC_LOG_WARN, "%s: %s", tc_agent_job(session->machine)->name, job->err.text);
+        tc_log(TC_LOG_WARN, "%s: %s", session->offer->name, job->err.text);
     else if (job->err.reason == 0 && job->keep && !session->over)
         tc_cache_put(session->runner.cache, job->chunk, job->body);
     if (session->paused && session->opening <= session->backlog / 2)
         pause_links(session, false);
     finish_job(job, TC_EV_OPENED);
+}
+
+/* On a line that brings a chunk now and then, waking a worker and being woken by it costs as much as opening the chunk,
+ * and the loop has nothing else to do. A file on disk may block: never there. */
+static bool open_here(struct session *session)
+{
+    uint64_t now = tc_loop_now(session->node->loop);
+    uint64_t *oldest = &session->arrived_at[session->arrivals++ % PACE_CHUNKS];
+    uint64_t took = now - *oldest, bytes = (uint64_t)PACE_CHUNKS * session->runner.layout.chunk_size;
+    *oldest = now;
+    return session->opening == 0 && session->arrivals > PACE_CHUNKS && session->in_memory &&
+           took * PACE_SLOW > bytes * 1000;
 }
 
 static void open_action(struct session *session, const struct tc_action *action)
@@ -227,6 +246,13 @@ static void open_action(struct session *session, const struct tc_action *action)
     job->keep = action->keep;
     job->digest = action->digest;
     job->body = tc_blob_ref(action->body);
+    if (open_here(session)) {
+        open_run(&job->task, &session->node->here);
+        session->opening++;
+        session->runner.tasks++;
+        open_done(&job->task);
+        return;
+    }
     if (++session->opening >= session->backlog && !session->paused)
         pause_links(session, true);
     tc_runner_add(&session->runner, &job->task);
@@ -238,7 +264,7 @@ static void publish_run(struct tc_task *task, struct tc_worker *worker)
 {
     struct job *job = (struct job *)task;
     struct session *session = job->session;
-    const struct tc_job *offer = tc_agent_job(session->machine);
+    const struct tc_job *offer = session->offer;
     struct tc_description description = {.size = offer->layout.size, .digest = job->digest,
                                          .created = (uint64_t)time(NULL), .array = offer->array};
     (void)worker;
@@ -252,7 +278,7 @@ static void publish_done(struct tc_task *task)
     struct job *job = (struct job *)task;
     struct session *session = job->session;
     if (job->err.reason == 0 && session->node->door)
-        tc_door_published(session->node->door, tc_agent_job(session->machine)->name);
+        tc_door_published(session->node->door, session->offer->name);
     finish_job(job, TC_EV_PUBLISHED);
 }
 
@@ -326,16 +352,17 @@ static void on_end(struct session *session, const struct tc_action *action)
 {
     struct node *node = session->node;
     const struct tc_job *job = tc_agent_job(session->machine);
+    const char *name = job && job->name[0] ? job->name : NULL; /* none: no offer, or none that may be looked at */
     char text[4 * TC_ERR_TEXT];
     session->over = true;
     session->why = action->err;
     if (action->err.reason) {
-        tc_log(TC_LOG_WARN, "%s from %s: %s", job ? job->name : "a session", session->peer,
+        tc_log(TC_LOG_WARN, "%s from %s: %s", name ? name : "a session", session->peer,
                tc_escape(text, sizeof text, action->err.text));
-        if (job && node->door)
-            tc_door_failed(node->door, job->name, &action->err);
+        if (name && node->door && !(job->flags & TC_OFFER_DRY_RUN)) /* what nobody was to send has not failed */
+            tc_door_failed(node->door, name, &action->err);
     } else {
-        tc_log(TC_LOG_INFO, "%s from %s: done", job ? job->name : "a session", session->peer);
+        tc_log(TC_LOG_INFO, "%s from %s: done", name ? name : "a session", session->peer);
     }
     if (node->options.once && node->result.reason == 0)
         node->result = action->err;
@@ -458,6 +485,7 @@ static int new_session(struct node *node, struct tc_wire *wire, struct tc_err *e
     own_address(node, session->address, sizeof session->address);
     config.address = session->address;
     session->node = node;
+    session->in_memory = tc_folder_on_tmpfs(node->folder);
     snprintf(session->peer, sizeof session->peer, "%s", tc_link_peer(wire->link));
     int status = tc_random(config.nonce, sizeof config.nonce, err);
     if (status == 0)
@@ -727,7 +755,7 @@ static int open_node(struct node *node, const char *listen, struct tc_err *err)
     node->folder = tc_folder_open(node->options.dir ? node->options.dir : dir, err);
     if (!node->folder || !(node->loop = tc_loop_new(err)))
         return -err->reason;
-    if (!(node->pool = tc_pool_new(node->loop, node->options.threads, err)))
+    if (!(node->pool = tc_pool_new(node->loop, node->options.threads, err)) || !(node->here.codec = tc_codec_new(err)))
         return -err->reason;
     struct tc_door_options door = {.users = node->options.users, .user_count = node->options.user_count,
                                    .published = is_published, .status = status_text, .arg = node};
@@ -765,6 +793,8 @@ static void close_node(struct node *node)
         free(wire);
     }
     tc_door_close(node->door);
+    tc_codec_free(node->here.codec);
+    free(node->here.scratch);
     if (node->loop)
         tc_loop_free(node->loop);
     tc_folder_close(node->folder);
@@ -782,7 +812,7 @@ int tc_recv_run(const struct tc_recv_options *options, struct tc_err *err)
     int status = check_policy(options, listen, err);
     if (status < 0)
         return status;
-    tc_raise_file_limit();
+    tc_prepare_process();
     status = open_node(&node, listen, err);
     if (status == 0) {
         if (options->ready)

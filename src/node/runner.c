@@ -1,5 +1,6 @@
 #include "node/runner.h"
 
+#include <malloc.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -364,9 +365,14 @@ void tc_runner_end(struct tc_runner *runner)
     runner->cache = NULL;
 }
 
-void tc_raise_file_limit(void)
+void tc_prepare_process(void)
 {
     struct rlimit limit;
+    /* Buffers of 100 KiB and more come and go with every chunk: given back to the system each time they would cost
+     * page faults, and every thread's own arena keeps its own spare memory. */
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);
+    mallopt(M_TRIM_THRESHOLD, 8 << 20);
+    mallopt(M_ARENA_MAX, 2);
     if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < limit.rlim_max) {
         limit.rlim_cur = limit.rlim_max;
         setrlimit(RLIMIT_NOFILE, &limit);

@@ -91,7 +91,7 @@ void tc_runner_pause(struct tc_runner *runner, uint32_t link, bool paused);
 /* Drop every link, free timer and cache. No task may be left. */
 void tc_runner_end(struct tc_runner *runner);
 
-/* As many descriptors as the system allows this process. */
-void tc_raise_file_limit(void);
+/* Once, before threads start: as many descriptors as the system allows, an allocator that keeps what is used again. */
+void tc_prepare_process(void);
 
 #endif

@@ -558,7 +558,7 @@ int tc_send_run(const struct tc_send_options *options, struct tc_send_report *re
         status = make_report(&node, err);
     if (status < 0)
         return status;
-    tc_raise_file_limit();
+    tc_prepare_process();
     status = open_node(&node, err);
     if (status == 0) {
         tc_timer_set(node.news, NEWS_MS);
