@@ -15,12 +15,12 @@
 #define TC_DTYPE_TEXT_MAX 8192u /* bytes of a dtype with its NUL */
 
 struct tc_array {
-    bool described;   /* false: plain bytes, everything below is zero */
-    char *dtype;      /* owned. "<f8", or JSON for a structured one: [["x","<f8"],["v","<i4",[3]]] */
+    bool described; /* false: plain bytes, everything below is zero */
+    char *dtype;    /* owned. "<f8", or JSON for a structured one: [["x","<f8"],["v","<i4",[3]]] */
     unsigned ndim;
     uint64_t shape[TC_DIMENSIONS_MAX];
-    bool fortran;     /* order "F"; else "C" */
-    uint64_t offset;  /* bytes from the file's start to the first element */
+    bool fortran;       /* order "F"; else "C" */
+    uint64_t offset;    /* bytes from the file's start to the first element */
     uint64_t item_size; /* bytes of one element */
 };
 
@@ -32,14 +32,14 @@ struct tc_array {
  * shorter or longer than the shape says. */
 int tc_array_read_npy(struct tc_array *array, const void *bytes, size_t size, uint64_t file_size, struct tc_err *err);
 
-/* Describe a raw file: dtype as numpy writes it ("<f8", "float64", "i4", "[('x', '<f8')]"), shape "3,4" or "(3, 4)", in
- * C order. One dimension may be -1: the size decides it; NULL or "" is the shape "-1". TC_E_USAGE when the two cannot be
- * read or do not fit file_size. */
+/* Describe a raw file: dtype as numpy writes it ("<f8", "float64", "i4", "[('x', '<f8')]"), shape "3,4" or "(3, 4)",
+ * in C order. One dimension may be -1: the size decides it; NULL or "" is the shape "-1". TC_E_USAGE when the two
+ * cannot be read or do not fit file_size. */
 int tc_array_describe_raw(struct tc_array *array, const char *dtype, const char *shape, uint64_t file_size,
                           struct tc_err *err);
 
-/* For a description that came from elsewhere: dtype (not NULL) is one that is known, item_size is its size, and offset and
- * shape make file_size. The dtype is put into the spelling that the two above give it. TC_E_FORMAT. */
+/* For a description that came from elsewhere: dtype (not NULL) is one that is known, item_size is its size, and offset
+ * and shape make file_size. The dtype is put into the spelling that the two above give it. TC_E_FORMAT. */
 int tc_array_check(struct tc_array *array, uint64_t file_size, struct tc_err *err);
 
 /* Copy; TC_E_NOMEM. free: NULL fields allowed, leaves an undescribed array. */

@@ -154,11 +154,14 @@ static void end(struct tc_agent *agent, const struct tc_err *why, const char *ev
         action->err = *why;
 }
 
-/* Say why, and end: REFUSE until the offer is answered, FAILED after. */
+/* Say why, and end: REFUSE until the offer is answered, FAILED after. What is published stays so: then it ends without
+ * a word, and the coordinator finds its children another parent. */
 static void fail(struct tc_agent *agent, const struct tc_err *why)
 {
-    if (agent->state >= TC_AGENT_PUBLISHED)
+    if (agent->state >= TC_AGENT_PUBLISHED) {
+        end(agent, NULL, tc_reason_name(why->reason));
         return;
+    }
     struct tc_message message = {.type = agent->state < TC_AGENT_PREPARED ? TC_MSG_REFUSE : TC_MSG_FAILED};
     message.why.reason = (uint16_t)why->reason;
     snprintf(message.why.text, sizeof message.why.text, "%s", why->text);
@@ -182,6 +185,8 @@ static int take_job(struct tc_agent *agent, const struct tc_msg_offer *offer, st
     int status = tc_name_check(offer->name, err);
     if (status < 0)
         return status;
+    memcpy(job->name, offer->name, sizeof job->name); /* first of all: who waits for it is told of a refusal too */
+    job->flags = offer->flags;
     if (strcmp(offer->digest, TC_DIGEST_NAME) != 0 || strcmp(offer->codec, TC_CODEC_NAME) != 0)
         return tc_fail(err, TC_E_VERSION, "digest or codec is not known here");
     if (agent->config.max_size && offer->size > agent->config.max_size)
@@ -193,8 +198,6 @@ static int take_job(struct tc_agent *agent, const struct tc_msg_offer *offer, st
     if (status < 0)
         return status;
     memcpy(job->session, offer->session, sizeof job->session);
-    memcpy(job->name, offer->name, sizeof job->name);
-    job->flags = offer->flags;
     agent->session_key = tc_verifier_new(offer->public_key, err);
     return agent->session_key ? 0 : -TC_E_NOMEM;
 }
@@ -455,8 +458,9 @@ static void parent_up(struct tc_agent *agent, unsigned t)
     parent->state = PARENT_UP;
     if (parent->asked.size)
         take_back(agent, t);
-    for (uint32_t p = tc_bits_next(&agent->have_pages, 0); p != TC_BITS_NONE; p = tc_bits_next(&agent->have_pages, p + 1))
-        want(agent, t, p); /* the parent does not push these, so they are wanted unasked */
+    for (uint32_t p = 0; p < agent->job.layout.pages; p++)
+        if (tc_bits_has(&agent->have_pages, p))
+            want(agent, t, p); /* the parent does not push these, so they are wanted unasked */
 }
 
 /* The plan. */
@@ -767,10 +771,7 @@ static void on_control_frame(struct tc_agent *agent, const struct tc_event *even
         status = on_control_message(agent, &message, event->body, &err);
     if (status == 0)
         return;
-    if (agent->state == TC_AGENT_PUBLISHED)
-        end(agent, NULL, "a bad message after publishing");
-    else
-        fail(agent, &err);
+    fail(agent, &err);
 }
 
 static void on_control_down(struct tc_agent *agent, const struct tc_event *event)
@@ -882,9 +883,7 @@ static void on_tick(struct tc_agent *agent)
     if (agent->control == TC_NO_LINK && agent->now >= orphan_deadline(agent)) {
         struct tc_err why = {0};
         tc_fail(&why, TC_E_COORDINATOR_LOST, "coordinator lost and no byte for %d s", TC_MS_ORPHAN / 1000);
-        if (agent->state == TC_AGENT_PUBLISHED)
-            end(agent, NULL, "idle");
-        else if (agent->state != TC_AGENT_WHOLE)
+        if (agent->state != TC_AGENT_WHOLE)
             fail(agent, &why);
     }
     for (unsigned i = 0; i < agent->held_count; i++)
@@ -997,10 +996,7 @@ void tc_agent_event(struct tc_agent *agent, const struct tc_event *event, uint64
         on_published(agent, event);
         break;
     case TC_EV_STOP:
-        if (agent->state == TC_AGENT_PUBLISHED)
-            end(agent, NULL, "stopped");
-        else
-            fail(agent, event->err);
+        fail(agent, event->err);
         break;
     default:
         break;

@@ -118,6 +118,13 @@ static bool alive(const struct host *host)
     return host->control != TC_NO_LINK;
 }
 
+/* A link's errors begin with its peer's address; the report names the host itself and folds those that say the same. */
+static const char *without_name(const char *text, const char *name)
+{
+    size_t length = strlen(name);
+    return strncmp(text, name, length) == 0 && strncmp(text + length, ": ", 2) == 0 ? text + length + 2 : text;
+}
+
 static void end_host(struct tc_coordinator *c, struct host *host, enum tc_host_end end, const struct tc_err *why)
 {
     struct tc_host_view *view = &host->view;
@@ -131,7 +138,7 @@ static void end_host(struct tc_coordinator *c, struct host *host, enum tc_host_e
     view->end = end;
     view->ended_at = c->now;
     if (why)
-        view->why = *why;
+        tc_fail(&view->why, why->reason, "%s", without_name(why->text, name_of(c, host)));
     trace(c, "%s: ended (%s)", name_of(c, host), why ? why->text : "well");
     news(c, (uint32_t)(host - c->hosts));
 }
@@ -700,7 +707,7 @@ static void on_control_down(struct tc_coordinator *c, struct host *host, const s
     struct tc_err why = {0};
     host->control = TC_NO_LINK;
     int reason = err && err->reason ? err->reason : TC_E_CLOSED;
-    const char *text = err && err->reason ? err->text : "connection closed";
+    const char *text = err && err->reason ? without_name(err->text, name_of(c, host)) : "connection closed";
     /* It answered and hung up without a greeting: that is what an agent does with whom it does not trust. */
     if (reason == TC_E_CLOSED && !host->greeted)
         tc_fail(&why, TC_E_AUTH, "%s before a greeting: do both sides have the same key (-k FILE)?", text);

@@ -1,0 +1,1021 @@
+#include "sim.h"
+
+#include <check.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "session/feed.h"
+
+enum { CHUNK_SIZE = 65536, DEPTH = (512 << 10) / CHUNK_SIZE };
+enum { START_US = 1000000, HOLD_US = 5000000, HANDSHAKE_US = 3000000 };
+
+enum item_kind {
+    IT_TICK,
+    IT_ACCEPT, /* a dial reaches the other host */
+    IT_UP,
+    IT_FRAME,
+    IT_DOWN,
+    IT_EVENT, /* the result of an action */
+    IT_EXPIRE /* a link waited too long for its key */
+};
+
+struct item {
+    uint64_t at, order;
+    enum item_kind kind;
+    unsigned node;
+    struct conn *conn; /* and the end of it that this happens to */
+    unsigned side;
+    uint64_t departs; /* FRAME */
+    struct tc_event event;
+    struct tc_err err;
+};
+
+struct end { /* one end of a connection */
+    unsigned node;
+    uint32_t link;
+    bool open;
+    bool lingers;
+    uint64_t closed_at;
+    uint64_t last;       /* when the last thing under way arrives here */
+    unsigned serving;    /* chunks handed to the link here that have not left */
+    struct tc_bits pushed;           /* pages sent from here */
+    struct tc_bits answered, wanted; /* by the other end */
+};
+
+struct conn {
+    bool data, up, waits;
+    uint8_t id[TC_LINK_ID_SIZE], key[TC_LINK_KEY_SIZE];
+    uint64_t delay;
+    struct end ends[2]; /* 0 dialled */
+};
+
+struct conns {
+    struct conn **items;
+    uint32_t count, room;
+};
+
+struct node {
+    struct sim *sim;
+    struct tc_agent *agent; /* hosts, once the control link is up */
+    char address[32];
+    uint64_t tick_at;
+    unsigned stuck;
+    uint64_t uplink_free;
+    bool silent; /* dead or frozen */
+    bool frozen;
+    bool deaf, refuses, publish_fails, liar;
+    uint32_t corrupt, given, opens, news;
+    struct conns dialled, accepted; /* by link number */
+    struct tc_bits got;
+    struct sim_host_report report;
+};
+
+struct sim {
+    struct sim_options options;
+    uint64_t random;
+    uint64_t now, orders;
+    struct item *heap;
+    size_t count, room;
+    struct tc_coordinator *coordinator;
+    struct tc_coordinator_config config;
+    const char *hosts[SIM_HOSTS_MAX];
+    struct node nodes[SIM_HOSTS_MAX + 1];
+    struct conns all;
+    struct tc_signer *signer, *origin;
+    struct tc_verifier *trusted; /* the origin's key as the agents have it */
+    struct tc_digest content;
+    struct tc_bits digested;
+    bool done[SIM_FAULTS_MAX];
+    bool ended;
+    uint64_t ended_at; /* the last machine's end */
+    struct tc_err why;
+};
+
+/* --- the least --- */
+
+uint64_t sim_random(uint64_t *state)
+{
+    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+static uint64_t below(struct sim *sim, uint64_t limit)
+{
+    return limit ? sim_random(&sim->random) % limit : 0;
+}
+
+void sim_fail(const struct sim *sim, const char *format, ...)
+{
+    char text[512], tree[32];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(text, sizeof text, format, args);
+    va_end(args);
+    ck_abort_msg("at %" PRIu64 " us: %s (again: CK_RUN_CASE=%s SEED=%" PRIu64
+                 " HOSTS=%u CHUNKS=%u TREE=%s tests/sim/test_sim)",
+                 sim->now, text, tcase_name(), sim->options.seed, sim->options.hosts, sim->options.chunks,
+                 tc_tree_print(sim->options.tree, tree));
+    abort();
+}
+
+static void *need(void *memory)
+{
+    ck_assert_ptr_nonnull(memory);
+    return memory;
+}
+
+static bool earlier(const struct item *a, const struct item *b)
+{
+    return a->at != b->at ? a->at < b->at : a->order < b->order;
+}
+
+static struct item *push(struct sim *sim, uint64_t at, enum item_kind kind)
+{
+    if (sim->count == sim->room) {
+        sim->room = sim->room ? 2 * sim->room : 1024;
+        sim->heap = need(realloc(sim->heap, sim->room * sizeof *sim->heap));
+    }
+    struct item item = {.at = at, .order = sim->orders++, .kind = kind};
+    size_t i = sim->count++;
+    for (; i > 0 && earlier(&item, &sim->heap[(i - 1) / 2]); i = (i - 1) / 2)
+        sim->heap[i] = sim->heap[(i - 1) / 2];
+    sim->heap[i] = item;
+    return &sim->heap[i];
+}
+
+static struct item pop(struct sim *sim)
+{
+    struct item first = sim->heap[0], item = sim->heap[--sim->count];
+    size_t i = 0;
+    for (size_t child; (child = 2 * i + 1) < sim->count; i = child) {
+        if (child + 1 < sim->count && earlier(&sim->heap[child + 1], &sim->heap[child]))
+            child++;
+        if (!earlier(&sim->heap[child], &item))
+            break;
+        sim->heap[i] = sim->heap[child];
+    }
+    sim->heap[i] = item;
+    return first;
+}
+
+/* --- content: nothing is hashed but what the machines hash themselves --- */
+
+static struct tc_digest digest_of(const struct sim *sim, uint32_t chunk, uint8_t what)
+{
+    struct tc_digest digest;
+    uint64_t state = sim->options.seed ^ (uint64_t)chunk << 8 ^ what;
+    for (unsigned i = 0; i < TC_DIGEST_SIZE; i += 8) {
+        uint64_t word = sim_random(&state);
+        memcpy(digest.bytes + i, &word, 8);
+    }
+    return digest;
+}
+
+static void digest_content(struct sim *sim)
+{
+    struct tc_content *content = need(tc_content_new(NULL));
+    for (uint32_t i = 0; i < sim->options.chunks; i++) {
+        struct tc_digest block = digest_of(sim, i, 1);
+        ck_assert_int_eq(tc_content_add(content, &block, 1, NULL), 0);
+    }
+    ck_assert_int_eq(tc_content_end(content, &sim->content, NULL), 0);
+    tc_content_free(content);
+}
+
+/* What the machines say about themselves, when TRACE is set. */
+static void show(void *arg, const char *line)
+{
+    const struct node *n = arg;
+    fprintf(stderr, "# %9" PRIu64 " us %-8s %s\n", n->sim->now, n->address, line);
+}
+
+static int machine_random(void *arg, void *bytes, size_t size, struct tc_err *err)
+{
+    struct sim *sim = arg;
+    (void)err;
+    for (size_t i = 0; i < size; i++)
+        ((uint8_t *)bytes)[i] = (uint8_t)sim_random(&sim->random);
+    return 0;
+}
+
+/* --- connections --- */
+
+static void keep(struct conns *conns, uint32_t at, struct conn *conn)
+{
+    while (at >= conns->room) {
+        uint32_t room = conns->room ? 2 * conns->room : 8;
+        conns->items = need(realloc(conns->items, room * sizeof(struct conn *)));
+        memset(conns->items + conns->room, 0, (room - conns->room) * sizeof(struct conn *));
+        conns->room = room;
+    }
+    conns->items[at] = conn;
+    if (at >= conns->count)
+        conns->count = at + 1;
+}
+
+static struct end *find(struct sim *sim, unsigned node, uint32_t link, struct conn **conn, unsigned *side)
+{
+    struct node *n = &sim->nodes[node];
+    *side = link >= TC_LINK_ACCEPTED;
+    const struct conns *conns = *side ? &n->accepted : &n->dialled;
+    uint32_t at = *side ? link - TC_LINK_ACCEPTED : link;
+    *conn = at < conns->count ? conns->items[at] : NULL;
+    if (!*conn)
+        sim_fail(sim, "node %u names link %#x, which never was", node, link);
+    return &(*conn)->ends[*side];
+}
+
+static uint64_t travel(struct sim *sim, const struct conn *conn)
+{
+    return conn->delay + below(sim, sim->options.delay_us) + 1;
+}
+
+/* Something arrives at side of conn, after all that is under way to it. */
+static struct item *arrive(struct sim *sim, struct conn *conn, unsigned side, uint64_t at, enum item_kind kind)
+{
+    struct end *end = &conn->ends[side];
+    if (at <= end->last)
+        at = end->last + 1;
+    end->last = at;
+    struct item *item = push(sim, at, kind);
+    item->node = end->node;
+    item->conn = conn;
+    item->side = side;
+    return item;
+}
+
+static void bring_down_after(struct sim *sim, struct conn *conn, unsigned side, uint64_t after, int reason)
+{
+    struct item *item = arrive(sim, conn, side, sim->now + after + travel(sim, conn), IT_DOWN);
+    item->err.reason = reason;
+    snprintf(item->err.text, sizeof item->err.text, "%s", tc_reason_text(reason));
+}
+
+static void bring_down(struct sim *sim, struct conn *conn, unsigned side, int reason)
+{
+    bring_down_after(sim, conn, side, 0, reason);
+}
+
+/* This end is gone; the other hears of it in its turn. */
+static void shut(struct sim *sim, struct conn *conn, unsigned side, bool lingers)
+{
+    struct end *end = &conn->ends[side];
+    if (!end->open)
+        return;
+    end->open = false;
+    end->lingers = lingers;
+    end->closed_at = sim->now;
+    if (conn->ends[!side].open)
+        bring_down(sim, conn, !side, TC_E_CLOSED);
+}
+
+static unsigned node_at(const struct sim *sim, const char *address)
+{
+    for (unsigned i = 1; i <= sim->options.hosts; i++)
+        if (strcmp(sim->nodes[i].address, address) == 0)
+            return i;
+    sim_fail(sim, "dials %s, which is nobody", address);
+}
+
+static void dial(struct sim *sim, unsigned from, const struct tc_action *action)
+{
+    unsigned to = node_at(sim, action->address);
+    struct conn *conn = need(calloc(1, sizeof *conn));
+    keep(&sim->all, sim->all.count, conn);
+    conn->data = from != 0 || action->link >= sim->options.hosts;
+    conn->delay = below(sim, sim->options.delay_us / 2 + 1);
+    memcpy(conn->id, action->id, sizeof conn->id);
+    memcpy(conn->key, action->key, sizeof conn->key);
+    conn->ends[0] = (struct end){.node = from, .link = action->link, .open = true};
+    conn->ends[1] = (struct end){.node = to};
+    for (unsigned i = 0; i < 2; i++) {
+        tc_bits_init(&conn->ends[i].pushed, sim->config.layout.pages, NULL);
+        tc_bits_init(&conn->ends[i].answered, sim->config.layout.pages, NULL);
+        tc_bits_init(&conn->ends[i].wanted, sim->config.layout.chunks, NULL);
+    }
+    struct conns *dialled = &sim->nodes[from].dialled;
+    sim_assert(sim, action->link >= dialled->count || !dialled->items[action->link]);
+    keep(dialled, action->link, conn);
+    if (conn->data && sim->nodes[to].deaf)
+        bring_down(sim, conn, 0, TC_E_UNREACHABLE);
+    else
+        arrive(sim, conn, 1, sim->now + travel(sim, conn), IT_ACCEPT);
+}
+
+/* --- the world carries actions out --- */
+
+static void result(struct sim *sim, unsigned node, uint64_t after, enum tc_event_kind kind, uint32_t link,
+                   uint32_t chunk, int reason)
+{
+    struct item *item = push(sim, sim->now + after, IT_EVENT);
+    item->node = node;
+    item->event = (struct tc_event){.kind = kind, .link = link, .chunk = chunk};
+    item->err.reason = reason;
+    snprintf(item->err.text, sizeof item->err.text, "%s", tc_reason_text(reason));
+}
+
+static const struct sim_fault *fault_of(const struct sim *sim, unsigned node, enum sim_fault_kind kind)
+{
+    for (unsigned i = 0; i < SIM_FAULTS_MAX; i++)
+        if (sim->options.faults[i].kind == kind && sim->options.faults[i].host == node)
+            return &sim->options.faults[i];
+    return NULL;
+}
+
+static bool failing(const struct sim *sim, unsigned node, enum sim_fault_kind kind, uint32_t count)
+{
+    const struct sim_fault *fault = fault_of(sim, node, kind);
+    return fault && count >= fault->after;
+}
+
+/* A pushed page is open until the child has answered it and has all that it wants of it. After a loss a child may want
+ * more of pages that were settled; then only the answers count. */
+static void check_window(struct sim *sim, struct end *end, const struct tc_blob *body)
+{
+    struct tc_message message;
+    unsigned open = 0;
+    bool perfect = sim->options.faults[0].kind == SIM_NOTHING;
+    sim_assert(sim, tc_message_unpack(&message, TC_MSG_PAGE, body->bytes, body->size, NULL) == 0);
+    sim_assert(sim, tc_bits_add(&end->pushed, message.page.index));
+    for (uint32_t page = 0; page <= message.page.index; page++) {
+        bool wanted = perfect && end->wanted.size && tc_bits_page(&end->wanted, page);
+        open += tc_bits_has(&end->pushed, page) && (wanted || !tc_bits_has(&end->answered, page));
+    }
+    if (open > TC_FEED_WINDOW)
+        sim_fail(sim, "node %u has %u pages open on link %#x", end->node, open, end->link);
+}
+
+static void send_frame(struct sim *sim, unsigned node, const struct tc_action *action)
+{
+    struct conn *conn;
+    unsigned side;
+    struct end *end = find(sim, node, action->link, &conn, &side);
+    if (!end->open)
+        sim_fail(sim, "node %u sends a %s on a link that is gone", node, tc_message_name(action->type));
+    if (!conn->up && side == 0) { /* last words to a host that was not reached yet */
+        sim_assert(sim, !conn->data);
+        tc_blob_unref(action->body);
+        return;
+    }
+    if (action->type == TC_MSG_PAGE)
+        check_window(sim, end, action->body);
+    struct item *item = arrive(sim, conn, !side, sim->now + travel(sim, conn), IT_FRAME);
+    item->departs = sim->now;
+    item->event = (struct tc_event){.kind = TC_EV_FRAME, .type = action->type, .body = action->body};
+}
+
+static bool verified(const struct sim *sim, unsigned node, uint32_t chunk)
+{
+    return node == 0 ? tc_bits_has(&sim->digested, chunk) : tc_agent_has(sim->nodes[node].agent, chunk);
+}
+
+static struct tc_blob *chunk_body(struct sim *sim, unsigned node, uint32_t chunk)
+{
+    struct node *n = &sim->nodes[node];
+    bool good = !n->liar && n->corrupt == 0;
+    if (n->corrupt > 0)
+        n->corrupt--;
+    uint32_t length = tc_chunk_length(&sim->config.layout, chunk);
+    struct tc_blob *body = need(tc_blob_new(NULL, TC_CHUNK_HEAD + 5));
+    struct tc_buf buf = tc_buf_writer(body->bytes + TC_CHUNK_HEAD, 5);
+    tc_chunk_head(body->bytes, chunk, length, TC_FORM_ZSTD);
+    tc_buf_put32(&buf, chunk);
+    tc_buf_put8(&buf, good);
+    return body;
+}
+
+static void serve(struct sim *sim, unsigned node, const struct tc_action *action)
+{
+    struct node *n = &sim->nodes[node];
+    struct conn *conn;
+    unsigned side;
+    struct end *end = find(sim, node, action->link, &conn, &side);
+    if (!verified(sim, node, action->chunk))
+        sim_fail(sim, "node %u serves chunk %u before it is verified", node, action->chunk);
+    sim_assert(sim, end->open && conn->data);
+    sim_assert(sim, tc_bits_remove(&end->wanted, action->chunk));
+    sim_assert(sim, ++end->serving <= DEPTH);
+    if (failing(sim, node, SIM_SERVE_FAILS, n->given)) {
+        result(sim, node, 1, TC_EV_SERVED, action->link, action->chunk, TC_E_IO);
+        return;
+    }
+    n->given++;
+    uint64_t start = n->uplink_free > sim->now ? n->uplink_free : sim->now;
+    uint32_t length = tc_chunk_length(&sim->config.layout, action->chunk);
+    n->uplink_free = start + length * UINT64_C(1000000) / sim->options.rate + 1;
+    struct item *item = arrive(sim, conn, !side, n->uplink_free + travel(sim, conn), IT_FRAME);
+    item->departs = n->uplink_free;
+    item->event = (struct tc_event){.kind = TC_EV_FRAME, .type = TC_MSG_CHUNK};
+    item->event.body = chunk_body(sim, node, action->chunk);
+    result(sim, node, n->uplink_free - sim->now, TC_EV_SERVED, action->link, action->chunk, 0);
+}
+
+static void open_chunk(struct sim *sim, unsigned node, const struct tc_action *action)
+{
+    struct tc_message message;
+    struct tc_err err = {0};
+    int status = tc_message_unpack(&message, TC_MSG_CHUNK, action->body->bytes, action->body->size, &err);
+    sim_assert(sim, status == 0 && message.chunk.index == action->chunk && message.chunk.payload_size == 5);
+    struct tc_buf buf = tc_buf_reader(message.chunk.payload, 5);
+    struct tc_digest digest = digest_of(sim, tc_buf_get32(&buf), 0);
+    bool good = tc_digest_equal(&digest, &action->digest) && tc_buf_get8(&buf) == 1;
+    int reason = good ? 0 : TC_E_INTEGRITY;
+    if (failing(sim, node, SIM_OPEN_FAILS, sim->nodes[node].opens++))
+        reason = TC_E_NOROOM;
+    sim_assert(sim, reason || !tc_agent_has(sim->nodes[node].agent, action->chunk));
+    result(sim, node, 50 + below(sim, 1000), TC_EV_OPENED, action->link, action->chunk, reason);
+    tc_blob_unref(action->body);
+}
+
+/* Data links that wait for their key: let in those that it is known of now. */
+static void admit(struct sim *sim, struct conn *conn)
+{
+    struct node *n = &sim->nodes[conn->ends[1].node];
+    uint8_t key[TC_LINK_KEY_SIZE];
+    int known = sim->options.tls ? tc_agent_link_key(n->agent, conn->id, key) : 1;
+    conn->waits = known < 0;
+    if (known < 0)
+        return;
+    if (known == 0) {
+        bring_down(sim, conn, 0, TC_E_AUTH);
+        return;
+    }
+    sim_assert(sim, !sim->options.tls || memcmp(key, conn->key, sizeof key) == 0);
+    conn->ends[1].open = true;
+    arrive(sim, conn, 0, sim->now + travel(sim, conn), IT_UP);
+}
+
+static void expect(struct sim *sim, unsigned node)
+{
+    for (uint32_t i = 0; i < sim->nodes[node].accepted.count; i++) {
+        struct conn *conn = sim->nodes[node].accepted.items[i];
+        if (conn->waits && conn->ends[0].open)
+            admit(sim, conn);
+    }
+}
+
+static void publish(struct sim *sim, unsigned node, const struct tc_action *action)
+{
+    struct node *n = &sim->nodes[node];
+    sim_assert(sim, n->report.chunks == sim->options.chunks && !n->report.published);
+    sim_assert(sim, tc_digest_equal(&action->digest, &sim->content));
+    result(sim, node, 100 + below(sim, 5000), TC_EV_PUBLISHED, 0, 0, n->publish_fails ? TC_E_EXISTS : 0);
+}
+
+static void close_end(struct sim *sim, unsigned node, const struct tc_action *action)
+{
+    struct conn *conn;
+    unsigned side;
+    struct end *end = find(sim, node, action->link, &conn, &side);
+    if (!end->open)
+        sim_fail(sim, "node %u closes link %#x twice", node, action->link);
+    shut(sim, conn, side, action->linger > 0);
+}
+
+static void end_node(struct sim *sim, unsigned node, const struct tc_action *action)
+{
+    struct node *n = &sim->nodes[node];
+    sim_assert(sim, !n->report.ended);
+    n->report.ended = true;
+    n->report.why = action->err;
+    sim->ended_at = sim->now;
+    if (node != 0)
+        return;
+    sim->ended = true;
+    sim->why = action->err;
+    for (unsigned i = 0; i < sim->options.hosts; i++) {
+        sim_assert(sim, tc_coordinator_host(sim->coordinator, i)->phase == TC_PHASE_ENDED);
+        sim_assert(sim, sim->nodes[i + 1].news == 1);
+    }
+}
+
+static void act(struct sim *sim, unsigned node, const struct tc_action *action)
+{
+    int changed;
+    switch (action->kind) {
+    case TC_ACT_DIAL:
+        dial(sim, node, action);
+        break;
+    case TC_ACT_SEND:
+        send_frame(sim, node, action);
+        break;
+    case TC_ACT_SERVE:
+        serve(sim, node, action);
+        break;
+    case TC_ACT_CLOSE:
+        close_end(sim, node, action);
+        break;
+    case TC_ACT_EXPECT:
+        expect(sim, node);
+        break;
+    case TC_ACT_PREPARE:
+        result(sim, node, 100 + below(sim, 20000), TC_EV_PREPARED, 0, 0,
+               sim->nodes[node].refuses ? TC_E_NOROOM : 0);
+        break;
+    case TC_ACT_OPEN:
+        open_chunk(sim, node, action);
+        break;
+    case TC_ACT_PUBLISH:
+        publish(sim, node, action);
+        break;
+    case TC_ACT_DIGEST:
+        result(sim, node, 20 + below(sim, 500), TC_EV_DIGESTED, 0, action->chunk,
+               failing(sim, 0, SIM_DIGEST_FAILS, action->chunk) ? TC_E_SOURCE : 0);
+        break;
+    case TC_ACT_CHECK:
+        changed = fault_of(sim, 0, SIM_SOURCE_CHANGED) ? TC_E_SOURCE : 0;
+        result(sim, node, 100, TC_EV_CHECKED, 0, 0, changed);
+        break;
+    case TC_ACT_NEWS:
+        if (action->host != TC_NO_RANK)
+            sim->nodes[action->host + 1].news++;
+        break;
+    case TC_ACT_END:
+        end_node(sim, node, action);
+        break;
+    }
+}
+
+/* --- the machines --- */
+
+static bool take(struct sim *sim, unsigned node, struct tc_action *action)
+{
+    return node == 0 ? tc_coordinator_take(sim->coordinator, action) : tc_agent_take(sim->nodes[node].agent, action);
+}
+
+static void set_tick(struct sim *sim, unsigned node)
+{
+    struct node *n = &sim->nodes[node];
+    uint64_t wake = node == 0 ? tc_coordinator_wake(sim->coordinator) : tc_agent_wake(n->agent);
+    if (wake == UINT64_MAX) {
+        n->tick_at = 0;
+        return;
+    }
+    uint64_t at = wake * 1000 > sim->now ? wake * 1000 : sim->now;
+    n->stuck = at == sim->now ? n->stuck + 1 : 0;
+    sim_assert(sim, n->stuck < 1000);
+    if (n->tick_at == at)
+        return;
+    n->tick_at = at;
+    push(sim, at, IT_TICK)->node = node;
+}
+
+static void pump(struct sim *sim, unsigned node)
+{
+    struct tc_action action;
+    unsigned count = 0;
+    while (take(sim, node, &action)) {
+        if (sim->nodes[node].report.ended)
+            sim_fail(sim, "node %u has action %d after its end", node, action.kind);
+        act(sim, node, &action);
+        count++;
+    }
+    sim_assert(sim, count < 512 + 16 * sim->options.hosts + sim->options.chunks);
+    set_tick(sim, node);
+}
+
+static void cut(struct sim *sim, unsigned node, bool all)
+{
+    for (uint32_t i = 0; i < sim->all.count; i++) {
+        struct conn *conn = sim->all.items[i];
+        for (unsigned side = 0; side < 2; side++) {
+            if (conn->ends[side].node != node || !(all || conn->data) || !conn->up)
+                continue;
+            if (all)
+                shut(sim, conn, side, false);
+            else if (conn->ends[0].open && conn->ends[1].open) {
+                bring_down(sim, conn, 0, TC_E_CLOSED);
+                bring_down(sim, conn, 1, TC_E_CLOSED);
+            }
+        }
+    }
+}
+
+static void happen(struct sim *sim, unsigned node, enum sim_fault_kind kind);
+
+/* What is to happen to this node once it has so many chunks. */
+static void watch(struct sim *sim, unsigned node)
+{
+    struct node *n = &sim->nodes[node];
+    bool begun = node == 0 ? tc_coordinator_planned_at(sim->coordinator) != 0
+                           : tc_agent_state(n->agent) >= TC_AGENT_FILLING;
+    for (unsigned i = 0; i < SIM_FAULTS_MAX; i++) {
+        const struct sim_fault *fault = &sim->options.faults[i];
+        if (fault->kind == SIM_NOTHING || fault->host != node || sim->done[i] || !begun)
+            continue;
+        if ((node ? n->report.chunks : n->given) < fault->after)
+            continue;
+        sim->done[i] = true;
+        happen(sim, node, fault->kind);
+    }
+}
+
+static void tell(struct sim *sim, unsigned node, const struct tc_event *event)
+{
+    struct node *n = &sim->nodes[node];
+    if (n->silent || (node != 0 && !n->agent))
+        return;
+    if (node == 0)
+        tc_coordinator_event(sim->coordinator, event, sim->now / 1000);
+    else
+        tc_agent_event(n->agent, event, sim->now / 1000);
+    pump(sim, node);
+    if (event->kind != TC_EV_STOP)
+        watch(sim, node);
+}
+
+static void happen(struct sim *sim, unsigned node, enum sim_fault_kind kind)
+{
+    struct tc_err why = {.reason = TC_E_INTERRUPTED, .text = "stopped"};
+    struct tc_event stop = {.kind = TC_EV_STOP, .err = &why};
+    switch (kind) {
+    case SIM_KILL:
+        sim->nodes[node].silent = sim->nodes[node].report.dead = true;
+        cut(sim, node, true);
+        break;
+    case SIM_FREEZE:
+        sim->nodes[node].silent = sim->nodes[node].frozen = sim->nodes[node].report.dead = true;
+        break;
+    case SIM_CUT:
+        cut(sim, node, false);
+        break;
+    case SIM_STOP:
+        tell(sim, node, &stop);
+        break;
+    default:
+        break;
+    }
+}
+
+/* --- what happens --- */
+
+static void make_agent(struct sim *sim, unsigned node, uint32_t link)
+{
+    struct node *n = &sim->nodes[node];
+    const struct sim_fault *twin = fault_of(sim, node, SIM_TWIN);
+    struct tc_agent_config config = {.origin = sim->trusted};
+    uint32_t who = twin ? twin->after : node;
+    config.trace = getenv("TRACE") ? show : NULL;
+    config.trace_arg = n;
+    if (node % 2)
+        config.address = n->address; /* the others are reached where the coordinator dialled */
+    memcpy(config.instance, &who, sizeof who);
+    machine_random(sim, config.nonce, sizeof config.nonce, NULL);
+    n->agent = need(tc_agent_new(&config, link, sim->now / 1000, NULL));
+}
+
+static void on_accept(struct sim *sim, struct conn *conn)
+{
+    unsigned node = conn->ends[1].node;
+    struct node *n = &sim->nodes[node];
+    if (!conn->ends[0].open)
+        return;
+    if (n->frozen) {
+        bring_down_after(sim, conn, 0, HANDSHAKE_US, TC_E_TIMEOUT);
+        return;
+    }
+    if (n->silent || n->report.ended || (conn->data && !n->agent)) {
+        bring_down(sim, conn, 0, TC_E_UNREACHABLE);
+        return;
+    }
+    conn->ends[1].link = TC_LINK_ACCEPTED + n->accepted.count;
+    keep(&n->accepted, n->accepted.count, conn);
+    if (conn->data) {
+        admit(sim, conn);
+        if (conn->waits)
+            arrive(sim, conn, 1, sim->now + HOLD_US, IT_EXPIRE);
+        return;
+    }
+    conn->ends[1].open = true;
+    arrive(sim, conn, 0, sim->now + travel(sim, conn), IT_UP);
+    make_agent(sim, node, conn->ends[1].link);
+    pump(sim, node);
+}
+
+static void note(struct sim *sim, struct conn *conn, unsigned side, const struct tc_event *event)
+{
+    struct node *n = &sim->nodes[conn->ends[side].node];
+    struct end *end = &conn->ends[side];
+    struct tc_message message;
+    if (tc_message_unpack(&message, event->type, event->body->bytes, event->body->size, NULL) < 0)
+        sim_fail(sim, "a malformed %s", tc_message_name(event->type));
+    if (event->type == TC_MSG_CHUNK) {
+        n->report.received++;
+        n->report.duplicates += !tc_bits_add(&n->got, message.chunk.index);
+    }
+    if (event->type != TC_MSG_WANT && event->type != TC_MSG_CANCEL)
+        return;
+    if (event->type == TC_MSG_WANT)
+        tc_bits_add(&end->answered, message.want.page);
+    for (uint64_t left = message.want.chunks; left; left &= left - 1) {
+        uint32_t chunk = tc_page_first(message.want.page) + (uint32_t)__builtin_ctzll(left);
+        if (event->type == TC_MSG_WANT)
+            tc_bits_add(&end->wanted, chunk);
+        else
+            tc_bits_remove(&end->wanted, chunk);
+    }
+}
+
+static void on_frame(struct sim *sim, struct item *item)
+{
+    struct end *to = &item->conn->ends[item->side], *from = &item->conn->ends[!item->side];
+    bool left = from->open || from->lingers || item->departs <= from->closed_at;
+    if (to->open && left && sim->nodes[to->node].report.ended)
+        shut(sim, item->conn, item->side, false);
+    if (to->open && left) {
+        note(sim, item->conn, item->side, &item->event);
+        item->event.link = to->link;
+        tell(sim, to->node, &item->event);
+        if (item->conn->data && !to->open && !sim->nodes[to->node].report.ended && !sim->nodes[to->node].silent)
+            sim_fail(sim, "node %u closes link %#x for a %s", to->node, to->link, tc_message_name(item->event.type));
+    }
+    tc_blob_unref(item->event.body);
+}
+
+static void on_down(struct sim *sim, struct item *item)
+{
+    struct end *end = &item->conn->ends[item->side];
+    if (!end->open)
+        return;
+    end->open = false;
+    end->closed_at = sim->now;
+    struct tc_event event = {.kind = TC_EV_DOWN, .link = end->link, .err = &item->err};
+    tell(sim, end->node, &event);
+}
+
+static void on_result(struct sim *sim, struct item *item)
+{
+    struct node *n = &sim->nodes[item->node];
+    struct tc_event event = item->event;
+    struct tc_digest digest = digest_of(sim, event.chunk, 0), block = digest_of(sim, event.chunk, 1);
+    struct conn *conn;
+    unsigned side;
+    event.err = item->err.reason ? &item->err : NULL;
+    event.digest = &digest;
+    event.blocks = &block;
+    if (event.kind == TC_EV_SERVED) {
+        struct end *end = find(sim, item->node, event.link, &conn, &side);
+        end->serving--;
+        if (!end->open)
+            return;
+    }
+    if (n->silent)
+        return;
+    if (event.kind == TC_EV_DIGESTED && !event.err)
+        tc_bits_add(&sim->digested, event.chunk);
+    if (event.kind == TC_EV_OPENED && !event.err)
+        n->report.chunks++;
+    if (event.kind == TC_EV_PUBLISHED && !event.err)
+        n->report.published = true;
+    tell(sim, item->node, &event);
+}
+
+static void on_item(struct sim *sim, struct item *item)
+{
+    struct tc_event event = {.kind = TC_EV_TICK};
+    struct conn *conn = item->conn;
+    switch (item->kind) {
+    case IT_TICK:
+        if (sim->nodes[item->node].tick_at != item->at)
+            return;
+        sim->nodes[item->node].tick_at = 0;
+        tell(sim, item->node, &event);
+        break;
+    case IT_ACCEPT:
+        on_accept(sim, conn);
+        break;
+    case IT_UP:
+        if (!conn->ends[0].open)
+            return;
+        conn->up = true;
+        event = (struct tc_event){.kind = TC_EV_UP, .link = conn->ends[0].link};
+        tell(sim, conn->ends[0].node, &event);
+        break;
+    case IT_FRAME:
+        on_frame(sim, item);
+        break;
+    case IT_DOWN:
+        on_down(sim, item);
+        break;
+    case IT_EVENT:
+        on_result(sim, item);
+        break;
+    case IT_EXPIRE:
+        if (conn->waits && conn->ends[0].open)
+            bring_down(sim, conn, 0, TC_E_TIMEOUT);
+        conn->waits = false;
+        break;
+    }
+}
+
+/* --- a session --- */
+
+static void make_origin(struct sim *sim)
+{
+    uint8_t secret[TC_SECRET_SIZE] = {7}, public_key[TC_PUBLIC_SIZE];
+    if (sim->options.origin == SIM_NO_ORIGIN)
+        return;
+    struct tc_signer *signer = need(tc_signer_new(secret, public_key, NULL));
+    sim->trusted = need(tc_verifier_new(public_key, NULL));
+    if (sim->options.origin == SIM_ORIGIN)
+        sim->origin = signer;
+    else
+        tc_signer_free(signer);
+    secret[0] = 8;
+    if (sim->options.origin == SIM_ORIGIN_WRONG)
+        sim->origin = need(tc_signer_new(secret, NULL, NULL));
+}
+
+static void make_hosts(struct sim *sim)
+{
+    for (unsigned i = 0; i <= sim->options.hosts; i++) {
+        struct node *n = &sim->nodes[i];
+        n->sim = sim;
+        tc_bits_init(&n->got, sim->options.chunks, NULL);
+        snprintf(n->address, sizeof n->address, "h%u:7117", i);
+        n->silent = fault_of(sim, i, SIM_UNREACHABLE);
+        n->deaf = fault_of(sim, i, SIM_DEAF);
+        n->refuses = fault_of(sim, i, SIM_REFUSE);
+        n->publish_fails = fault_of(sim, i, SIM_PUBLISH_FAILS);
+        n->liar = fault_of(sim, i, SIM_LIAR);
+        n->corrupt = fault_of(sim, i, SIM_CORRUPT) ? fault_of(sim, i, SIM_CORRUPT)->after : 0;
+        if (i > 0)
+            sim->hosts[i - 1] = n->address;
+    }
+}
+
+struct sim *sim_new(const struct sim_options *options)
+{
+    static const uint8_t secret[TC_SECRET_SIZE] = {42};
+    struct sim *sim = need(calloc(1, sizeof *sim));
+    struct tc_coordinator_config *config = &sim->config;
+    sim->options = *options;
+    sim->random = options->seed;
+    sim->now = START_US;
+    uint64_t tail = 16 + below(sim, CHUNK_SIZE - 15);
+    uint64_t size = options->chunks ? (options->chunks - 1) * (uint64_t)CHUNK_SIZE + tail : 0;
+    ck_assert_int_eq(tc_layout_init(&config->layout, size, CHUNK_SIZE, NULL), 0);
+    tc_bits_init(&sim->digested, options->chunks, NULL);
+    digest_content(sim);
+    make_origin(sim);
+    make_hosts(sim);
+    sim->signer = need(tc_signer_new(secret, config->public_key, NULL));
+    machine_random(sim, config->instance, sizeof config->instance, NULL);
+    machine_random(sim, config->session, sizeof config->session, NULL);
+    config->name = "A.npy";
+    config->array = "null";
+    config->hosts = sim->hosts;
+    config->host_count = options->hosts;
+    config->tree = options->tree;
+    config->signer = sim->signer;
+    config->origin = sim->origin;
+    config->flags = options->flags;
+    config->min_hosts = options->min_hosts;
+    config->deadline = options->deadline_ms ? START_US / 1000 + options->deadline_ms : 0;
+    config->digest_depth = 1 + (uint32_t)below(sim, 8);
+    config->random = machine_random;
+    config->random_arg = sim;
+    config->trace = getenv("TRACE") ? show : NULL;
+    config->trace_arg = &sim->nodes[0];
+    sim->coordinator = need(tc_coordinator_new(config, sim->now / 1000, NULL));
+    pump(sim, 0);
+    return sim;
+}
+
+static bool running(const struct sim *sim, unsigned node)
+{
+    const struct node *n = &sim->nodes[node];
+    return !n->report.ended && !n->silent && (node == 0 || n->agent);
+}
+
+void sim_run(struct sim *sim, uint64_t limit_ms)
+{
+    while (sim->count > 0) {
+        struct item item = pop(sim);
+        sim->now = item.at;
+        on_item(sim, &item);
+        if (sim->now <= START_US + limit_ms * 1000)
+            continue;
+        for (unsigned i = 0; i <= sim->options.hosts; i++)
+            if (running(sim, i))
+                sim_fail(sim, "node %u is still running after %" PRIu64 " ms", i, limit_ms);
+    }
+    for (unsigned i = 0; i <= sim->options.hosts; i++)
+        if (running(sim, i))
+            sim_fail(sim, "node %u never ends, %s with %u chunks", i,
+                     i ? tc_agent_state_name(tc_agent_state(sim->nodes[i].agent)) : "coordinator",
+                     sim->nodes[i].report.chunks);
+}
+
+void sim_free(struct sim *sim)
+{
+    for (size_t i = 0; i < sim->count; i++)
+        tc_blob_unref(sim->heap[i].event.body);
+    for (uint32_t i = 0; i < sim->all.count; i++) {
+        struct conn *conn = sim->all.items[i];
+        for (unsigned side = 0; side < 2; side++) {
+            tc_bits_free(&conn->ends[side].pushed);
+            tc_bits_free(&conn->ends[side].answered);
+            tc_bits_free(&conn->ends[side].wanted);
+        }
+        free(conn);
+    }
+    for (unsigned i = 0; i <= sim->options.hosts; i++) {
+        tc_agent_free(sim->nodes[i].agent);
+        tc_bits_free(&sim->nodes[i].got);
+        free(sim->nodes[i].dialled.items);
+        free(sim->nodes[i].accepted.items);
+    }
+    tc_coordinator_free(sim->coordinator);
+    tc_signer_free(sim->signer);
+    tc_signer_free(sim->origin);
+    tc_verifier_free(sim->trusted);
+    tc_bits_free(&sim->digested);
+    free(sim->all.items);
+    free(sim->heap);
+    free(sim);
+}
+
+/* --- what has come of it --- */
+
+uint64_t sim_took_ms(const struct sim *sim)
+{
+    return (sim->ended_at - START_US) / 1000;
+}
+
+bool sim_sender_ended(const struct sim *sim, struct tc_err *why)
+{
+    *why = sim->why;
+    return sim->ended;
+}
+
+const struct sim_host_report *sim_host(const struct sim *sim, unsigned host)
+{
+    return &sim->nodes[host].report;
+}
+
+const struct tc_host_view *sim_view(const struct sim *sim, unsigned host)
+{
+    return tc_coordinator_host(sim->coordinator, host - 1);
+}
+
+unsigned sim_count(const struct sim *sim, enum tc_host_end end)
+{
+    unsigned count = 0;
+    for (unsigned i = 1; i <= sim->options.hosts; i++)
+        count += sim_view(sim, i)->end == end;
+    return count;
+}
+
+static void check_published(struct sim *sim, unsigned host)
+{
+    const struct sim_host_report *report = sim_host(sim, host);
+    const struct tc_host_view *view = sim_view(sim, host);
+    if (!report->published || report->why.reason || view->end != TC_END_PUBLISHED)
+        sim_fail(sim, "host %u is not published (%u chunks, end %d): '%s', the sender says '%s'", host, report->chunks,
+                 view->end, report->why.text, view->why.text);
+    sim_assert(sim, view->bytes == sim->config.layout.size);
+    sim_assert(sim, view->whole_at && view->ended_at >= view->whole_at);
+}
+
+void sim_check_perfect(struct sim *sim)
+{
+    sim_assert(sim, sim->ended && sim->why.reason == 0);
+    for (unsigned i = 1; i <= sim->options.hosts; i++) {
+        const struct sim_host_report *report = sim_host(sim, i);
+        check_published(sim, i);
+        if (report->duplicates || report->received != sim->options.chunks)
+            sim_fail(sim, "host %u got %u chunks, %u of them twice", i, report->received, report->duplicates);
+    }
+}
+
+static bool doomed(const struct sim *sim, unsigned host)
+{
+    static const enum sim_fault_kind kinds[] = {SIM_UNREACHABLE, SIM_DEAF,       SIM_REFUSE,      SIM_KILL, SIM_FREEZE,
+                                                SIM_PUBLISH_FAILS, SIM_OPEN_FAILS, SIM_SERVE_FAILS, SIM_STOP, SIM_TWIN};
+    for (unsigned i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (fault_of(sim, host, kinds[i]))
+            return true;
+    return false;
+}
+
+void sim_check_survivors(struct sim *sim)
+{
+    sim_assert(sim, sim->ended && sim->why.reason == 0);
+    for (unsigned i = 1; i <= sim->options.hosts; i++)
+        if (!doomed(sim, i))
+            check_published(sim, i);
+}
+
+void sim_check_nobody(struct sim *sim)
+{
+    sim_assert(sim, sim_count(sim, TC_END_PUBLISHED) == 0);
+    for (unsigned i = 1; i <= sim->options.hosts; i++)
+        sim_assert(sim, !sim_host(sim, i)->published);
+}

@@ -1,0 +1,96 @@
+/* sim.h - whole sessions in one process: one coordinator and many agents in a simulated world.
+ *
+ * A heap of events with virtual microseconds drives the machines. Links keep order, each message has a random delay, a
+ * host's uplink carries one chunk at a time. Everything follows from one seed. A broken invariant fails the test with
+ * a command that runs the same session again; TRACE=1 adds what the machines say. */
+#ifndef TC_TESTS_SIM_H
+#define TC_TESTS_SIM_H
+
+#include "session/agent.h"
+#include "session/coordinator.h"
+
+enum { SIM_HOSTS_MAX = 256, SIM_FAULTS_MAX = 8 };
+
+enum sim_fault_kind {
+    SIM_NOTHING,
+    SIM_UNREACHABLE,   /* nobody answers a dial */
+    SIM_DEAF,          /* data links to the host cannot be made, control links can */
+    SIM_REFUSE,        /* no room for the file */
+    SIM_KILL,          /* the host dies once it has `after` chunks; its peers see their links go down */
+    SIM_FREEZE,        /* the same, but it only falls silent */
+    SIM_CORRUPT,       /* the first `after` chunks that the host gives away are wrong */
+    SIM_LIAR,          /* every chunk that it gives away is wrong */
+    SIM_CUT,           /* its data links break once when it has `after` chunks */
+    SIM_PUBLISH_FAILS,
+    SIM_OPEN_FAILS,    /* no room left after `after` chunks */
+    SIM_SERVE_FAILS,   /* a chunk cannot be read, after `after` chunks */
+    SIM_DIGEST_FAILS,  /* host 0 */
+    SIM_SOURCE_CHANGED,/* host 0 */
+    SIM_STOP,          /* the user ends the node once it has `after` chunks */
+    SIM_TWIN           /* the host is host `after` under another name */
+};
+
+struct sim_fault {
+    enum sim_fault_kind kind;
+    unsigned host; /* 0: the sender; host i >= 1 is number i - 1 of the list */
+    uint32_t after;
+};
+
+enum sim_origin { SIM_NO_ORIGIN, SIM_ORIGIN, SIM_ORIGIN_MISSING, SIM_ORIGIN_WRONG };
+
+struct sim_options {
+    uint64_t seed;
+    unsigned hosts;
+    uint32_t chunks;
+    struct tc_tree_spec tree;
+    uint32_t min_hosts;
+    uint32_t flags;       /* TC_OFFER_* */
+    uint64_t deadline_ms; /* from the start; 0: none */
+    uint64_t delay_us;    /* a message takes up to this and half as much again */
+    uint64_t rate;        /* bytes a second of an uplink */
+    bool tls;             /* data links are let in by their key only, as with TLS */
+    enum sim_origin origin;
+    struct sim_fault faults[SIM_FAULTS_MAX];
+};
+
+struct sim_host_report {
+    bool dead;      /* killed or frozen */
+    bool ended;     /* its machine said END */
+    bool published;
+    struct tc_err why;
+    uint32_t chunks, received, duplicates; /* verified; CHUNK frames that came; of these such as had come before */
+};
+
+struct sim;
+
+struct sim *sim_new(const struct sim_options *options);
+void sim_free(struct sim *sim);
+
+/* Run until every machine has ended; fails the test when that takes more than limit_ms of virtual time. */
+void sim_run(struct sim *sim, uint64_t limit_ms);
+
+/* Every host is published and every chunk came once. */
+void sim_check_perfect(struct sim *sim);
+/* Every host but the faulty ones has been published, and is reported so. */
+void sim_check_survivors(struct sim *sim);
+/* No host has published. */
+void sim_check_nobody(struct sim *sim);
+
+uint64_t sim_took_ms(const struct sim *sim); /* until the last machine's end */
+bool sim_sender_ended(const struct sim *sim, struct tc_err *why); /* why is filled */
+const struct sim_host_report *sim_host(const struct sim *sim, unsigned host); /* 1 .. hosts */
+const struct tc_host_view *sim_view(const struct sim *sim, unsigned host);    /* the coordinator's, 1 .. hosts */
+unsigned sim_count(const struct sim *sim, enum tc_host_end end);
+
+/* Fail the test, with the command that replays the session. */
+void sim_fail(const struct sim *sim, const char *format, ...) __attribute__((format(printf, 2, 3), noreturn));
+#define sim_assert(sim, condition)                                                 \
+    do {                                                                           \
+        if (!(condition))                                                          \
+            sim_fail(sim, "%s:%d: not so: %s", __FILE__, __LINE__, #condition);    \
+    } while (0)
+
+/* A small random generator (splitmix64). */
+uint64_t sim_random(uint64_t *state);
+
+#endif

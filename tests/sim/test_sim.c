@@ -1,0 +1,371 @@
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "../unit/unit.h"
+#include "sim.h"
+
+/* SEED, HOSTS, CHUNKS and TREE in the environment replay one session of a case; SEEDS says how many are tried. */
+
+static uint64_t number(const char *name, uint64_t otherwise)
+{
+    const char *text = getenv(name);
+    return text && *text ? strtoull(text, NULL, 10) : otherwise;
+}
+
+struct seeds {
+    uint64_t next, end;
+};
+
+static struct seeds seeds(uint64_t count)
+{
+    if (getenv("SEED"))
+        return (struct seeds){number("SEED", 0), number("SEED", 0) + 1};
+    return (struct seeds){1, 1 + (getenv("SEEDS") ? number("SEEDS", count) : count)};
+}
+
+static struct sim_options options(uint64_t seed, unsigned hosts, uint32_t chunks, struct tc_tree_spec tree)
+{
+    uint64_t state = seed * 77;
+    static const uint64_t delays[] = {20, 500, 5000, 30000};
+    static const uint64_t rates[] = {12500000, 125000000, 1250000000};
+    struct sim_options options = {.seed = seed, .hosts = (unsigned)number("HOSTS", hosts)};
+    options.chunks = (uint32_t)number("CHUNKS", chunks);
+    options.tree = tree;
+    if (getenv("TREE"))
+        ck_assert_int_eq(tc_tree_parse(&options.tree, getenv("TREE"), NULL), 0);
+    options.min_hosts = 1;
+    options.delay_us = delays[sim_random(&state) % 4];
+    options.rate = rates[sim_random(&state) % 3];
+    options.tls = sim_random(&state) % 2;
+    return options;
+}
+
+static const struct tc_tree_spec trees[] = {
+    {.kind = TC_TREE_BINOMIAL}, {.kind = TC_TREE_DOUBLE}, {.kind = TC_TREE_CHAIN}, {.kind = TC_TREE_KARY, .arity = 3}};
+static const uint32_t chunk_counts[] = {0, 1, 2, 63, 64, 65, 200, 517};
+
+static struct tc_tree_spec any_tree(uint64_t *state)
+{
+    return trees[sim_random(state) % 4];
+}
+
+static void run_perfect(const struct sim_options *o)
+{
+    struct sim *sim = sim_new(o);
+    sim_run(sim, 60000);
+    sim_check_perfect(sim);
+    sim_free(sim);
+}
+
+START_TEST(every_shape_completes)
+{
+    static const unsigned hosts[] = {1, 2, 3, 5, 16};
+    struct sim_options o = options(number("SEED", 1000u + (unsigned)_i), hosts[_i % 5], chunk_counts[_i / 5 % 8],
+                                   trees[_i / 40]);
+    run_perfect(&o);
+}
+END_TEST
+
+START_TEST(many_hosts_complete)
+{
+    static const unsigned hosts[] = {33, 64, 256};
+    struct sim_options o = options(number("SEED", 2000u + (unsigned)_i), hosts[_i % 3], _i % 3 < 2 ? 200 : 70,
+                                   trees[_i / 3]);
+    run_perfect(&o);
+}
+END_TEST
+
+START_TEST(any_timing_completes)
+{
+    for (struct seeds s = seeds(250); s.next < s.end; s.next++) {
+        uint64_t state = s.next;
+        unsigned hosts = 1 + (unsigned)(sim_random(&state) % 20);
+        uint32_t chunks = (uint32_t)(sim_random(&state) % (sim_random(&state) % 4 ? 140 : 400));
+        struct sim_options o = options(s.next, hosts, chunks, any_tree(&state));
+        run_perfect(&o);
+    }
+}
+END_TEST
+
+/* --- faults --- */
+
+/* A session of up to 20 hosts with one faulty host; seed decides which. */
+static struct sim_options faulty(uint64_t seed, enum sim_fault_kind kind, unsigned *host)
+{
+    uint64_t state = seed * 1000003;
+    unsigned hosts = 2 + (unsigned)(sim_random(&state) % 19);
+    uint32_t chunks = 1 + (uint32_t)(sim_random(&state) % 300);
+    struct sim_options o = options(seed, hosts, chunks, any_tree(&state));
+    *host = 1 + (unsigned)(sim_random(&state) % o.hosts);
+    uint32_t after = o.chunks ? (uint32_t)(sim_random(&state) % o.chunks) : 0;
+    o.faults[0] = (struct sim_fault){kind, *host, after};
+    return o;
+}
+
+static void run_faulty(uint64_t seed, enum sim_fault_kind kind, enum tc_host_end expected)
+{
+    unsigned host;
+    struct sim_options o = faulty(seed, kind, &host);
+    struct sim *sim = sim_new(&o);
+    sim_run(sim, 90000);
+    sim_check_survivors(sim);
+    if (sim_view(sim, host)->end != expected)
+        sim_fail(sim, "host %u ends as %d, not %d: %s", host, sim_view(sim, host)->end, expected,
+                 sim_view(sim, host)->why.text);
+    if (kind == SIM_FREEZE)
+        sim_assert(sim, sim_took_ms(sim) < 30000);
+    sim_free(sim);
+}
+
+static const struct {
+    enum sim_fault_kind kind;
+    enum tc_host_end end;
+} single[] = {
+    {SIM_UNREACHABLE, TC_END_UNREACHABLE}, {SIM_REFUSE, TC_END_REFUSED},       {SIM_KILL, TC_END_LOST},
+    {SIM_FREEZE, TC_END_LOST},             {SIM_CORRUPT, TC_END_PUBLISHED},    {SIM_LIAR, TC_END_PUBLISHED},
+    {SIM_CUT, TC_END_PUBLISHED},           {SIM_PUBLISH_FAILS, TC_END_FAILED}, {SIM_OPEN_FAILS, TC_END_FAILED},
+    {SIM_STOP, TC_END_FAILED},
+};
+
+START_TEST(one_faulty_host_harms_nobody_else)
+{
+    for (struct seeds s = seeds(60); s.next < s.end; s.next++)
+        run_faulty(s.next, single[_i].kind, single[_i].end);
+}
+END_TEST
+
+/* Several hosts die or break at once: the rest completes. */
+START_TEST(many_faults_harm_nobody_else)
+{
+    static const enum sim_fault_kind kinds[] = {SIM_KILL, SIM_FREEZE, SIM_CUT, SIM_CORRUPT, SIM_LIAR, SIM_OPEN_FAILS,
+                                                SIM_REFUSE, SIM_UNREACHABLE, SIM_STOP, SIM_SERVE_FAILS, SIM_DEAF};
+    for (struct seeds s = seeds(150); s.next < s.end; s.next++) {
+        uint64_t state = s.next * 31;
+        unsigned host;
+        struct sim_options o = faulty(s.next, kinds[sim_random(&state) % 11], &host);
+        unsigned more = (unsigned)(sim_random(&state) % 6);
+        for (unsigned i = 1; i <= more; i++)
+            o.faults[i] = (struct sim_fault){kinds[sim_random(&state) % 11],
+                                             1 + (unsigned)(sim_random(&state) % o.hosts),
+                                             (uint32_t)(sim_random(&state) % (o.chunks + 1))};
+        o.min_hosts = 0;
+        struct tc_err why;
+        struct sim *sim = sim_new(&o);
+        sim_run(sim, 120000);
+        sim_assert(sim, sim_sender_ended(sim, &why));
+        if (why.reason != TC_E_ABORTED) /* nobody was ready */
+            sim_check_survivors(sim);
+        sim_free(sim);
+    }
+}
+END_TEST
+
+START_TEST(an_unreachable_relay_is_passed_over)
+{
+    for (struct seeds s = seeds(60); s.next < s.end; s.next++) {
+        unsigned host;
+        struct sim_options o = faulty(s.next, SIM_DEAF, &host);
+        struct sim *sim = sim_new(&o);
+        sim_run(sim, 90000);
+        sim_check_survivors(sim);
+        sim_free(sim);
+    }
+}
+END_TEST
+
+/* Faults that end the whole session: nobody publishes. */
+static void run_doomed(struct sim_options *o, int reason)
+{
+    struct tc_err why;
+    struct sim *sim = sim_new(o);
+    sim_run(sim, 90000);
+    sim_check_nobody(sim);
+    sim_assert(sim, sim_sender_ended(sim, &why));
+    if (why.reason != reason)
+        sim_fail(sim, "the sender ends with %d (%s), not %d", why.reason, why.text, reason);
+    sim_free(sim);
+}
+
+START_TEST(a_changed_source_is_published_nowhere)
+{
+    for (struct seeds s = seeds(40); s.next < s.end; s.next++) {
+        unsigned host;
+        struct sim_options o = faulty(s.next, s.next % 2 ? SIM_SOURCE_CHANGED : SIM_DIGEST_FAILS, &host);
+        o.faults[0].host = 0;
+        run_doomed(&o, TC_E_SOURCE);
+    }
+}
+END_TEST
+
+START_TEST(a_sender_that_cannot_read_aborts)
+{
+    for (struct seeds s = seeds(20); s.next < s.end; s.next++) {
+        unsigned host;
+        struct sim_options o = faulty(s.next, SIM_SERVE_FAILS, &host);
+        o.faults[0] = (struct sim_fault){SIM_SERVE_FAILS, 0, 0};
+        run_doomed(&o, TC_E_IO);
+    }
+}
+END_TEST
+
+START_TEST(too_few_hosts_get_nothing)
+{
+    for (struct seeds s = seeds(20); s.next < s.end; s.next++) {
+        unsigned host;
+        struct sim_options o = faulty(s.next, s.next % 2 ? SIM_REFUSE : SIM_UNREACHABLE, &host);
+        o.min_hosts = o.hosts;
+        struct tc_err why;
+        struct sim *sim = sim_new(&o);
+        sim_run(sim, 60000);
+        sim_check_nobody(sim);
+        sim_assert(sim, sim_sender_ended(sim, &why) && why.reason == TC_E_ABORTED);
+        for (unsigned i = 1; i <= o.hosts; i++) {
+            sim_assert(sim, sim_host(sim, i)->received == 0);
+            sim_assert(sim, i == host || sim_view(sim, i)->end == TC_END_ABORTED);
+        }
+        sim_free(sim);
+    }
+}
+END_TEST
+
+/* The sender dies: an agent publishes, or fails in bounded time and says why. */
+START_TEST(agents_outlive_the_sender)
+{
+    for (struct seeds s = seeds(60); s.next < s.end; s.next++) {
+        unsigned host;
+        struct sim_options o = faulty(s.next, SIM_KILL, &host);
+        o.faults[0].host = 0;
+        struct sim *sim = sim_new(&o);
+        sim_run(sim, 75000);
+        for (unsigned i = 1; i <= o.hosts; i++) {
+            const struct sim_host_report *report = sim_host(sim, i);
+            sim_assert(sim, report->ended && report->published == (report->why.reason == 0));
+            sim_assert(sim, report->published || report->why.reason == TC_E_COORDINATOR_LOST);
+        }
+        sim_free(sim);
+    }
+}
+END_TEST
+
+START_TEST(the_deadline_ends_everything)
+{
+    for (struct seeds s = seeds(20); s.next < s.end; s.next++) {
+        unsigned host;
+        struct sim_options o = faulty(s.next, SIM_NOTHING, &host);
+        struct tc_err why;
+        o.rate = 1 << 20;
+        o.chunks = 200;
+        o.deadline_ms = 500 + s.next * 97 % 5000;
+        struct sim *sim = sim_new(&o);
+        sim_run(sim, o.deadline_ms + 2000);
+        sim_assert(sim, sim_sender_ended(sim, &why) && why.reason == TC_E_DEADLINE);
+        sim_check_nobody(sim);
+        sim_assert(sim, sim_count(sim, TC_END_ABORTED) == o.hosts);
+        sim_free(sim);
+    }
+}
+END_TEST
+
+START_TEST(the_user_stops_the_sender)
+{
+    for (struct seeds s = seeds(40); s.next < s.end; s.next++) {
+        unsigned host;
+        struct sim_options o = faulty(s.next, SIM_STOP, &host);
+        struct tc_err why;
+        o.faults[0].host = 0;
+        struct sim *sim = sim_new(&o);
+        sim_run(sim, 10000);
+        sim_assert(sim, sim_sender_ended(sim, &why) && why.reason == TC_E_INTERRUPTED);
+        for (unsigned i = 1; i <= o.hosts; i++)
+            sim_assert(sim, sim_host(sim, i)->ended);
+        sim_free(sim);
+    }
+}
+END_TEST
+
+START_TEST(one_agent_under_two_names_is_taken_once)
+{
+    for (struct seeds s = seeds(20); s.next < s.end; s.next++) {
+        unsigned host;
+        struct sim_options o = faulty(s.next, SIM_NOTHING, &host);
+        o.faults[0] = (struct sim_fault){SIM_TWIN, o.hosts, 1};
+        struct sim *sim = sim_new(&o);
+        sim_run(sim, 60000);
+        sim_assert(sim, sim_count(sim, TC_END_PUBLISHED) == o.hosts - 1 && sim_count(sim, TC_END_REFUSED) == 1);
+        unsigned loser = sim_view(sim, 1)->end == TC_END_REFUSED ? 1 : o.hosts;
+        sim_assert(sim, sim_view(sim, loser)->why.reason == TC_E_DUPLICATE);
+        sim_free(sim);
+    }
+}
+END_TEST
+
+START_TEST(a_dry_run_moves_nothing)
+{
+    for (struct seeds s = seeds(20); s.next < s.end; s.next++) {
+        unsigned host;
+        struct sim_options o = faulty(s.next, s.next % 2 ? SIM_NOTHING : SIM_REFUSE, &host);
+        struct tc_err why;
+        o.flags = TC_OFFER_DRY_RUN;
+        struct sim *sim = sim_new(&o);
+        sim_run(sim, 10000);
+        sim_assert(sim, sim_sender_ended(sim, &why) && why.reason == 0);
+        sim_check_nobody(sim);
+        sim_assert(sim, sim_count(sim, TC_END_READY) == o.hosts - !(s.next % 2));
+        for (unsigned i = 1; i <= o.hosts; i++)
+            sim_assert(sim, sim_host(sim, i)->received == 0 && sim_host(sim, i)->ended);
+        sim_free(sim);
+    }
+}
+END_TEST
+
+START_TEST(agents_with_an_origin_take_its_word_only)
+{
+    for (struct seeds s = seeds(30); s.next < s.end; s.next++) {
+        unsigned host;
+        struct sim_options o = faulty(s.next, SIM_NOTHING, &host);
+        o.origin = SIM_ORIGIN + s.next % 3;
+        if (o.origin == SIM_ORIGIN) {
+            run_perfect(&o);
+            continue;
+        }
+        struct tc_err why;
+        struct sim *sim = sim_new(&o);
+        sim_run(sim, 10000);
+        sim_check_nobody(sim);
+        sim_assert(sim, sim_sender_ended(sim, &why) && sim_count(sim, TC_END_REFUSED) == o.hosts);
+        sim_assert(sim, sim_view(sim, 1)->why.reason == TC_E_AUTH);
+        sim_free(sim);
+    }
+}
+END_TEST
+
+/* One case a test, so that CK_RUN_CASE picks it. */
+static void add(Suite *suite, const TTest *test, const char *name, int count)
+{
+    TCase *tcase = tcase_create(name);
+    tcase_set_timeout(tcase, 600);
+    tcase_add_loop_test(tcase, test, 0, count);
+    suite_add_tcase(suite, tcase);
+}
+#define ADD(test, count) add(suite, test, #test, count)
+
+int main(void)
+{
+    Suite *suite = suite_create("sim");
+    ADD(every_shape_completes, 160);
+    ADD(many_hosts_complete, 12);
+    ADD(any_timing_completes, 1);
+    ADD(one_faulty_host_harms_nobody_else, sizeof single / sizeof single[0]);
+    ADD(an_unreachable_relay_is_passed_over, 1);
+    ADD(many_faults_harm_nobody_else, 1);
+    ADD(a_changed_source_is_published_nowhere, 1);
+    ADD(a_sender_that_cannot_read_aborts, 1);
+    ADD(too_few_hosts_get_nothing, 1);
+    ADD(agents_outlive_the_sender, 1);
+    ADD(the_deadline_ends_everything, 1);
+    ADD(the_user_stops_the_sender, 1);
+    ADD(one_agent_under_two_names_is_taken_once, 1);
+    ADD(a_dry_run_moves_nothing, 1);
+    ADD(agents_with_an_origin_take_its_word_only, 1);
+    return unit_run(suite);
+}

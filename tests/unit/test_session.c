@@ -1,0 +1,649 @@
+/* Each machine alone: every message in every state, and what a single message can get wrong. */
+#include <string.h>
+
+#include "session/agent.h"
+#include "session/coordinator.h"
+#include "unit.h"
+
+enum { CONTROL = TC_LINK_ACCEPTED, PARENT, CHILD, HELD, STRANGER, TYPES = 40 };
+
+static const uint8_t session[TC_SESSION_ID_SIZE] = "the session", nonce[TC_NONCE_SIZE] = "the nonce";
+static const uint8_t parent_id[TC_LINK_ID_SIZE] = "to the parent", child_id[TC_LINK_ID_SIZE] = "to the child",
+                     other_id[TC_LINK_ID_SIZE] = "to nobody";
+
+struct rig {
+    struct tc_agent *agent;
+    struct tc_coordinator *coordinator;
+    struct tc_signer *signer, *origin;
+    struct tc_verifier *trusted;
+    uint8_t public_key[TC_PUBLIC_SIZE];
+    struct tc_page page;
+    uint64_t now;
+    /* Since the last event: */
+    unsigned sent[256], closed, dialled, opened, served;
+    uint32_t last_closed;
+    /* Ever: */
+    bool ended;
+    struct tc_err why;
+};
+
+/* --- driving --- */
+
+static void drain(struct rig *rig)
+{
+    struct tc_action action;
+    memset(rig->sent, 0, sizeof rig->sent);
+    rig->closed = rig->dialled = rig->opened = rig->served = 0;
+    while (rig->agent ? tc_agent_take(rig->agent, &action) : tc_coordinator_take(rig->coordinator, &action)) {
+        ck_assert(!rig->ended);
+        rig->sent[action.type] += action.kind == TC_ACT_SEND;
+        rig->dialled += action.kind == TC_ACT_DIAL;
+        rig->opened += action.kind == TC_ACT_OPEN;
+        rig->served += action.kind == TC_ACT_SERVE;
+        if (action.kind == TC_ACT_CLOSE) {
+            rig->closed++;
+            rig->last_closed = action.link;
+        }
+        if (action.kind == TC_ACT_END) {
+            rig->ended = true;
+            rig->why = action.err;
+        }
+        tc_blob_unref(action.body);
+    }
+}
+
+static void tell(struct rig *rig, const struct tc_event *event)
+{
+    if (rig->agent)
+        tc_agent_event(rig->agent, event, rig->now);
+    else
+        tc_coordinator_event(rig->coordinator, event, rig->now);
+    drain(rig);
+}
+
+static void frame(struct rig *rig, uint32_t link, const struct tc_message *message, struct tc_signer *signer)
+{
+    struct tc_blob *body = tc_message_pack(message, signer, NULL);
+    ck_assert_ptr_nonnull(body);
+    tell(rig, &(struct tc_event){.kind = TC_EV_FRAME, .link = link, .type = message->type, .body = body});
+    tc_blob_unref(body);
+}
+
+static void garbage(struct rig *rig, uint32_t link, uint8_t type, size_t size)
+{
+    struct tc_blob *body = tc_blob_new(NULL, size);
+    memset(body->bytes, 0xff, size);
+    tell(rig, &(struct tc_event){.kind = TC_EV_FRAME, .link = link, .type = type, .body = body});
+    tc_blob_unref(body);
+}
+
+static void tick(struct rig *rig, uint64_t ms)
+{
+    rig->now += ms;
+    tell(rig, &(struct tc_event){.kind = TC_EV_TICK});
+}
+
+static struct tc_message hello(enum tc_role role, const uint8_t *id)
+{
+    struct tc_message message = {.type = TC_MSG_HELLO};
+    message.hello.version_min = message.hello.version_max = TC_WIRE_VERSION;
+    message.hello.role = role;
+    memcpy(message.hello.nonce, nonce, sizeof nonce);
+    memcpy(message.hello.session, session, sizeof session);
+    if (id)
+        memcpy(message.hello.link, id, TC_LINK_ID_SIZE);
+    return message;
+}
+
+static struct tc_message offer(const struct rig *rig)
+{
+    struct tc_message message = {.type = TC_MSG_OFFER};
+    message.offer = (struct tc_msg_offer){.name = "A", .size = 2 << 16, .chunk_size = 1 << 16, .array = "null",
+                                          .array_size = 4, .digest = TC_DIGEST_NAME, .codec = TC_CODEC_NAME};
+    memcpy(message.offer.session, session, sizeof session);
+    memcpy(message.offer.nonce, nonce, sizeof nonce);
+    memcpy(message.offer.public_key, rig->public_key, TC_PUBLIC_SIZE);
+    return message;
+}
+
+static struct tc_message plan(uint32_t epoch)
+{
+    static struct tc_msg_link child = {.rank = 2};
+    struct tc_message message = {.type = TC_MSG_PLAN};
+    memcpy(child.id, child_id, sizeof child_id);
+    message.plan = (struct tc_msg_plan){.epoch = epoch, .rank = 1, .trees = 1};
+    memcpy(message.plan.session, session, sizeof session);
+    memcpy(message.plan.nonce, nonce, sizeof nonce);
+    memcpy(message.plan.rows[0].parent.id, parent_id, sizeof parent_id);
+    message.plan.rows[0].child_count = 1;
+    message.plan.rows[0].children = (const uint8_t *)&child;
+    return message;
+}
+
+/* A well-formed message of each type that may even be right in some state. */
+static bool message_of(const struct rig *rig, uint8_t type, const uint8_t *id, struct tc_message *message)
+{
+    *message = (struct tc_message){.type = type};
+    switch (type) {
+    case TC_MSG_HELLO:
+        *message = hello(rig->coordinator ? TC_ROLE_AGENT : id ? TC_ROLE_CHILD : TC_ROLE_COORDINATOR, id);
+        return true;
+    case TC_MSG_OFFER:
+        *message = offer(rig);
+        return true;
+    case TC_MSG_PLAN:
+        *message = plan(7);
+        return true;
+    case TC_MSG_PAGE:
+        message->page = rig->page;
+        return true;
+    case TC_MSG_WANT:
+    case TC_MSG_CANCEL:
+        message->want.chunks = 3;
+        return true;
+    default:
+        return tc_message_limit(type) != 0 && type != TC_MSG_CHUNK;
+    }
+}
+
+static void send_chunk(struct rig *rig, uint32_t link, uint32_t chunk)
+{
+    struct tc_blob *body = tc_blob_new(NULL, TC_CHUNK_HEAD + 1);
+    tc_chunk_head(body->bytes, chunk, 1 << 16, TC_FORM_ZSTD);
+    body->bytes[TC_CHUNK_HEAD] = 0;
+    tell(rig, &(struct tc_event){.kind = TC_EV_FRAME, .link = link, .type = TC_MSG_CHUNK, .body = body});
+    tc_blob_unref(body);
+}
+
+/* Type as well as it can be made, on link; what has no form of its own goes as bytes. */
+static void any_message(struct rig *rig, uint32_t link, uint8_t type, const uint8_t *id)
+{
+    struct tc_message message;
+    if (type == TC_MSG_CHUNK)
+        send_chunk(rig, link, 0);
+    else if (message_of(rig, type, id, &message))
+        frame(rig, link, &message, NULL);
+    else
+        garbage(rig, link, type, 4);
+}
+
+/* --- an agent in each state --- */
+
+static struct rig make_agent(bool with_origin)
+{
+    static const uint8_t secret[TC_SECRET_SIZE] = {1}, origin_secret[TC_SECRET_SIZE] = {2};
+    uint8_t origin_key[TC_PUBLIC_SIZE];
+    struct rig rig = {.now = 1000};
+    rig.signer = tc_signer_new(secret, rig.public_key, NULL);
+    rig.origin = tc_signer_new(origin_secret, origin_key, NULL);
+    rig.trusted = tc_verifier_new(origin_key, NULL);
+    rig.page = (struct tc_page){.count = 2, .last = true};
+    memset(rig.page.content.bytes, 9, TC_DIGEST_SIZE);
+    ck_assert_int_eq(tc_page_sign(&rig.page, session, rig.signer, NULL), 0);
+    struct tc_agent_config config = {.origin = with_origin ? rig.trusted : NULL, .max_size = 1 << 20};
+    memcpy(config.nonce, nonce, sizeof nonce);
+    rig.agent = tc_agent_new(&config, CONTROL, rig.now, NULL);
+    drain(&rig);
+    ck_assert_uint_eq(rig.sent[TC_MSG_HELLO], 1);
+    return rig;
+}
+
+static void free_rig(struct rig *rig)
+{
+    tc_agent_free(rig->agent);
+    tc_coordinator_free(rig->coordinator);
+    tc_signer_free(rig->signer);
+    tc_signer_free(rig->origin);
+    tc_verifier_free(rig->trusted);
+}
+
+static void fill(struct rig *rig)
+{
+    struct tc_message page = {.type = TC_MSG_PAGE, .page = rig->page};
+    frame(rig, PARENT, &page, NULL);
+    ck_assert_uint_eq(rig->sent[TC_MSG_WANT], 1);
+    for (uint32_t chunk = 0; chunk < 2; chunk++) {
+        send_chunk(rig, PARENT, chunk);
+        ck_assert_uint_eq(rig->opened, 1);
+        tell(rig, &(struct tc_event){.kind = TC_EV_OPENED, .link = PARENT, .chunk = chunk});
+    }
+}
+
+static void connect_links(struct rig *rig)
+{
+    struct tc_message message = plan(1);
+    frame(rig, CONTROL, &message, rig->origin);
+    message = hello(TC_ROLE_PARENT, parent_id);
+    frame(rig, PARENT, &message, NULL);
+    ck_assert_uint_eq(rig->sent[TC_MSG_HELLO], 1);
+    message = hello(TC_ROLE_CHILD, child_id);
+    frame(rig, CHILD, &message, NULL);
+    ck_assert_uint_eq(rig->sent[TC_MSG_HELLO], 1);
+    message = hello(TC_ROLE_CHILD, other_id);
+    frame(rig, HELD, &message, NULL);
+    ck_assert_uint_eq(rig->closed, 0);
+}
+
+static struct rig agent_in(enum tc_agent_state state)
+{
+    struct rig rig = make_agent(false);
+    struct tc_message message = hello(TC_ROLE_COORDINATOR, NULL);
+    frame(&rig, CONTROL, &message, NULL);
+    message = offer(&rig);
+    if (state >= TC_AGENT_OFFERED)
+        frame(&rig, CONTROL, &message, NULL);
+    if (state >= TC_AGENT_PREPARED)
+        tell(&rig, &(struct tc_event){.kind = TC_EV_PREPARED});
+    if (state >= TC_AGENT_FILLING)
+        connect_links(&rig);
+    if (state >= TC_AGENT_WHOLE)
+        fill(&rig);
+    if (state >= TC_AGENT_PUBLISHED)
+        tell(&rig, &(struct tc_event){.kind = TC_EV_PUBLISHED});
+    if (state == TC_AGENT_ENDED)
+        frame(&rig, CONTROL, &(struct tc_message){.type = TC_MSG_BYE}, NULL);
+    ck_assert_int_eq(tc_agent_state(rig.agent), state);
+    return rig;
+}
+
+static const enum tc_agent_state states[] = {TC_AGENT_NEW,   TC_AGENT_OFFERED,   TC_AGENT_PREPARED, TC_AGENT_FILLING,
+                                             TC_AGENT_WHOLE, TC_AGENT_PUBLISHED, TC_AGENT_ENDED};
+enum { STATES = sizeof states / sizeof states[0] };
+
+enum verdict { REFUSED, GOES_ON, ENDS_WELL, ENDS_ILL };
+
+static enum verdict control_verdict(enum tc_agent_state state, uint8_t type)
+{
+    if (type == TC_MSG_OFFER && state == TC_AGENT_NEW)
+        return GOES_ON;
+    if (type == TC_MSG_PLAN && state >= TC_AGENT_PREPARED)
+        return GOES_ON;
+    if (type == TC_MSG_ABORT)
+        return state == TC_AGENT_PUBLISHED ? ENDS_WELL : ENDS_ILL;
+    if (type == TC_MSG_BYE && (state == TC_AGENT_PREPARED || state == TC_AGENT_PUBLISHED))
+        return ENDS_WELL;
+    return REFUSED;
+}
+
+static void check_control(struct rig *rig, enum tc_agent_state state, uint8_t type, enum verdict verdict)
+{
+    bool published = state == TC_AGENT_PUBLISHED;
+    ck_assert_msg(rig->ended == (verdict != GOES_ON), "%s in state %s", tc_message_name(type),
+                  tc_agent_state_name(state));
+    if (verdict == GOES_ON)
+        return;
+    ck_assert_int_eq(rig->why.reason != 0, verdict == ENDS_ILL || (verdict == REFUSED && !published));
+    ck_assert_uint_eq(rig->sent[TC_MSG_REFUSE], verdict == REFUSED && state < TC_AGENT_PREPARED);
+    ck_assert_uint_eq(rig->sent[TC_MSG_FAILED], verdict == REFUSED && state >= TC_AGENT_PREPARED && !published);
+    ck_assert_uint_eq(tc_agent_wake(rig->agent), UINT64_MAX);
+}
+
+START_TEST(an_agent_takes_control_messages_in_their_state_only)
+{
+    enum tc_agent_state state = states[_i];
+    for (unsigned type = 0; type < TYPES; type++) {
+        struct rig rig = agent_in(state);
+        any_message(&rig, CONTROL, (uint8_t)type, NULL);
+        if (state != TC_AGENT_ENDED)
+            check_control(&rig, state, (uint8_t)type, control_verdict(state, (uint8_t)type));
+        free_rig(&rig);
+        rig = agent_in(state);
+        garbage(&rig, CONTROL, (uint8_t)type, 77);
+        ck_assert(rig.ended);
+        free_rig(&rig);
+    }
+}
+END_TEST
+
+static bool data_allowed(uint32_t link, uint8_t type)
+{
+    if (link == PARENT)
+        return type == TC_MSG_PAGE || type == TC_MSG_CHUNK;
+    if (link == CHILD)
+        return type == TC_MSG_WANT || type == TC_MSG_CANCEL;
+    return link == STRANGER && type == TC_MSG_HELLO;
+}
+
+START_TEST(an_agent_closes_a_data_link_for_a_wrong_message_and_lives)
+{
+    enum tc_agent_state state = states[_i];
+    for (unsigned type = 0; type < TYPES; type++)
+        for (uint32_t link = PARENT; link <= STRANGER; link++) {
+            struct rig rig = agent_in(state);
+            bool known = state >= TC_AGENT_FILLING;
+            any_message(&rig, link, (uint8_t)type, other_id);
+            if (state >= TC_AGENT_OFFERED && state <= TC_AGENT_PUBLISHED)
+                ck_assert_msg(rig.closed == !data_allowed(known ? link : STRANGER, (uint8_t)type),
+                              "%s on link %u in state %s", tc_message_name((uint8_t)type), link - CONTROL,
+                              tc_agent_state_name(state));
+            ck_assert(!rig.closed || rig.last_closed == link);
+            ck_assert_int_eq(tc_agent_state(rig.agent), state);
+            if (rig.closed && known) {
+                tick(&rig, TC_MS_HOLD);
+                ck_assert(rig.closed == (link != HELD)); /* closed once only */
+            }
+            free_rig(&rig);
+            rig = agent_in(state);
+            garbage(&rig, link, (uint8_t)type, 77);
+            ck_assert_int_eq(tc_agent_state(rig.agent), state);
+            free_rig(&rig);
+        }
+}
+END_TEST
+
+/* Results that nobody waits for, and links that never were. */
+START_TEST(an_agent_bears_any_event_in_any_state)
+{
+    struct tc_err err = {.reason = TC_E_IO, .text = "broken"};
+    for (int kind = TC_EV_TICK; kind <= TC_EV_STOP; kind++)
+        for (uint32_t link = CONTROL; link <= STRANGER; link++)
+            for (int good = 0; good < 2 && kind != TC_EV_FRAME; good++) {
+                struct rig rig = agent_in(states[_i]);
+                struct tc_event event = {.kind = (enum tc_event_kind)kind, .link = link};
+                event.err = good && kind != TC_EV_STOP ? NULL : &err;
+                tell(&rig, &event);
+                tell(&rig, &event);
+                free_rig(&rig);
+            }
+}
+END_TEST
+
+/* --- what an agent refuses --- */
+
+static struct rig offered(const struct tc_message *message, bool with_origin, bool is_signed)
+{
+    struct rig rig = make_agent(with_origin);
+    struct tc_message greeting = hello(TC_ROLE_COORDINATOR, NULL);
+    frame(&rig, CONTROL, &greeting, NULL);
+    frame(&rig, CONTROL, message, is_signed ? rig.origin : NULL);
+    return rig;
+}
+
+static void refuse_offer(const struct tc_message *message, int reason)
+{
+    struct rig rig = offered(message, false, false);
+    ck_assert(rig.ended && rig.sent[TC_MSG_REFUSE] == 1);
+    ck_assert_int_eq(rig.why.reason, reason);
+    free_rig(&rig);
+}
+
+START_TEST(an_offer_is_checked)
+{
+    struct rig rig = make_agent(false);
+    struct tc_message good = offer(&rig), bad = good;
+    free_rig(&rig);
+    rig = offered(&good, false, false);
+    ck_assert(!rig.ended && tc_agent_state(rig.agent) == TC_AGENT_OFFERED);
+    free_rig(&rig);
+    bad.offer.nonce[0] ^= 1;
+    refuse_offer(&bad, TC_E_AUTH);
+    bad = good;
+    strcpy(bad.offer.name, "../A");
+    refuse_offer(&bad, TC_E_NAME);
+    bad = good;
+    strcpy(bad.offer.codec, "rot13");
+    refuse_offer(&bad, TC_E_VERSION);
+    bad = good;
+    bad.offer.size = (1 << 20) + 1;
+    refuse_offer(&bad, TC_E_LIMIT);
+    bad = good;
+    bad.offer.chunk_size = 100000;
+    refuse_offer(&bad, TC_E_USAGE);
+    bad = good;
+    bad.offer.array = "nul";
+    bad.offer.array_size = 3;
+    refuse_offer(&bad, TC_E_FORMAT);
+}
+END_TEST
+
+START_TEST(with_an_origin_both_offer_and_plan_are_signed)
+{
+    struct rig rig = make_agent(true);
+    struct tc_message message = offer(&rig);
+    free_rig(&rig);
+    rig = offered(&message, true, false);
+    ck_assert(rig.ended && rig.why.reason == TC_E_AUTH);
+    free_rig(&rig);
+    for (int is_signed = 0; is_signed < 2; is_signed++) {
+        rig = offered(&message, true, true);
+        tell(&rig, &(struct tc_event){.kind = TC_EV_PREPARED});
+        struct tc_message row = plan(1);
+        frame(&rig, CONTROL, &row, is_signed ? rig.origin : rig.signer);
+        ck_assert_int_eq(rig.ended, !is_signed);
+        ck_assert_int_eq(rig.why.reason, is_signed ? 0 : TC_E_AUTH);
+        free_rig(&rig);
+    }
+}
+END_TEST
+
+static void refuse_plan(const struct tc_message *message, int reason)
+{
+    struct rig rig = agent_in(TC_AGENT_FILLING);
+    frame(&rig, CONTROL, message, NULL);
+    ck_assert(rig.ended && rig.sent[TC_MSG_FAILED] == 1);
+    ck_assert_int_eq(rig.why.reason, reason);
+    free_rig(&rig);
+}
+
+START_TEST(a_plan_is_checked)
+{
+    struct tc_message bad = plan(1);
+    refuse_plan(&bad, TC_E_PROTOCOL); /* the same epoch again */
+    bad = plan(2);
+    bad.plan.nonce[0] ^= 1;
+    refuse_plan(&bad, TC_E_AUTH);
+    bad = plan(2);
+    bad.plan.session[0] ^= 1;
+    refuse_plan(&bad, TC_E_PROTOCOL);
+    bad = plan(2);
+    bad.plan.trees = 2;
+    refuse_plan(&bad, TC_E_PROTOCOL);
+}
+END_TEST
+
+START_TEST(a_forged_page_costs_the_parent_its_link)
+{
+    struct rig rig = agent_in(TC_AGENT_FILLING);
+    struct tc_message page = {.type = TC_MSG_PAGE, .page = rig.page};
+    page.page.content.bytes[0] ^= 1;
+    frame(&rig, PARENT, &page, NULL);
+    ck_assert(rig.closed == 1 && rig.last_closed == PARENT && rig.sent[TC_MSG_COMPLAIN] == 1);
+    /* A row that was made before the complaint came keeps the parent: it is complained of again. */
+    struct tc_message row = plan(2);
+    frame(&rig, CONTROL, &row, NULL);
+    ck_assert(!rig.ended && rig.sent[TC_MSG_COMPLAIN] == 1);
+    free_rig(&rig);
+}
+END_TEST
+
+START_TEST(early_links_are_held_a_while_and_not_too_many)
+{
+    struct rig rig = agent_in(TC_AGENT_OFFERED);
+    struct tc_message message = hello(TC_ROLE_CHILD, other_id);
+    for (uint32_t i = 0; i < 64; i++) {
+        frame(&rig, STRANGER + i, &message, NULL);
+        ck_assert_uint_eq(rig.closed, 0);
+    }
+    frame(&rig, STRANGER + 64, &message, NULL);
+    ck_assert(rig.closed == 1 && rig.last_closed == STRANGER + 64);
+    tick(&rig, TC_MS_HOLD - 1);
+    ck_assert_uint_eq(rig.closed, 0);
+    tick(&rig, 1);
+    ck_assert_uint_eq(rig.closed, 64);
+    free_rig(&rig);
+}
+END_TEST
+
+START_TEST(a_link_that_came_before_its_plan_is_served_after_it)
+{
+    struct rig rig = agent_in(TC_AGENT_PREPARED);
+    uint8_t key[TC_LINK_KEY_SIZE];
+    struct tc_message message = hello(TC_ROLE_CHILD, child_id), row = plan(1);
+    ck_assert_int_eq(tc_agent_link_key(rig.agent, child_id, key), -1);
+    frame(&rig, CHILD, &message, NULL);
+    ck_assert_uint_eq(rig.sent[TC_MSG_HELLO], 0);
+    frame(&rig, CONTROL, &row, NULL);
+    ck_assert_uint_eq(rig.sent[TC_MSG_HELLO], 1);
+    ck_assert_int_eq(tc_agent_link_key(rig.agent, child_id, key), 1);
+    free_rig(&rig);
+}
+END_TEST
+
+START_TEST(a_published_agent_that_cannot_read_goes_quietly)
+{
+    struct rig rig = agent_in(TC_AGENT_PUBLISHED);
+    struct tc_err err = {.reason = TC_E_IO};
+    frame(&rig, CHILD, &(struct tc_message){.type = TC_MSG_WANT, .want = {0, 1}}, NULL);
+    ck_assert_uint_eq(rig.served, 1);
+    tell(&rig, &(struct tc_event){.kind = TC_EV_SERVED, .link = CHILD, .err = &err});
+    ck_assert(rig.ended && rig.why.reason == 0 && rig.sent[TC_MSG_FAILED] == 0);
+    free_rig(&rig);
+}
+END_TEST
+
+/* --- a coordinator with two hosts; the first is tried, the second only keeps the session going --- */
+
+static int no_random(void *arg, void *bytes, size_t size, struct tc_err *err)
+{
+    uint8_t *next = arg;
+    (void)err;
+    memset(bytes, ++*next, size);
+    return 0;
+}
+
+static void answer(struct rig *rig, uint32_t host)
+{
+    struct tc_message message = hello(TC_ROLE_AGENT, NULL);
+    message.hello.instance[0] = (uint8_t)(host + 1);
+    frame(rig, host, &message, NULL);
+    ck_assert_uint_eq(rig->sent[TC_MSG_OFFER], 1);
+}
+
+static struct rig coordinator_in(enum tc_host_phase phase)
+{
+    static const char *const hosts[] = {"a:1", "b:1"};
+    static const uint8_t secret[TC_SECRET_SIZE] = {1};
+    static uint8_t random;
+    struct rig rig = {.now = 1000};
+    struct tc_coordinator_config config = {.name = "A", .array = "null", .hosts = hosts, .host_count = 2,
+                                           .tree = {.kind = TC_TREE_CHAIN}, .min_hosts = 1, .digest_depth = 2,
+                                           .random = no_random, .random_arg = &random};
+    tc_layout_init(&config.layout, 2 << 16, 1 << 16, NULL);
+    rig.signer = tc_signer_new(secret, config.public_key, NULL);
+    rig.page = (struct tc_page){.count = 2, .last = true};
+    config.signer = rig.signer;
+    rig.coordinator = tc_coordinator_new(&config, rig.now, NULL);
+    drain(&rig);
+    ck_assert_uint_eq(rig.dialled, 2);
+    for (uint32_t i = 0; i < 2; i++)
+        tell(&rig, &(struct tc_event){.kind = TC_EV_UP, .link = i});
+    if (phase >= TC_PHASE_OFFERED)
+        answer(&rig, 0);
+    if (phase >= TC_PHASE_READY)
+        frame(&rig, 0, &(struct tc_message){.type = TC_MSG_READY}, NULL);
+    if (phase >= TC_PHASE_RUNNING) {
+        answer(&rig, 1);
+        frame(&rig, 1, &(struct tc_message){.type = TC_MSG_READY}, NULL);
+        ck_assert(rig.sent[TC_MSG_PLAN] == 2 && rig.dialled == 1);
+    }
+    ck_assert_int_eq(tc_coordinator_host(rig.coordinator, 0)->phase, phase);
+    return rig;
+}
+
+static bool host_may_say(enum tc_host_phase phase, uint8_t type)
+{
+    switch (type) {
+    case TC_MSG_HELLO:
+        return phase == TC_PHASE_DIALLED;
+    case TC_MSG_READY:
+        return phase == TC_PHASE_OFFERED;
+    case TC_MSG_PROGRESS:
+        return phase >= TC_PHASE_OFFERED;
+    case TC_MSG_COMPLAIN:
+        return phase >= TC_PHASE_RUNNING;
+    default: /* REFUSE and FAILED end it too, DONE carries a wrong digest here */
+        return false;
+    }
+}
+
+START_TEST(a_coordinator_drops_a_host_for_a_wrong_message_and_goes_on)
+{
+    static const enum tc_host_phase phases[] = {TC_PHASE_DIALLED, TC_PHASE_OFFERED, TC_PHASE_READY, TC_PHASE_RUNNING};
+    enum tc_host_phase phase = phases[_i];
+    for (unsigned type = 0; type < TYPES; type++) {
+        struct rig rig = coordinator_in(phase);
+        any_message(&rig, 0, (uint8_t)type, NULL);
+        bool dropped = tc_coordinator_host(rig.coordinator, 0)->phase == TC_PHASE_ENDED;
+        ck_assert_msg(dropped == !host_may_say(phase, (uint8_t)type), "%s in phase %d",
+                      tc_message_name((uint8_t)type), phase);
+        ck_assert(!rig.ended && tc_coordinator_host(rig.coordinator, 1)->phase != TC_PHASE_ENDED);
+        any_message(&rig, 2, (uint8_t)type, NULL); /* the data link of its own child, or none */
+        any_message(&rig, 99, (uint8_t)type, NULL);
+        garbage(&rig, 1, (uint8_t)type, 77);
+        ck_assert_int_eq(tc_coordinator_host(rig.coordinator, 1)->phase, TC_PHASE_ENDED);
+        free_rig(&rig);
+    }
+}
+END_TEST
+
+START_TEST(a_dead_host_does_not_change_the_plan_for_ever)
+{
+    struct rig rig = coordinator_in(TC_PHASE_RUNNING);
+    tell(&rig, &(struct tc_event){.kind = TC_EV_DOWN, .link = 0});
+    ck_assert(rig.sent[TC_MSG_PLAN] == 1 && rig.dialled == 1); /* host 1 hangs below the sender now */
+    ck_assert_int_eq(tc_coordinator_host(rig.coordinator, 0)->end, TC_END_LOST);
+    tick(&rig, 250);
+    ck_assert(rig.sent[TC_MSG_PLAN] == 0 && rig.dialled == 0);
+    free_rig(&rig);
+}
+END_TEST
+
+START_TEST(silence_is_death)
+{
+    struct rig rig = coordinator_in(TC_PHASE_RUNNING);
+    rig.now += TC_MS_SILENCE - 1;
+    frame(&rig, 1, &(struct tc_message){.type = TC_MSG_PROGRESS}, NULL);
+    ck_assert_int_eq(tc_coordinator_host(rig.coordinator, 0)->end, TC_END_NONE);
+    tick(&rig, 1);
+    ck_assert_int_eq(tc_coordinator_host(rig.coordinator, 0)->end, TC_END_LOST);
+    ck_assert_int_eq(tc_coordinator_host(rig.coordinator, 1)->end, TC_END_NONE);
+    tick(&rig, TC_MS_SILENCE);
+    ck_assert(rig.ended);
+    free_rig(&rig);
+}
+END_TEST
+
+START_TEST(a_host_that_never_answers_is_left_out)
+{
+    struct rig rig = coordinator_in(TC_PHASE_READY);
+    tick(&rig, TC_MS_ANSWER);
+    ck_assert_int_eq(tc_coordinator_host(rig.coordinator, 1)->end, TC_END_UNREACHABLE);
+    ck_assert_int_eq(tc_coordinator_host(rig.coordinator, 0)->phase, TC_PHASE_RUNNING);
+    free_rig(&rig);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("session");
+    TCase *agent = tcase_create("agent");
+    tcase_set_timeout(agent, 60);
+    tcase_add_loop_test(agent, an_agent_takes_control_messages_in_their_state_only, 0, STATES);
+    tcase_add_loop_test(agent, an_agent_closes_a_data_link_for_a_wrong_message_and_lives, 0, STATES);
+    tcase_add_loop_test(agent, an_agent_bears_any_event_in_any_state, 0, STATES);
+    tcase_add_test(agent, an_offer_is_checked);
+    tcase_add_test(agent, with_an_origin_both_offer_and_plan_are_signed);
+    tcase_add_test(agent, a_plan_is_checked);
+    tcase_add_test(agent, a_forged_page_costs_the_parent_its_link);
+    tcase_add_test(agent, early_links_are_held_a_while_and_not_too_many);
+    tcase_add_test(agent, a_link_that_came_before_its_plan_is_served_after_it);
+    tcase_add_test(agent, a_published_agent_that_cannot_read_goes_quietly);
+    suite_add_tcase(suite, agent);
+    TCase *coordinator = tcase_create("coordinator");
+    tcase_add_loop_test(coordinator, a_coordinator_drops_a_host_for_a_wrong_message_and_goes_on, 0, 4);
+    tcase_add_test(coordinator, a_dead_host_does_not_change_the_plan_for_ever);
+    tcase_add_test(coordinator, silence_is_death);
+    tcase_add_test(coordinator, a_host_that_never_answers_is_left_out);
+    suite_add_tcase(suite, coordinator);
+    return unit_run(suite);
+}
