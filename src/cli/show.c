@@ -73,6 +73,12 @@ static size_t failed(const struct tc_send_report *report)
     return count;
 }
 
+/* Whether a host was asked at all: not when the source could not be read, say. */
+static bool begun(const struct tc_send_report *report)
+{
+    return report->counts[TC_HOST_PENDING] < report->host_count;
+}
+
 static const char *host_name(const struct tc_show *show, const struct tc_send_report *report, size_t host)
 {
     return host < show->options.host_count ? show->options.hosts[host] : report->hosts[host].host;
@@ -295,7 +301,7 @@ static void json_host(struct tc_show *show, const struct tc_send_report *report,
 static void json_end(struct tc_show *show, const struct tc_send_report *report, int code, const struct tc_err *why)
 {
     char tree[32];
-    for (size_t i = 0; i < report->host_count; i++)
+    for (size_t i = 0; begun(report) && i < report->host_count; i++)
         json_host(show, report, i);
     json_t *line = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:i}", "type",
                              why && why->reason ? "error" : "summary", "name", show->options.name, "size",
@@ -392,7 +398,7 @@ void tc_show_end(struct tc_show *show, const struct tc_send_report *report, int 
         print_hosts(show, report, false);
     if (show->options.json)
         json_end(show, report, code, why);
-    else if (show->options.quiet == 0 && report->host_count > 0)
+    else if (show->options.quiet == 0 && begun(report))
         print_summary(show, report);
     fflush(show->options.out);
     if (why && why->reason)

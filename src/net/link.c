@@ -23,6 +23,8 @@
 #define POOLED (32u * 1024)        /* smallest body that comes from the pool */
 #define IN_SIZE 4096u              /* heads and small bodies; what is left of a larger body is read straight into it */
 #define LAST_WORDS_MS 1000         /* for what a peer still said when it no longer listens */
+#define BATCH (48u * 1024)        /* bytes of a body worth waking for */
+#define BEHIND (20u * 1024)       /* of what a body still lacks, this much may lie in TLS already: a record and more */
 #define WANT_READ TC_TLS_WANT_READ /* the same words for plain links */
 #define WANT_WRITE TC_TLS_WANT_WRITE
 
@@ -55,12 +57,15 @@ struct tc_link {
     bool paused;
     bool broken;   /* the peer takes nothing any more; why says it */
     bool finished; /* LINGER: all is sent and the peer was told */
+    bool watching_write;
     bool owed;     /* DRAINED for a frame that was queued */
     unsigned handshake_wants;
     int fd;
     struct tc_watch *watch;
     struct tc_timer *deadline; /* of the state */
     struct tc_timer *go;       /* advance without the socket saying so */
+    unsigned go_wants;         /* what for; 0: not set */
+    int batch;                 /* SO_RCVLOWAT as it is set */
     struct tc_tls *tls;
     struct tc_err why;
 
@@ -86,6 +91,14 @@ struct tc_link {
 };
 
 static void advance(struct tc_link *link, unsigned ready);
+
+/* Set once only: a timer that is due and is set again goes behind every socket that is ready. */
+static void go_soon(struct tc_link *link, unsigned wants)
+{
+    if (link->go_wants == 0)
+        tc_timer_set(link->go, 0);
+    link->go_wants |= wants;
+}
 
 /* --- ends --- */
 
@@ -263,6 +276,18 @@ static ssize_t fill(struct tc_link *link, struct tc_err *err)
     return got;
 }
 
+/* Of a large body the rest is worth waking for only in larger parts. Never more than what is sure to come: some of what
+ * the body lacks may have been read from the socket already. */
+static void wait_for_more(struct tc_link *link)
+{
+    size_t lacks = link->body ? link->body->size - link->body_at : 0;
+    int batch = lacks <= BEHIND ? 1 : lacks - BEHIND > BATCH ? (int)BATCH : (int)(lacks - BEHIND);
+    if (batch == link->batch)
+        return;
+    link->batch = batch;
+    setsockopt(link->fd, SOL_SOCKET, SO_RCVLOWAT, &batch, sizeof batch);
+}
+
 static void read_some(struct tc_link *link)
 {
     struct tc_err err = {0};
@@ -271,12 +296,14 @@ static void read_some(struct tc_link *link)
         if (take_buffered(link))
             continue;
         if (moved >= TURN) {
-            tc_timer_set(link->go, 0); /* not the socket: the rest may lie inside TLS */
+            go_soon(link, TC_WATCH_READ); /* not the socket: the rest may lie inside TLS */
             return;
         }
         ssize_t got = fill(link, &err);
-        if (got == WANT_READ)
+        if (got == WANT_READ) {
+            wait_for_more(link);
             return;
+        }
         if (got < 0) {
             finish(link, link->broken ? &link->why : &err);
             return;
@@ -341,12 +368,31 @@ static ssize_t write_plain(struct tc_link *link, struct tc_err *err)
     }
 }
 
+/* Small parts of the queue, the heads of frames above all, gathered until a TLS record is full: each record costs some
+ * microseconds at both ends, however little it carries. */
+static ssize_t write_gathered(struct tc_link *link, struct tc_err *err)
+{
+    uint8_t record[TC_TLS_RECORD];
+    size_t count = 0;
+    for (const struct frame *frame = link->first; frame && count < sizeof record; frame = frame->next)
+        for (size_t at = frame->at; at < frame->size && count < sizeof record;) {
+            struct iovec part = part_of(frame, at);
+            size_t taken = part.iov_len < sizeof record - count ? part.iov_len : sizeof record - count;
+            memcpy(record + count, part.iov_base, taken);
+            count += taken;
+            at += taken;
+        }
+    return tc_tls_write(link->tls, record, count, err);
+}
+
 static ssize_t write_tls(struct tc_link *link, struct tc_err *err)
 {
     if (!link->first)
         return tc_tls_flush(link->tls, err);
     struct iovec part = part_of(link->first, link->first->at);
-    return tc_tls_write(link->tls, part.iov_base, part.iov_len, err);
+    if (part.iov_len < TC_TLS_RECORD)
+        return write_gathered(link, err);
+    return tc_tls_write(link->tls, part.iov_base, part.iov_len / TC_TLS_RECORD * TC_TLS_RECORD, err);
 }
 
 /* The peer takes no more; what it said before may still lie here and comes first. */
@@ -422,7 +468,7 @@ static void go_up(struct tc_link *link)
     tc_timer_clear(link->deadline);
     emit(link, &(struct tc_link_event){.kind = TC_LINK_UP});
     if (link->state == OPEN)
-        tc_timer_set(link->go, 0); /* frames may have come with the handshake */
+        go_soon(link, TC_WATCH_READ | TC_WATCH_WRITE); /* frames may have come with the handshake */
 }
 
 static void shake_hands(struct tc_link *link)
@@ -626,8 +672,10 @@ static int settle(struct tc_link *link, struct tc_err *err)
         wants = link->handshake_wants;
     if ((link->state == OPEN && !link->paused) || link->state == LINGER)
         wants = TC_WATCH_READ;
-    if ((link->state == OPEN || link->state == LINGER) && !link->broken && unsent(link) > 0)
+    bool tried = !(link->go_wants & TC_WATCH_WRITE); /* else the socket may well take it all at once */
+    if ((link->state == OPEN || link->state == LINGER) && !link->broken && tried && unsent(link) > 0)
         wants |= TC_WATCH_WRITE;
+    link->watching_write = wants & TC_WATCH_WRITE;
     return tc_watch_want(link->watch, wants, err);
 }
 
@@ -676,7 +724,10 @@ static void advance(struct tc_link *link, unsigned ready)
 
 static void on_go(void *arg)
 {
-    advance(arg, TC_WATCH_READ | TC_WATCH_WRITE);
+    struct tc_link *link = arg;
+    unsigned wants = link->go_wants;
+    link->go_wants = 0;
+    advance(link, wants);
 }
 
 static void on_deadline(void *arg)
@@ -724,6 +775,7 @@ static struct tc_link *make(struct tc_loop *loop, const struct tc_link_options *
     }
     link->loop = loop;
     link->fd = -1;
+    link->batch = 1;
     link->last = &link->first;
     link->options = *options;
     link->options.handshake_ms = options->handshake_ms ? options->handshake_ms : 3000;
@@ -763,7 +815,7 @@ struct tc_link *tc_link_dial(struct tc_loop *loop, const char *address, const st
     if (tc_address_resolve(host, port, true, &link->addresses) == 0) {
         link->next_address = link->addresses;
         link->state = CONNECTING;
-        tc_timer_set(link->go, 0);
+        go_soon(link, TC_WATCH_READ);
     } else {
         link->state = RESOLVING;
         if (start_resolve(link, host, port, err) != 0) {
@@ -793,7 +845,7 @@ struct tc_link *tc_link_accept(struct tc_loop *loop, int fd, const struct tc_lin
     if (link->peer[0] == '\0')
         snprintf(link->peer, sizeof link->peer, "unknown peer"); /* it has gone already */
     link->state = ACCEPTED;
-    tc_timer_set(link->go, 0);
+    go_soon(link, TC_WATCH_READ);
     return link;
 }
 
@@ -819,13 +871,20 @@ int tc_link_send(struct tc_link *link, uint8_t type, const void *head, size_t he
     link->last = &frame->next;
     link->queued += frame->size;
     link->owed = true;
-    /* Leaves when the loop finds the socket writable, so that small frames go together and no event comes from here. */
+    /* Leaves after this round of callbacks, so that small frames go together and no event comes from here. */
+    if (link->state == OPEN && !link->watching_write)
+        go_soon(link, TC_WATCH_WRITE);
     return link->inside ? 0 : settle(link, err);
 }
 
 size_t tc_link_queued(const struct tc_link *link)
 {
     return unsent(link);
+}
+
+void tc_link_set_limit(struct tc_link *link, uint32_t (*limit)(uint8_t type))
+{
+    link->options.limit = limit;
 }
 
 void tc_link_pause(struct tc_link *link, bool paused)
@@ -836,7 +895,7 @@ void tc_link_pause(struct tc_link *link, bool paused)
     if (link->state != OPEN)
         return;
     if (!paused)
-        tc_timer_set(link->go, 0);
+        go_soon(link, TC_WATCH_READ);
     else if (!link->inside)
         settle(link, NULL); /* only takes a watch away, which cannot fail */
 }
@@ -844,7 +903,7 @@ void tc_link_pause(struct tc_link *link, bool paused)
 void tc_link_retry(struct tc_link *link)
 {
     if (link->state == HANDSHAKE)
-        tc_timer_set(link->go, 0);
+        go_soon(link, TC_WATCH_READ);
 }
 
 void tc_link_close(struct tc_link *link, uint32_t linger_ms)
@@ -854,13 +913,14 @@ void tc_link_close(struct tc_link *link, uint32_t linger_ms)
     if (linger_ms > 0 && (link->state == OPEN || link->state == LINGER) && !link->broken) {
         link->state = LINGER;
         tc_timer_set(link->deadline, linger_ms);
-        tc_timer_set(link->go, 0);
+        go_soon(link, TC_WATCH_READ);
         return;
     }
     link->state = CLOSING; /* only CLOSED is left to say */
     forget_addresses(link);
     close_socket(link);
     tc_timer_clear(link->go);
+    link->go_wants = 0;
     tc_timer_set(link->deadline, 0);
 }
 

@@ -5,8 +5,8 @@
  * tc_link_close; nothing is freed under it.
  *
  * Events, in this order: UP once (connected and, with TLS, authenticated), then FRAME and DRAINED, then CLOSED once,
- * and never anything after it; the link frees itself after the CLOSED callback. tc_link_close says CLOSED too (later, with
- * reason 0), tc_link_drop does not: after it the callback is never called again. */
+ * and never anything after it; the link frees itself after the CLOSED callback. tc_link_close says CLOSED too (later,
+ * with reason 0), tc_link_drop does not: after it the callback is never called again. */
 #ifndef TC_NET_LINK_H
 #define TC_NET_LINK_H
 
@@ -54,8 +54,8 @@ struct tc_link_options {
 };
 
 /* Connect to "name:port", "1.2.3.4:port" or "[v6]:port"; names are resolved beside the loop (getaddrinfo in a thread),
- * all addresses are tried in turn within connect_ms. Failure comes as CLOSED (TC_E_UNREACHABLE, TC_E_TIMEOUT). NULL only
- * for a malformed address or no memory. */
+ * all addresses are tried in turn within connect_ms. Failure comes as CLOSED (TC_E_UNREACHABLE, TC_E_TIMEOUT). NULL
+ * only for a malformed address or no memory. */
 struct tc_link *tc_link_dial(struct tc_loop *loop, const char *address, const struct tc_link_options *options,
                              struct tc_err *err);
 /* Take over a connected socket, always: closed on failure too. */
@@ -67,6 +67,8 @@ int tc_link_send(struct tc_link *link, uint8_t type, const void *head, size_t he
                  struct tc_err *err);
 size_t tc_link_queued(const struct tc_link *link); /* bytes not yet given to the socket */
 
+/* Another answer to "how long may a frame be" from the next frame on. */
+void tc_link_set_limit(struct tc_link *link, uint32_t (*limit)(uint8_t type));
 /* Stop reading (TCP pushes back) and go on; counted calls are not: the last one holds. */
 void tc_link_pause(struct tc_link *link, bool paused);
 /* The server's lookup may answer now what it did not know before. */

@@ -14,8 +14,8 @@ struct tc_listen_options {
 };
 
 /* A socket accepted and within limits: the callee takes fd, makes it a link with tc_link_accept and returns that, or
- * NULL (fd is closed then). peer is borrowed for the call. The oldest link goes by tc_link_close: CLOSED with reason 0. The
- * listener forgets the link when it is up (the callee calls tc_listen_up from its UP event) or closed
+ * NULL (fd is closed then). peer is borrowed for the call. The oldest link goes by tc_link_close: CLOSED with reason 0.
+ * The listener forgets the link when it is up (the callee calls tc_listen_up from its UP event) or closed
  * (tc_listen_gone from CLOSED, when it never came up). */
 typedef struct tc_link *tc_listen_call(void *arg, int fd, const char *peer);
 

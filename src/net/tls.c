@@ -10,9 +10,8 @@
 
 #include "base/buf.h"
 
-#define RECORD 16384u            /* plain bytes of a full record */
 #define SLACK (64u * 1024)       /* over TC_TLS_GATHER: a last record, alerts, key updates */
-#define AHEAD (128u * 1024)      /* bytes one recv may take */
+#define AHEAD (64u * 1024)       /* bytes one recv may take */
 #define REKEY_RECORDS (1u << 23) /* AES-GCM allows 2^24.5 under one key (RFC 8446, 5.5); OpenSSL does not count */
 
 struct tc_tls {
@@ -372,6 +371,8 @@ int tc_tls_handshake(struct tc_tls *tls, struct tc_err *err)
         return said;
     if (!SSL_session_reused(tls->ssl)) /* the one proof that the key was used; a certificate is no substitute */
         return tc_fail(err, TC_E_AUTH, "peer does not hold the same key (it offered something else)");
+    /* Strangers' buffers go after every record; one that is let in keeps its 34 KiB, or each record would allocate anew. */
+    SSL_clear_mode(tls->ssl, SSL_MODE_RELEASE_BUFFERS);
     tls->up = true;
     return 0;
 }
@@ -400,10 +401,10 @@ ssize_t tc_tls_write(struct tc_tls *tls, const void *bytes, size_t size, struct 
 {
     size_t done = 0, taken;
     ERR_clear_error();
-    while (done < size && gather_room(tls, RECORD, TC_TLS_GATHER) && !tls->error) {
+    while (done < size && gather_room(tls, TC_TLS_RECORD, TC_TLS_GATHER) && !tls->error) {
         if (!rekey_when_due(tls))
             return tc_fail(err, TC_E_FAILED, "TLS: the sending key cannot be renewed");
-        size_t part = size - done < RECORD ? size - done : RECORD;
+        size_t part = size - done < TC_TLS_RECORD ? size - done : TC_TLS_RECORD;
         if (SSL_write_ex(tls->ssl, (const uint8_t *)bytes + done, part, &taken) != 1) {
             int said = translate(tls, 0, done ? NULL : err);
             return done ? (ssize_t)done : said;

@@ -37,7 +37,8 @@ int tc_tls_handshake(struct tc_tls *tls, struct tc_err *err);
 ssize_t tc_tls_read(struct tc_tls *tls, void *bytes, size_t size, struct tc_err *err);
 /* Takes bytes into TLS records and gathers these for few, large sends: what has not left stays inside (at most
  * TC_TLS_GATHER and a little) and goes with tc_tls_flush. WANT_WRITE when there is no room. */
-#define TC_TLS_GATHER (128u * 1024)
+#define TC_TLS_RECORD 16384u /* plain bytes of a full record */
+#define TC_TLS_GATHER (64u * 1024)
 ssize_t tc_tls_write(struct tc_tls *tls, const void *bytes, size_t size, struct tc_err *err);
 int tc_tls_flush(struct tc_tls *tls, struct tc_err *err);
 size_t tc_tls_unsent(const struct tc_tls *tls); /* bytes of records that wait for tc_tls_flush */

@@ -40,6 +40,15 @@ struct tc_blob *tc_cache_get(const struct tc_cache *cache, uint32_t chunk)
     return place->frame && place->chunk == chunk ? place->frame : NULL;
 }
 
+void tc_cache_drop(struct tc_cache *cache, uint32_t chunk)
+{
+    struct place *place = &cache->places[chunk % cache->count];
+    if (!place->frame || place->chunk != chunk)
+        return;
+    tc_blob_unref(place->frame);
+    place->frame = NULL;
+}
+
 void tc_cache_free(struct tc_cache *cache)
 {
     if (!cache)

@@ -14,6 +14,7 @@ struct tc_cache;
 struct tc_cache *tc_cache_new(uint64_t budget, uint32_t chunk_size, struct tc_err *err);
 void tc_cache_put(struct tc_cache *cache, uint32_t chunk, struct tc_blob *frame); /* takes one more reference */
 struct tc_blob *tc_cache_get(const struct tc_cache *cache, uint32_t chunk);       /* borrowed; NULL: not here */
+void tc_cache_drop(struct tc_cache *cache, uint32_t chunk); /* nobody wants it any more; may be absent */
 void tc_cache_free(struct tc_cache *cache);
 
 #endif

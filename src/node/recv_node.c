@@ -21,6 +21,7 @@ enum {
     CACHE_BYTES = 16 << 20,        /* chunks kept for children */
     BACKLOG_BYTES = 8 << 20,       /* arrived and not yet in place: then links stop reading */
     BLOBS_SPARE = 24,
+    SESSIONS_MOST = 64,
     PACE_CHUNKS = 16,
     PACE_SLOW = 32 << 20           /* bytes a second: below this a worker would cost more than the work */
 };
@@ -42,7 +43,7 @@ struct session {
     bool paused;
     bool in_memory;   /* the file is on tmpfs: placing never blocks */
     bool over;        /* the machine has ended */
-    bool retiring;    /* its end is queued */
+    enum { STAYS, MAY_GO, GOES } exit;
     struct tc_err why;
     char peer[TC_ADDRESS_MAX];
     char address[TC_ADDRESS_MAX];
@@ -64,6 +65,7 @@ struct node {
     uint8_t control_key[TC_KEY_SIZE];
     uint32_t next_link;
     bool stopping;
+    bool settled;         /* with --once: a session that came to an offer has ended, and result is its */
     struct tc_err result; /* of the first session with --once */
 };
 
@@ -81,7 +83,7 @@ struct job {
     struct tc_blob *body;
 };
 
-static bool arrived(struct session *session);
+static void arrived(struct session *session);
 
 static struct job *new_job(struct session *session, void (*run)(struct tc_task *, struct tc_worker *),
                            void (*done)(struct tc_task *))
@@ -143,7 +145,7 @@ static int prepare_file(struct session *session, struct tc_err *err)
 {
     const struct tc_job *offer = session->offer = tc_agent_job(session->machine);
     uint32_t chunk_size = offer->layout.chunk_size;
-    session->backlog = BACKLOG_BYTES / chunk_size > 4 ? BACKLOG_BYTES / chunk_size : 4;
+    session->backlog = BACKLOG_BYTES / chunk_size > 2 ? BACKLOG_BYTES / chunk_size : 2;
     session->blobs = tc_blob_pool_new(TC_CHUNK_HEAD + (size_t)chunk_size, BLOBS_SPARE);
     if (!session->blobs)
         return tc_fail(err, TC_E_NOMEM, "no memory for a session");
@@ -301,6 +303,15 @@ static void close_run(struct tc_task *task, struct tc_worker *worker)
     tc_sink_free(((struct job *)task)->session->sink);
 }
 
+/* With --once a link that never came to an offer (the same agent listed twice, say) does not end the one that did. */
+static bool work_left(const struct node *node)
+{
+    for (const struct session *session = node->sessions; session; session = session->next)
+        if (session->offer || !node->settled)
+            return true;
+    return false;
+}
+
 static void free_session(struct session *session)
 {
     struct node *node = session->node;
@@ -313,7 +324,7 @@ static void free_session(struct session *session)
     tc_agent_free(session->machine);
     tc_blob_pool_free(session->blobs);
     free(session);
-    if (node->options.once || node->stopping)
+    if ((node->options.once || node->stopping) && !work_left(node))
         tc_loop_stop(node->loop);
 }
 
@@ -325,10 +336,10 @@ static void close_done(struct tc_task *task)
     free_session(session);
 }
 
-static void retire(void *arg)
+static void retire(struct session *session)
 {
-    struct session *session = arg;
     struct job *job = session->sink ? new_job(session, close_run, close_done) : NULL;
+    session->exit = GOES;
     if (job) {
         tc_runner_add(&session->runner, &job->task);
         return;
@@ -337,15 +348,26 @@ static void retire(void *arg)
     free_session(session);
 }
 
-/* Whether the session may go now; queues its end when it may. */
-static bool arrived(struct session *session)
+/* Called with the node, not with a session: when the node closes first, there is none left to find. */
+static void retire_some(void *arg)
 {
-    if (!session->over || session->retiring || !session->node->listen || session->runner.tasks > 0 || session->runner.wire_count > 0)
-        return false;
-    session->retiring = true;
-    if (tc_loop_later(session->node->loop, retire, session, NULL) < 0)
-        retire(session);
-    return true;
+    struct node *node = arg;
+    for (struct session *session = node->sessions, *next; session; session = next) {
+        next = session->next;
+        if (session->exit == MAY_GO)
+            retire(session);
+    }
+}
+
+/* Something of the session came to its end: when that was the last of it, it goes. */
+static void arrived(struct session *session)
+{
+    struct node *node = session->node;
+    if (!session->over || session->exit != STAYS || !node->listen || session->runner.tasks > 0 ||
+        session->runner.wire_count > 0)
+        return;
+    if (tc_loop_later(node->loop, retire_some, node, NULL) == 0)
+        session->exit = MAY_GO;
 }
 
 static void on_end(struct session *session, const struct tc_action *action)
@@ -364,8 +386,9 @@ static void on_end(struct session *session, const struct tc_action *action)
     } else {
         tc_log(TC_LOG_INFO, "%s from %s: done", name ? name : "a session", session->peer);
     }
-    if (node->options.once && node->result.reason == 0)
+    if (!node->settled)
         node->result = action->err;
+    node->settled |= session->offer != NULL;
     arrived(session);
 }
 
@@ -477,6 +500,11 @@ static void own_address(const struct node *node, char *out, size_t size)
 
 static int new_session(struct node *node, struct tc_wire *wire, struct tc_err *err)
 {
+    unsigned count = 0;
+    for (const struct session *other = node->sessions; other; other = other->next)
+        count++;
+    if (count >= SESSIONS_MOST)
+        return tc_fail(err, TC_E_LIMIT, "%u sessions are under way already", count);
     struct session *session = calloc(1, sizeof *session);
     if (!session)
         return tc_fail(err, TC_E_NOMEM, "no memory for a session");
@@ -528,6 +556,7 @@ static int greet_stranger(struct node *node, struct tc_wire *wire, const struct 
         return tc_fail(err, TC_E_PROTOCOL, "%s before HELLO", tc_message_name(message.type));
     struct session *session = NULL;
     tc_listen_up(node->listen, wire->link);
+    tc_link_set_limit(wire->link, tc_message_limit);
     tc_timer_clear(wire->timer);
     if (message.hello.role == TC_ROLE_COORDINATOR) {
         if (tls && !identity_fits(wire, (const uint8_t *)TC_CONTROL_IDENTITY, sizeof TC_CONTROL_IDENTITY - 1))
@@ -603,12 +632,18 @@ static enum tc_identity look_up(void *arg, const uint8_t *identity, size_t size,
     return known > 0 ? TC_IDENTITY_KNOWN : known < 0 ? TC_IDENTITY_WAIT : TC_IDENTITY_UNKNOWN;
 }
 
+/* Who has not said which session it is of can say nothing else, and nothing long. */
+static uint32_t stranger_limit(uint8_t type)
+{
+    return type == TC_MSG_HELLO ? tc_message_limit(type) : 0;
+}
+
 static struct tc_link *accept_link(void *arg, int fd, const char *peer)
 {
     struct node *node = arg;
     struct tc_err err = {0};
     struct tc_wire *wire = calloc(1, sizeof *wire);
-    struct tc_link_options options = {.call = tc_wire_call, .arg = wire, .limit = tc_message_limit,
+    struct tc_link_options options = {.call = tc_wire_call, .arg = wire, .limit = stranger_limit,
                                       .low_water = TC_RUNNER_LOW_WATER, .tls = node->options.key != NULL,
                                       .lookup = look_up, .lookup_arg = node};
     if (wire) {
@@ -632,8 +667,7 @@ static struct tc_link *accept_link(void *arg, int fd, const char *peer)
         free(wire);
         return NULL;
     }
-    /* A late identity is waited for longer than a first word. */
-    tc_timer_set(wire->timer, FIRST_WORD_MS + TC_MS_HOLD);
+    tc_timer_set(wire->timer, FIRST_WORD_MS);
     list_stranger(node, wire);
     return wire->link;
 }
@@ -702,19 +736,14 @@ static char *status_text(void *arg, const char *name)
 static void on_stop(void *arg)
 {
     struct node *node = arg;
-    node->stopping = true;
     struct tc_err why = {0};
     tc_fail(&why, TC_E_ABORTED, "the agent is being stopped");
-    if (!node->sessions)
+    if (!node->sessions || node->stopping)
         tc_loop_stop(node->loop);
-    for (struct session *session = node->sessions, *next; session; session = next) {
-        next = session->next;
-        struct tc_event event = {.kind = TC_EV_STOP, .err = &why};
-        if (tc_agent_state(session->machine) >= TC_AGENT_PUBLISHED)
-            tc_loop_stop(node->loop);
-        else
-            tc_runner_event(&session->runner, &event);
-    }
+    node->stopping = true;
+    struct tc_event event = {.kind = TC_EV_STOP, .err = &why};
+    for (struct session *session = node->sessions; session; session = session->next)
+        tc_runner_event(&session->runner, &event);
 }
 
 static void on_usr1(void *arg)
@@ -820,7 +849,7 @@ int tc_recv_run(const struct tc_recv_options *options, struct tc_err *err)
         status = tc_loop_run(node.loop, err);
     }
     close_node(&node);
-    if (status == 0 && node.result.reason) {
+    if (status == 0 && options->once && node.result.reason) {
         *err = node.result;
         status = -err->reason;
     }

@@ -6,6 +6,7 @@
 #include <sys/resource.h>
 
 #include "base/log.h"
+#include "net/address.h"
 
 void tc_data_identity(uint8_t out[TC_DATA_IDENTITY_SIZE], const uint8_t *session, const uint8_t *id)
 {
@@ -111,7 +112,7 @@ struct load {
     struct tc_task task;
     struct tc_runner *runner;
     uint32_t link, chunk;
-    bool encode;
+    bool encode, keep;
     int level;
     struct tc_blob *frame;
     struct tc_err err;
@@ -187,13 +188,16 @@ static void load_done(struct tc_task *task)
         size_t payload = load->frame->size - TC_CHUNK_HEAD;
         if (load->encode)
             tc_compress_choice_result(&runner->choice, length, payload < length ? payload : 0);
-        tc_cache_put(runner->cache, load->chunk, load->frame);
+        if (load->keep)
+            tc_cache_put(runner->cache, load->chunk, load->frame);
         if (wire)
             hand_over(runner, wire, load->chunk, load->frame);
         tc_runner_drain(runner);
     }
     tc_blob_unref(load->frame);
     free(load);
+    if (runner->options.gone) /* nothing but this read may have kept the session */
+        runner->options.gone(runner->options.node);
 }
 
 static void serve(struct tc_runner *runner, const struct tc_action *action)
@@ -203,7 +207,11 @@ static void serve(struct tc_runner *runner, const struct tc_action *action)
     if (!wire)
         return;
     if (frame) {
+        tc_blob_ref(frame);
+        if (!action->keep)
+            tc_cache_drop(runner->cache, action->chunk);
         hand_over(runner, wire, action->chunk, frame);
+        tc_blob_unref(frame);
         return;
     }
     struct load *load = calloc(1, sizeof *load);
@@ -215,7 +223,7 @@ static void serve(struct tc_runner *runner, const struct tc_action *action)
         return;
     }
     *load = (struct load){.task = {.run = load_run, .done = load_done}, .runner = runner, .link = action->link,
-                          .chunk = action->chunk, .encode = tc_compress_choice_try(&runner->choice),
+                          .chunk = action->chunk, .keep = action->keep, .encode = tc_compress_choice_try(&runner->choice),
                           .level = runner->choice.compress.level};
     tc_runner_add(runner, &load->task);
 }
@@ -234,8 +242,12 @@ static void dial(struct tc_runner *runner, const struct tc_action *action)
     options.identity = control ? (const uint8_t *)TC_CONTROL_IDENTITY : identity;
     options.identity_size = control ? sizeof TC_CONTROL_IDENTITY - 1 : sizeof identity;
     options.key = control ? runner->options.control_key : action->key;
-    struct tc_wire *wire = calloc(1, sizeof *wire);
-    if (wire) {
+    /* What a plan names is a peer's word. */
+    bool allowed = runner->options.tls || tc_address_is_loopback(action->address);
+    struct tc_wire *wire = allowed ? calloc(1, sizeof *wire) : NULL;
+    if (!allowed) {
+        tc_fail(&err, TC_E_POLICY, "%s: without a key only loopback may be dialled", action->address);
+    } else if (wire) {
         wire->number = action->link;
         options.arg = wire;
         wire->link = tc_link_dial(runner->options.loop, action->address, &options, &err);

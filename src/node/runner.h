@@ -48,7 +48,7 @@ struct tc_runner_options {
     void (*act)(void *node, struct tc_action *action);
     /* Read plain bytes of the file at hand, in a worker: source or sink. */
     int (*read)(void *node, uint64_t offset, void *bytes, size_t size, struct tc_err *err);
-    /* One of its links is gone for good, and every word about it was said. NULL allowed. */
+    /* One of its links, or a read for one, is gone for good, and every word about it was said. NULL allowed. */
     void (*gone)(void *node);
     void *node;
 };

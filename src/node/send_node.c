@@ -38,7 +38,6 @@ struct node {
     struct tc_timer *news, *last_words;
     struct tc_signal *term, *interrupt, *usr1;
     uint64_t began;
-    unsigned interrupts;
     bool over;
     struct tc_err result;
 };
@@ -298,9 +297,7 @@ static void on_interrupt(void *arg)
 {
     struct node *node = arg;
     struct tc_err why = {0};
-    if (++node->interrupts > 1 || node->over) {
-        node->over = true;
-        tc_fail(&node->result, TC_E_INTERRUPTED, "interrupted");
+    if (node->over) { /* only last words are left: the result stands */
         tc_loop_stop(node->loop);
         return;
     }
@@ -372,13 +369,22 @@ static int describe_npy(struct node *node, struct tc_err *err)
     return status;
 }
 
+static int describe_raw(struct node *node, struct tc_err *err)
+{
+    const struct tc_send_options *options = node->options;
+    const char *dtype = options->dtype ? options->dtype : "u1", *shape = options->shape;
+    int status = tc_array_describe_raw(&node->array, dtype, shape, tc_source_size(node->source), err);
+    if (status < 0)
+        tc_err_prefix(err, "%s as %s%s%s", options->source, dtype, shape ? " of shape " : "", shape ? shape : "");
+    return status;
+}
+
 static int describe(struct node *node, struct tc_err *err)
 {
     const struct tc_send_options *options = node->options;
     int status = 0;
     if (options->dtype || options->shape)
-        status = tc_array_describe_raw(&node->array, options->dtype ? options->dtype : "u1", options->shape,
-                                       tc_source_size(node->source), err);
+        status = describe_raw(node, err);
     else if (!options->raw && ends_with(options->source, ".npy"))
         status = describe_npy(node, err);
     if (status < 0)

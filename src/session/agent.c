@@ -35,6 +35,7 @@ struct tc_agent {
     bool greeted;     /* the coordinator's HELLO has come */
     uint64_t progress_due;
     uint64_t last_byte;  /* when a chunk last arrived */
+    uint64_t began;
     uint64_t orphan_since;
     uint64_t give_up;    /* no parent left: when to fail; 0: not waiting */
 
@@ -346,7 +347,7 @@ static int on_chunk(struct tc_agent *agent, unsigned t, const struct tc_msg_chun
     struct tc_action *action = tc_actions_add(&agent->actions, TC_ACT_OPEN);
     action->link = parent->link;
     action->chunk = chunk->index;
-    action->keep = agent->children.count > 0;
+    action->keep = tc_children_in_tree(&agent->children, chunk->index % agent->trees);
     action->digest = agent->pages[chunk->index / TC_PAGE_CHUNKS]->chunks[chunk->index % TC_PAGE_CHUNKS];
     action->body = tc_blob_ref(body);
     return 0;
@@ -646,7 +647,7 @@ static int on_data_hello(struct tc_agent *agent, uint32_t link, const struct tc_
             return status;
         struct tc_message message = data_hello(agent, TC_ROLE_PARENT, child->self.id);
         send_message(agent, link, &message);
-        return tc_child_poll(child, &store, &agent->actions, err);
+        return tc_children_poll(&agent->children, &store, &agent->actions, err);
     }
     for (unsigned t = 0; t < agent->trees && hello->role == TC_ROLE_PARENT; t++) {
         struct parent *parent = &agent->parents[t];
@@ -711,7 +712,7 @@ static void on_data_frame(struct tc_agent *agent, const struct tc_event *event)
         struct tc_store store = store_of(agent);
         status = tc_child_message(child, &store, &message, &err);
         if (status == 0)
-            status = tc_child_poll(child, &store, &agent->actions, &err);
+            status = tc_children_poll(&agent->children, &store, &agent->actions, &err);
     } else if (status == 0 && message.type == TC_MSG_HELLO && !is_held(agent, event->link))
         status = on_data_hello(agent, event->link, &message.hello, event->body, &err);
     else if (status == 0)
@@ -746,7 +747,9 @@ static int on_control_message(struct tc_agent *agent, const struct tc_message *m
         return on_control_hello(agent, &message->hello, err);
     if (message->type == TC_MSG_OFFER && agent->state == TC_AGENT_NEW && agent->greeted)
         return on_offer(agent, message, body, err);
-    if (message->type == TC_MSG_PLAN && agent->state >= TC_AGENT_PREPARED && agent->state <= TC_AGENT_PUBLISHED)
+    /* Not after a dry run: then there is no file to fill. */
+    if (message->type == TC_MSG_PLAN && agent->state >= TC_AGENT_PREPARED && agent->state <= TC_AGENT_PUBLISHED &&
+        !(agent->job.flags & TC_OFFER_DRY_RUN))
         return on_plan(agent, message, body, err);
     if (message->type == TC_MSG_ABORT && agent->greeted) {
         struct tc_err why = {.reason = tc_reason_known(message->why.reason) ? message->why.reason : TC_E_ABORTED};
@@ -848,7 +851,7 @@ static void on_served(struct tc_agent *agent, const struct tc_event *event)
     agent->sent += tc_chunk_length(&agent->job.layout, event->chunk);
     agent->last_byte = agent->now;
     struct tc_store store = store_of(agent);
-    if (tc_child_poll(child, &store, &agent->actions, &err) < 0)
+    if (tc_children_poll(&agent->children, &store, &agent->actions, &err) < 0)
         fail(agent, &err);
 }
 
@@ -878,6 +881,12 @@ static uint64_t orphan_deadline(const struct tc_agent *agent)
 
 static void on_tick(struct tc_agent *agent)
 {
+    if (agent->state == TC_AGENT_NEW && agent->now >= agent->began + TC_MS_ANSWER) {
+        struct tc_err late = {0};
+        tc_fail(&late, TC_E_TIMEOUT, "no offer for %d s", TC_MS_ANSWER / 1000);
+        end(agent, &late, "no offer");
+        return;
+    }
     if (agent->control != TC_NO_LINK && agent->state >= TC_AGENT_OFFERED && agent->now >= agent->progress_due)
         send_progress(agent);
     if (agent->control == TC_NO_LINK && agent->now >= orphan_deadline(agent)) {
@@ -899,6 +908,8 @@ uint64_t tc_agent_wake(const struct tc_agent *agent)
     uint64_t wake = UINT64_MAX;
     if (agent->state == TC_AGENT_ENDED)
         return wake;
+    if (agent->state == TC_AGENT_NEW)
+        return agent->began + TC_MS_ANSWER;
     if (agent->control != TC_NO_LINK && agent->state >= TC_AGENT_OFFERED)
         wake = agent->progress_due;
     if (agent->control == TC_NO_LINK && agent->state != TC_AGENT_WHOLE && orphan_deadline(agent) < wake)
@@ -932,7 +943,7 @@ struct tc_agent *tc_agent_new(const struct tc_agent_config *config, uint32_t con
     agent->config = *config;
     snprintf(agent->address, sizeof agent->address, "%s", config->address ? config->address : "");
     agent->control = control;
-    agent->now = now;
+    agent->now = agent->began = now;
     agent->next_link = 1;
     say_hello(agent);
     return agent;

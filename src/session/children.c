@@ -6,6 +6,8 @@
 /* Bytes of chunks handed to one link at once: enough to keep a fast socket busy, little enough that a slow child's late
  * CANCEL or a sibling's turn does not wait for it. At least two chunks. */
 #define DEPTH_BYTES (512u << 10)
+/* Bytes of the file that one tree may run ahead of another. At least eight chunks. */
+#define LEAD_BYTES (1u << 20)
 
 struct tc_child *tc_children_add(struct tc_children *children, unsigned tree, const struct tc_msg_link *self,
                                  struct tc_err *err)
@@ -112,20 +114,62 @@ static int push_pages(struct tc_child *child, const struct tc_store *store, stru
     return 0;
 }
 
-int tc_child_poll(struct tc_child *child, const struct tc_store *store, struct tc_actions *actions, struct tc_err *err)
+/* Where a child's tree stands: the lowest chunk that is still to go down it. */
+static uint32_t position(const struct tc_child *child, const struct tc_store *store)
+{
+    uint32_t wanted = tc_bits_next(&child->feed.wants, tc_page_first(child->feed.base));
+    uint32_t unanswered = child->feed.next < store->layout->pages ? tc_page_first(child->feed.next) : UINT32_MAX;
+    return wanted < unanswered ? wanted : unanswered;
+}
+
+/* The chunk that child may not reach yet. A sender has everything at hand, and two streams from one uplink never share it
+ * evenly by themselves. A tree that runs ahead gains nothing, for the other ends late, and relays cannot make up for it:
+ * their uplinks have no more than the trees' even share. */
+static uint32_t limit_of(const struct tc_children *children, const struct tc_child *child, const struct tc_store *store)
+{
+    uint32_t lead = LEAD_BYTES / store->layout->chunk_size, limit = UINT32_MAX;
+    lead = lead > 8 ? lead : 8;
+    for (unsigned i = 0; i < children->count; i++) {
+        const struct tc_child *other = &children->items[i];
+        if (!other->fed || other->tree == child->tree)
+            continue;
+        uint32_t at = position(other, store);
+        if (at < UINT32_MAX - lead && at + lead < limit)
+            limit = at + lead;
+    }
+    return limit;
+}
+
+/* Whether a brother of child will want chunk: has said so, or may still say so of its page. */
+static bool wanted_elsewhere(const struct tc_children *children, const struct tc_child *child, uint32_t chunk)
+{
+    for (unsigned i = 0; i < children->count; i++) {
+        const struct tc_child *other = &children->items[i];
+        if (other == child || other->tree != child->tree)
+            continue;
+        if (!other->fed || tc_bits_has(&other->feed.wants, chunk) ||
+            !tc_bits_has(&other->feed.answered, chunk / TC_PAGE_CHUNKS))
+            return true;
+    }
+    return false;
+}
+
+static int poll_child(const struct tc_children *children, struct tc_child *child, const struct tc_store *store,
+                      struct tc_actions *actions, struct tc_err *err)
 {
     if (!child->fed)
         return 0;
     int status = push_pages(child, store, actions, err);
-    uint32_t depth = DEPTH_BYTES / store->layout->chunk_size;
+    uint32_t depth = DEPTH_BYTES / store->layout->chunk_size, limit = limit_of(children, child, store);
     while (status == 0 && child->feed.on_way < (depth > 2 ? depth : 2)) {
-        uint32_t chunk = tc_feed_chunk(&child->feed, store->have);
+        uint32_t chunk = tc_feed_chunk(&child->feed, store->have, limit);
         if (chunk == TC_BITS_NONE)
             break;
         child->feed.on_way++;
         struct tc_action *action = tc_actions_add(actions, TC_ACT_SERVE);
         action->link = child->link;
         action->chunk = chunk;
+        action->keep = wanted_elsewhere(children, child, chunk);
         status = push_pages(child, store, actions, err);
     }
     return status;
@@ -136,6 +180,6 @@ int tc_children_poll(struct tc_children *children, const struct tc_store *store,
 {
     int status = 0;
     for (unsigned i = 0; i < children->count && status == 0; i++)
-        status = tc_child_poll(&children->items[i], store, actions, err);
+        status = poll_child(children, &children->items[i], store, actions, err);
     return status;
 }

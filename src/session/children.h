@@ -48,8 +48,8 @@ void tc_child_stop(struct tc_child *child); /* its link is gone */
 int tc_child_message(struct tc_child *child, const struct tc_store *store, const struct tc_message *message,
                      struct tc_err *err);
 
-/* Queue what this child can take now: pages within its window, chunks within its depth. */
-int tc_child_poll(struct tc_child *child, const struct tc_store *store, struct tc_actions *actions, struct tc_err *err);
+/* Queue what the children can take now: pages within their windows, chunks within their depths, no tree far ahead of
+ * another. */
 int tc_children_poll(struct tc_children *children, const struct tc_store *store, struct tc_actions *actions,
                      struct tc_err *err);
 

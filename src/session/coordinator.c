@@ -8,7 +8,11 @@
 #include "session/agent.h"
 #include "session/children.h"
 
-enum { TICK_MS = 250, RETRIES_BELOW_ROOT = 3 };
+enum {
+    TICK_MS = 250,
+    RETRIES_BELOW_ROOT = 3,
+    SYNC_RATE = 16 << 10 /* bytes a millisecond that a disk takes at least */
+};
 
 struct host {
     struct tc_host_view view;
@@ -514,6 +518,8 @@ static void on_checked(struct tc_coordinator *c, const struct tc_event *event)
         abort_all(c, event->err);
         return;
     }
+    if (!c->checking || tc_bits_has(&c->have_pages, last))
+        return; /* it was asked for because of a complaint */
     int status = open_page(c, last, &err);
     if (status == 0)
         status = tc_content_end(c->content, &c->pages[last]->content, &err);
@@ -633,6 +639,8 @@ static void on_complaint(struct tc_coordinator *c, struct host *host, const stru
         move_below(c, complaint->tree, rank, living_ancestor(c, complaint->tree, complaint->rank));
         return;
     }
+    if (complaint->reason == TC_E_INTEGRITY) /* read again for a slow child, it may be another file by now */
+        tc_actions_add(&c->actions, TC_ACT_CHECK);
     if (host->retries++ < RETRIES_BELOW_ROOT) {
         move_below(c, complaint->tree, rank, 0);
         return;
@@ -735,7 +743,7 @@ static void on_data_frame(struct tc_coordinator *c, struct tc_child *child, cons
     else if (status == 0)
         status = tc_child_message(child, &store, &message, &err);
     if (status == 0)
-        status = tc_child_poll(child, &store, &c->actions, &err);
+        status = tc_children_poll(&c->children, &store, &c->actions, &err);
     if (status < 0) {
         trace(c, "%s: data link dropped: %s", name_of_rank(c, child->self.rank), err.text);
         close_link(c, event->link, 0);
@@ -802,7 +810,7 @@ static void on_served(struct tc_coordinator *c, const struct tc_event *event)
     if (child->feed.on_way > 0)
         child->feed.on_way--;
     struct tc_store store = store_of(c);
-    if (tc_child_poll(child, &store, &c->actions, &err) < 0)
+    if (tc_children_poll(&c->children, &store, &c->actions, &err) < 0)
         abort_all(c, &err);
 }
 
@@ -827,6 +835,15 @@ static void check_silence(struct tc_coordinator *c, struct host *host)
     }
 }
 
+/* How long no host may accept a byte. One that has every byte may still be writing them to a disk, slowly. */
+static uint64_t patience(const struct tc_coordinator *c)
+{
+    for (uint32_t i = 0; i < c->config.host_count; i++)
+        if (c->hosts[i].view.phase == TC_PHASE_WHOLE)
+            return TC_MS_STALL + c->config.layout.size / SYNC_RATE;
+    return TC_MS_STALL;
+}
+
 static void on_tick(struct tc_coordinator *c)
 {
     struct tc_err why = {0};
@@ -838,8 +855,8 @@ static void on_tick(struct tc_coordinator *c)
     }
     for (uint32_t i = 0; i < c->config.host_count && !c->ended; i++)
         check_silence(c, &c->hosts[i]);
-    if (c->planned && !c->ended && c->now - c->moved_at >= TC_MS_STALL) {
-        tc_fail(&why, TC_E_TIMEOUT, "no host accepted a byte for %d s", TC_MS_STALL / 1000);
+    if (c->planned && !c->ended && c->now - c->moved_at >= patience(c)) {
+        tc_fail(&why, TC_E_TIMEOUT, "no host accepted a byte for %u s", (unsigned)((c->now - c->moved_at) / 1000));
         abort_all(c, &why);
     }
 }

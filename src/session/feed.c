@@ -84,13 +84,14 @@ int tc_feed_cancel(struct tc_feed *feed, const struct tc_layout *layout, uint32_
     return 0;
 }
 
-uint32_t tc_feed_chunk(struct tc_feed *feed, const struct tc_bits *chunks)
+uint32_t tc_feed_chunk(struct tc_feed *feed, const struct tc_bits *chunks, uint32_t limit)
 {
     if (feed->wants.count == 0)
         return TC_BITS_NONE;
     settle(feed);
     uint32_t chunk = tc_bits_next_both(&feed->wants, chunks, tc_page_first(feed->base));
-    if (chunk != TC_BITS_NONE)
-        tc_bits_remove(&feed->wants, chunk);
+    if (chunk >= limit) /* TC_BITS_NONE too */
+        return TC_BITS_NONE;
+    tc_bits_remove(&feed->wants, chunk);
     return chunk;
 }

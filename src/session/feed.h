@@ -34,7 +34,7 @@ int tc_feed_want(struct tc_feed *feed, const struct tc_layout *layout, uint32_t 
 int tc_feed_cancel(struct tc_feed *feed, const struct tc_layout *layout, uint32_t page, uint64_t chunks,
                    struct tc_err *err);
 
-/* The next chunk to send among those in chunks, or TC_BITS_NONE; it is no longer wanted then. */
-uint32_t tc_feed_chunk(struct tc_feed *feed, const struct tc_bits *chunks);
+/* The next chunk below limit to send among those in chunks, or TC_BITS_NONE; it is no longer wanted then. */
+uint32_t tc_feed_chunk(struct tc_feed *feed, const struct tc_bits *chunks, uint32_t limit);
 
 #endif

@@ -42,7 +42,7 @@ struct tc_event {
 enum tc_action_kind {
     TC_ACT_DIAL,    /* link, address; control links: host; data links: id and key */
     TC_ACT_SEND,    /* link, type, body (taken) */
-    TC_ACT_SERVE,   /* link, chunk: send it when it is at hand, then TC_EV_SERVED */
+    TC_ACT_SERVE,   /* link, chunk: send it when it is at hand, then TC_EV_SERVED; keep: another child will want it */
     TC_ACT_CLOSE,   /* link, linger: send what is queued for so many ms, close; no TC_EV_DOWN follows */
     TC_ACT_EXPECT,  /* agent: the key of data link id is known now (tc_agent_link_key answers) */
     TC_ACT_PREPARE, /* agent: reserve the file of the offer (flags: TC_OFFER_*) */

@@ -46,7 +46,7 @@ class Place:
         return self.path(name)
 
     def run(self, *words, stdin="", **variables):
-        environment = {"PATH": os.environ["PATH"], "HOME": self.path("home"), "TREECAST_DIR": self.path("arrays")}
+        environment = {"PATH": "/usr/bin:/bin", "HOME": self.path("home"), "TREECAST_DIR": self.path("arrays")}
         for name, value in os.environ.items():
             if name.endswith("SAN_OPTIONS"):
                 environment[name] = value

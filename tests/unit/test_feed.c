@@ -37,7 +37,7 @@ static uint32_t next_page(struct world *w)
 
 static uint32_t next_chunk(struct world *w)
 {
-    return tc_feed_chunk(&w->feed, &w->chunks);
+    return tc_feed_chunk(&w->feed, &w->chunks, UINT32_MAX);
 }
 
 static void want(struct world *w, uint32_t page, uint64_t chunks)

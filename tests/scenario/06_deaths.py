@@ -1,0 +1,188 @@
+"""Processes that die in the middle: the others get their array, and nobody ever sees a part of one."""
+
+import signal
+import time
+
+from agents import SLOW, ensure, main, scenario, wait_for
+
+MIB = 1 << 20
+SLOWLY = ("-C", "zstd:19", "-s", "64K", "--json")
+
+
+def lose_one(scene, agents, act, *options):
+    """Broadcast to agents and do act to the second one in the middle; the others must publish."""
+    source = scene.crumbs("a", 12 * MIB)
+    sender = scene.start_send(agents, source, *SLOWLY, *options)
+    scene.under_way(sender, agents, least=64 * 1024)
+    act(agents[1])
+    answer = sender.finish(60)
+    scene.require_published(agents[:1] + agents[2:], "a", source)
+    states = {host: line["state"] for host, line in answer.hosts.items()}
+    ensure(len(states) == len(agents), str(answer))
+    for agent in agents[:1] + agents[2:]:
+        ensure(states[agent.address] == "published", str(answer))
+    return answer, states[agents[1].address]
+
+
+@scenario
+def agent_killed(scene):
+    """kill -9 of one of eight agents: seven publish, the report names the lost one, exit 3 with --min-hosts 7."""
+    agents = scene.agents(8)
+    answer, state = lose_one(scene, agents, lambda agent: agent.kill(), "--min-hosts", "7")
+    answer.expect(3)
+    ensure(state == "lost" and answer.last["lost"] == 1 and answer.last["type"] == "summary", str(answer))
+    ensure(answer.hosts[agents[1].address]["reason"] == "lost", str(answer))
+    # What the dead one left is not to be seen, and goes.
+    ensure(agents[1].published() == [] and len(agents[1].left_overs()) == 1, str(agents[1].left_overs()))
+    scene.run("list", "-d", agents[1].folder).expect(0)
+    scene.run("clean", "-d", agents[1].folder).expect(0, out="removed 1 file, ")
+    scene.require_nothing([agents[1]])
+
+
+@scenario
+def agent_killed_all_wanted(scene):
+    """The same without --min-hosts: the others have it all the same, exit 1."""
+    answer, state = lose_one(scene, scene.agents(8), lambda agent: agent.kill())
+    answer.expect(1)
+    ensure(state == "lost" and answer.last["type"] == "error", str(answer))
+
+
+@scenario
+def relays_killed(scene):
+    """Three of eight agents die one after another in a chain, the first among them: five publish."""
+    agents = scene.agents(8)
+    source = scene.crumbs("a", 16 * MIB)
+    sender = scene.start_send(agents, source, *SLOWLY, "-F", "chain", "--min-hosts", "5")
+    left = list(agents)
+    for victim in (agents[0], agents[4], agents[1]):
+        scene.under_way(sender, left, least=64 * 1024)
+        victim.kill()
+        left.remove(victim)
+    answer = sender.finish(60).expect(3)
+    scene.require_published(left, "a", source)
+    ensure(answer.last["lost"] == 3 and answer.last["published"] == 5, str(answer))
+
+
+@scenario
+def agent_stopped(scene):
+    """SIGTERM of an agent in the middle: it leaves nothing, is named with its reason, and the others publish."""
+    agents = scene.agents(4)
+    answer, state = lose_one(scene, agents, lambda agent: agent.signal(signal.SIGTERM), "--min-hosts", "3")
+    answer.expect(3)
+    line = answer.hosts[agents[1].address]
+    ensure(state == "failed" and "stopped" in line["text"], str(answer))
+    agents[1].finish(10).expect(0)
+    scene.require_nothing([agents[1]])
+
+
+@scenario
+def agent_frozen(scene):
+    """An agent that is frozen is lost after 5 s, the others publish; thawed it serves the next session."""
+    agents = scene.agents(4)
+    began = time.monotonic()
+    answer, state = lose_one(scene, agents, lambda agent: agent.signal(signal.SIGSTOP), "--min-hosts", "3")
+    answer.expect(3)
+    ensure(state == "lost" and time.monotonic() - began < 25 * SLOW, str(answer))
+    agents[1].signal(signal.SIGCONT)
+    scene.require_nothing([agents[1]])
+    source = scene.noise("b", MIB)
+    scene.send(agents, source).expect(0)
+    scene.require_published(agents, "b", source)
+
+
+@scenario
+def coordinator_killed(scene):
+    """kill -9 of the sender: agents give up in bounded time, nothing is visible, waiters get exit 9, agents stay."""
+    agents = scene.agents(4)
+    once, = scene.agents(1, "--once", first=4)
+    source = scene.crumbs("a", 16 * MIB)
+    waiting = [scene.start_wait(agent, "a") for agent in agents]
+    sender = scene.start_send([*agents, once], source, *SLOWLY)
+    scene.under_way(sender, [*agents, once], least=64 * 1024)
+    sender.kill()
+    began = time.monotonic()
+    for worker in waiting:
+        worker.finish(20).expect(9, err="coordinator lost")
+    once.finish(20).expect(9)
+    ensure(time.monotonic() - began < 12 * SLOW, f"{time.monotonic() - began:.1f} s until all had given up")
+    scene.require_nothing([*agents, once])
+    small = scene.noise("a", MIB)
+    scene.send(agents, small).expect(0)
+    scene.require_published(agents, "a", small)
+
+
+@scenario
+def coordinator_killed_at_the_end(scene):
+    """kill -9 of the sender at any moment: on every host the whole array is there or nothing of it."""
+    agents = scene.agents(4)
+    source = scene.noise("a", 6 * MIB)
+    began = time.monotonic()
+    scene.send(agents, source).expect(0)
+    took = time.monotonic() - began
+    for part in (0.3, 0.6, 0.8, 0.9, 1.0):
+        sender = scene.start_send(agents, source, "--force")
+        deadline = time.monotonic() + took * part
+        wait_for(lambda: time.monotonic() > deadline or not sender.running(), "the moment", timeout=60)
+        sender.kill()
+        for agent in agents:
+            ensure(agent.published() == ["a"], f"{agent.published()}")
+            scene.run("verify", "-d", agent.folder, "a").expect(0)
+    scene.require_published(agents, "a", source)
+
+
+@scenario
+def once(scene):
+    """recv --once ends with its session's exit code: 0, 6 for one too large, 130 for an interrupted one."""
+    agent, = scene.agents(1, "--once")
+    scene.send([agent], scene.noise("a", 1000)).expect(0)
+    agent.finish(10).expect(0)
+    agent, = scene.agents(1, "--once", "--max-size", "10", first=1)
+    scene.send([agent], scene.noise("a", 1000)).expect(6)
+    agent.finish(10).expect(6)
+    agent, = scene.agents(1, "--once", first=2)
+    sender = scene.start_send([agent], scene.crumbs("a", 16 * MIB), *SLOWLY)
+    scene.under_way(sender, [agent])
+    sender.signal(signal.SIGINT)
+    sender.finish(10).expect(130)
+    agent.finish(10).expect(130)
+    scene.require_nothing([agent])
+
+
+@scenario
+def restarted(scene):
+    """An agent that was killed and started again has its arrays; workers find them with and without it."""
+    agent = scene.agent()
+    source = scene.noise("a", 100000)
+    scene.send([agent], source).expect(0)
+    agent.kill()
+    scene.run("wait", "-d", agent.folder, "-t", "5", "a").expect(0, out=agent.path("a"))
+    late = scene.start("wait", "-d", agent.folder, "-t", "30", "b")
+    agent = scene.agent()
+    shown = scene.run("status", "--json", "-d", agent.folder).expect(0).last
+    ensure([array["name"] for array in shown["published"]] == ["a"], f"{shown}")
+    scene.run("verify", "-d", agent.folder, "a").expect(0)
+    scene.send([agent], scene.noise("b", 10)).expect(0)
+    late.finish(10).expect(0, out=agent.path("b"))
+
+
+@scenario
+def waiter_survives(scene):
+    """A worker waits on when its agent is killed, and is served by the agent that comes after it."""
+    agent = scene.agent()
+    source = scene.crumbs("a", 16 * MIB)
+    waiting = scene.start_wait(agent, "a")
+    sender = scene.start_send([agent], source, *SLOWLY)
+    scene.under_way(sender, [agent])
+    agent.kill()
+    sender.finish(20).expect(1)
+    ensure(waiting.running(), f"the worker gave up: {waiting.err}")
+    agent = scene.agent()
+    scene.send([agent], source).expect(0)
+    waiting.finish(10).expect(0)
+    ensure(len(agent.left_overs()) <= 1, f"{agent.left_overs()}")
+    scene.run("clean", "-d", agent.folder).expect(0)
+    scene.require_published([agent], "a", source)
+
+
+if __name__ == "__main__":
+    main()

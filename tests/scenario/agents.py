@@ -1,0 +1,346 @@
+"""Real agents and senders on loopback, for the scenarios.
+
+    @scenario
+    def all_get_it(scene):
+        "every host gets the bytes"
+        agents = scene.agents(3)
+        source = scene.noise("a.bin", 1 << 20)
+        scene.send(agents, source).expect(0)
+        scene.require_published(agents, "a.bin", source)
+
+    if __name__ == "__main__":
+        main()
+
+A scenario gets a scene of its own: a folder in memory, a home without configuration, and an end in which every process
+it started is gone. Processes write to files, so none can block on a reader.
+"""
+
+import functools
+import hashlib
+import json
+import os
+import random
+import re
+import select
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab"))
+
+from lab import LabError, Skip, wait_for  # noqa: E402, F401
+from tap import ensure, find_treecast, note, run_tests  # noqa: E402, F401
+
+READY = re.compile(r"listening on (\S+):(\d+), publishing in (\S+)\n")
+SLOW = 4 if os.environ.get("TC_SANITIZER", "no") not in ("", "no") else 1  # what bounds on time are multiplied by
+BLOCK = 65536
+scenarios = []
+
+
+def scenario(function):
+    """Register a test that is called with a fresh scene."""
+    @functools.wraps(function)
+    def test():
+        with Scene() as scene:
+            try:
+                function(scene)
+            except AssertionError:
+                scene.show_logs()
+                raise
+    scenarios.append(test)
+    return test
+
+
+def main():
+    run_tests(*scenarios)
+
+
+class Run:
+    """What a finished run said, its exit code and how long it took."""
+
+    def __init__(self, words, code, out, err, seconds):
+        self.words, self.code, self.out, self.err, self.seconds = words, code, out, err, seconds
+
+    def __str__(self):
+        return f"{' '.join(self.words)}\nexit {self.code} after {self.seconds:.2f} s\nout: {self.out}\nerr: {self.err}"
+
+    def expect(self, code, out=None, err=None):
+        """Exit code, and texts that must be there."""
+        ensure(self.code == code, f"expected exit {code}: {self}")
+        ensure(out is None or out in self.out, f"expected on standard output {out!r}: {self}")
+        ensure(err is None or err in self.err, f"expected on standard error {err!r}: {self}")
+        return self
+
+    def within(self, seconds):
+        ensure(self.seconds < seconds * SLOW, f"expected less than {seconds} s: {self}")
+        return self
+
+    @property
+    def lines(self):
+        """The JSON Lines of standard output."""
+        try:
+            return [json.loads(line) for line in self.out.splitlines()]
+        except ValueError as error:
+            ensure(False, f"not JSON Lines ({error}): {self}")
+
+    @property
+    def hosts(self):
+        """Host lines by host."""
+        lines = [line for line in self.lines if line["type"] == "host"]
+        found = {line["host"]: line for line in lines}
+        ensure(len(found) == len(lines), f"a host is named twice: {self}")
+        return found
+
+    @property
+    def last(self):
+        return self.lines[-1]
+
+
+class Process:
+    """A treecast that runs; standard output and error go to files."""
+
+    def __init__(self, scene, words, **options):
+        self.words, self.began = words, time.monotonic()
+        self.out_path, self.err_path = scene.unused("out"), scene.unused("err")
+        with open(self.out_path, "wb") as out, open(self.err_path, "wb") as err:
+            self.popen = subprocess.Popen(words, stdin=options.pop("stdin", subprocess.DEVNULL), stdout=out, stderr=err,
+                                          env=options.pop("env", None) or scene.environment(), cwd=scene.folder,
+                                          **options)
+        self.pid = self.popen.pid
+
+    @property
+    def out(self):
+        return read(self.out_path)
+
+    @property
+    def err(self):
+        return read(self.err_path)
+
+    def signal(self, number):
+        self.popen.send_signal(number)
+
+    def kill(self):
+        """End it hard, and have it gone."""
+        self.popen.kill()
+        self.popen.wait()
+
+    def running(self):
+        return self.popen.poll() is None
+
+    def finish(self, timeout=60):
+        """Wait for its end; what it said."""
+        pidfd = os.pidfd_open(self.pid)
+        try:
+            poll = select.poll()
+            poll.register(pidfd, select.POLLIN)
+            ended = self.popen.poll() is not None or poll.poll(timeout * 1000 * SLOW)
+        finally:
+            os.close(pidfd)
+        seconds = time.monotonic() - self.began
+        if not ended:
+            self.kill()
+            raise LabError(f"still running after {timeout} s: {' '.join(self.words)}\n{self.out}{self.err}")
+        return Run(self.words, self.popen.wait(), self.out, self.err, seconds)
+
+
+class Agent(Process):
+    """treecast recv on a port of its own choice, with a directory of its own."""
+
+    def __init__(self, scene, folder, options, **popen):
+        self.folder = folder
+        super().__init__(scene, [scene.treecast, "recv", "-d", folder, "-l", "127.0.0.1:0", *options], **popen)
+        ready = wait_for(self._ready, f"the agent in {folder}", timeout=15 * SLOW)
+        self.port = int(ready[2])
+        self.address = f"{ready[1]}:{ready[2]}"
+
+    def _ready(self):
+        if not self.running():
+            raise LabError(f"the agent in {self.folder} ended with {self.popen.returncode}: {self.err}")
+        return READY.search(self.out)
+
+    def path(self, name):
+        return os.path.join(self.folder, name)
+
+    def left_overs(self):
+        """What a session that has ended must not leave: temporary files."""
+        hidden = os.listdir(self.path(".treecast"))
+        return [name for name in hidden if name.endswith((".part", ".tmp"))]
+
+    def under_way(self):
+        """Bytes that the agent has of arrays which are not published, asked at its door as a local program would."""
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(10 * SLOW)
+            door.connect(self.path(".treecast/door"))
+            door.sendall(b'{"op":"status"}\n')
+            with door.makefile() as answer:
+                return sum(session["bytes"] for session in json.loads(answer.readline())["sessions"])
+
+    def descriptors(self):
+        return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def published(self):
+        return sorted(name for name in os.listdir(self.folder) if not name.startswith("."))
+
+    def stop(self, timeout=10):
+        """SIGTERM; what it said."""
+        self.popen.terminate()
+        return self.finish(timeout)
+
+
+class Scene:
+    """A folder and everything that runs in it."""
+
+    def __enter__(self):
+        self.treecast = find_treecast()
+        place = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+        self.folder = tempfile.mkdtemp(prefix="treecast-scenario-", dir=place)
+        self.processes = []
+        self.count = 0
+        os.mkdir(self.path("home"))
+        return self
+
+    def __exit__(self, *_):
+        for process in self.processes:
+            if process.running():
+                process.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def show_logs(self):
+        for process in self.processes:
+            if isinstance(process, Agent) and process.err:
+                note(f"{process.address}: {process.err[-1500:]}")
+
+    def path(self, *names):
+        return os.path.join(self.folder, *names)
+
+    def unused(self, kind):
+        self.count += 1
+        return self.path(f".{kind}{self.count}")
+
+    def environment(self, **more):
+        """Nothing of the caller's but PATH and what sanitizers read."""
+        kept = {name: value for name, value in os.environ.items() if name == "PATH" or name.endswith("SAN_OPTIONS")}
+        return {**kept, "HOME": self.path("home"), "OPENBLAS_NUM_THREADS": "1", **more}
+
+    def start(self, *words, **options):
+        process = Process(self, [self.treecast, *map(str, words)], **options)
+        self.processes.append(process)
+        return process
+
+    def run(self, *words, timeout=60, **options):
+        return self.start(*words, **options).finish(timeout)
+
+    def agents(self, count=1, *options, first=0, **popen):
+        """Agents in folders host1, host2, ... that accept connections already."""
+        made = []
+        for i in range(first + 1, first + count + 1):
+            made.append(Agent(self, self.path(f"host{i}"), options, **popen))
+            self.processes.append(made[-1])
+        return made
+
+    def agent(self, *options, **popen):
+        return self.agents(1, *options, **popen)[0]
+
+    def start_send(self, agents, source, *options, **popen):
+        return self.start("send", "-w", hosts_of(agents), *options, source, **popen)
+
+    def send(self, agents, source, *options, timeout=60, **popen):
+        return self.start_send(agents, source, *options, **popen).finish(timeout)
+
+    def start_wait(self, agent, name, *options):
+        """A worker that waits at agent's door already."""
+        before = agent.descriptors()
+        waiting = self.start("wait", "-d", agent.folder, "-t", "60", *options, name)
+        wait_for(lambda: agent.descriptors() > before or not waiting.running(), "a worker at the door")
+        return waiting
+
+    def key(self, name="key", *options):
+        self.run("keygen", *options, self.path(name)).expect(0)
+        return self.path(name)
+
+    def under_way(self, sender, agents, least=1):
+        """Wait until each of agents holds least bytes of sender's array, and has not all of it."""
+        def ready():
+            ensure(sender.running(), f"the sender has ended too early: {sender.out}{sender.err}")
+            return all(agent.under_way() >= least for agent in agents)
+        wait_for(ready, "the first bytes", timeout=20 * SLOW)
+
+    # Sources
+
+    def noise(self, name, size, seed=1):
+        """Bytes that do not compress."""
+        generator = random.Random(f"{seed} {size}")
+        with open(self.path(name), "wb") as file:
+            for start in range(0, size, 1 << 24):
+                file.write(generator.randbytes(min(1 << 24, size - start)))
+        return self.path(name)
+
+    def crumbs(self, name, size, seed=1):
+        """Bytes that compress to about two thirds, and slowly: with -C zstd:19 a few megabytes last for seconds.
+        Digests go out for 64 chunks at a time, so hosts have nothing before four of them (-s 64K)."""
+        with open(self.path(name), "wb") as file:
+            file.write(random.Random(seed).randbytes(size).translate(bytes(i % 40 for i in range(256))))
+        return self.path(name)
+
+    # What must hold
+
+    def require_published(self, agents, name, source):
+        """All of agents have source's bytes as name, read-only, and nothing is left lying about."""
+        for agent in agents:
+            ensure(name in agent.published(), f"{agent.address}: {name} is not there, but {agent.published()}")
+            ensure(same_bytes(agent.path(name), source), f"{agent.address}: {name} has other bytes")
+            mode = os.stat(agent.path(name)).st_mode & 0o7777
+            ensure(mode == 0o444, f"{agent.address}: {name} has mode {mode:04o}")
+            self.require_clean(agent)
+
+    def require_clean(self, agent):
+        """An agent may take a moment to end a session of which the sender has gone."""
+        try:
+            wait_for(lambda: not agent.left_overs(), "the end of temporary files", timeout=10 * SLOW)
+        except LabError:
+            ensure(False, f"{agent.address}: left {agent.left_overs()}")
+
+    def require_nothing(self, agents, *names):
+        for agent in agents:
+            ensure(agent.published() == sorted(names), f"{agent.address}: has {agent.published()}")
+            self.require_clean(agent)
+
+
+def hosts_of(agents):
+    return agents if isinstance(agents, str) else ",".join(
+        agent if isinstance(agent, str) else agent.address for agent in agents)
+
+
+def read(path):
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
+def same_bytes(one, other):
+    with open(one, "rb") as a, open(other, "rb") as b:
+        while True:
+            x, y = a.read(1 << 22), b.read(1 << 22)
+            if x != y:
+                return False
+            if not x:
+                return True
+
+
+def content_digest(path):
+    """SHA-256 over the SHA-256s of all blocks: what `list` shows, computed another way."""
+    whole = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK):
+            whole.update(hashlib.sha256(block).digest())
+    return whole.hexdigest()
+
+
+def free_port():
+    """An address at which nobody listens: bound without listening, so it stays refused while it is kept."""
+    keeper = socket.socket()
+    keeper.bind(("127.0.0.1", 0))
+    return keeper, f"127.0.0.1:{keeper.getsockname()[1]}"

@@ -1,0 +1,11 @@
+# Real processes on loopback, numbered from basic to hostile: the lowest that fails is the cause.
+test_scripts += \
+	tests/scenario/01_one_host.py \
+	tests/scenario/02_many_hosts.py \
+	tests/scenario/03_npy.py \
+	tests/scenario/04_refusals.py \
+	tests/scenario/05_keys.py \
+	tests/scenario/06_deaths.py \
+	tests/scenario/07_big.py \
+	tests/scenario/08_signals.py
+dist_noinst_DATA += tests/scenario/agents.py
