@@ -44,7 +44,7 @@ const char *tc_array_dtype(const tc_array_handle *handle);
 size_t tc_array_item_size(const tc_array_handle *handle); /* bytes of one element; 1 for plain bytes */
 unsigned tc_array_ndim(const tc_array_handle *handle);    /* 0 for plain bytes and scalars */
 uint64_t tc_array_extent(const tc_array_handle *handle, unsigned dimension); /* 0 beyond ndim */
-char tc_array_order(const tc_array_handle *handle);       /* 'C' or 'F' */
+char tc_array_order(const tc_array_handle *handle);                          /* 'C' or 'F' */
 
 /* Whether NAME is published now: 1, 0, or a negative status. */
 int tc_array_published(const char *name, const char *dir);

@@ -41,11 +41,21 @@ static int run(const struct tc_call *call, struct tc_err *err)
 }
 
 static const struct tc_option options[] = {
-    {.letter = 'e', .name = "expand", .kind = TC_OPT_FLAG, TC_AT(struct hosts_values, expand),
+    {.letter = 'e',
+     .name = "expand",
+     .kind = TC_OPT_FLAG,
+     TC_AT(struct hosts_values, expand),
      .help = "one host a line, in the order of the list"},
-    {.letter = 'c', .name = "count", .kind = TC_OPT_FLAG, TC_AT(struct hosts_values, count),
+    {.letter = 'c',
+     .name = "count",
+     .kind = TC_OPT_FLAG,
+     TC_AT(struct hosts_values, count),
      .help = "how many they are"},
-    {.letter = 'x', .name = "exclude", .argument = "LIST", .kind = TC_OPT_LIST, TC_AT(struct hosts_values, exclude),
+    {.letter = 'x',
+     .name = "exclude",
+     .argument = "LIST",
+     .kind = TC_OPT_LIST,
+     TC_AT(struct hosts_values, exclude),
      .help = "leave these hosts out; repeatable"},
     {.name = NULL},
 };

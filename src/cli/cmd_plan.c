@@ -152,11 +152,11 @@ static int print_json(const struct plan *plan, struct tc_err *err)
         return tc_fail(err, TC_E_NOMEM, "out of memory");
     }
     json_int_t size = (json_int_t)plan->layout.size;
-    json_t *object = json_pack("{s:s, s:s, s:i, s:I, s:i, s:i, s:f, s:f, s:o, s:o}", "type", "plan", "tree", plan->kind,
-                               "hosts", (int)tc_tree_hosts(plan->tree), "size", size, "chunk",
-                               (int)plan->layout.chunk_size, "chunks", (int)plan->layout.chunks, "copies_coordinator",
-                               tc_tree_load(plan->tree, 0), "copies_host", most_sent(plan), "trees", trees,
-                               "predictions", predictions);
+    json_t *object =
+        json_pack("{s:s, s:s, s:i, s:I, s:i, s:i, s:f, s:f, s:o, s:o}", "type", "plan", "tree", plan->kind, "hosts",
+                  (int)tc_tree_hosts(plan->tree), "size", size, "chunk", (int)plan->layout.chunk_size, "chunks",
+                  (int)plan->layout.chunks, "copies_coordinator", tc_tree_load(plan->tree, 0), "copies_host",
+                  most_sent(plan), "trees", trees, "predictions", predictions);
     return tc_report_json(stdout, object, err);
 }
 
@@ -199,13 +199,28 @@ static const struct plan_values defaults = {.size = 1 << 30, .tree = "auto"};
 
 static const struct tc_option options[] = {
     TC_HOST_ROWS(struct plan_values, hosts),
-    {.name = "size", .argument = "SIZE", .kind = TC_OPT_SIZE, TC_AT(struct plan_values, size), .most = INT64_MAX,
+    {.name = "size",
+     .argument = "SIZE",
+     .kind = TC_OPT_SIZE,
+     TC_AT(struct plan_values, size),
+     .most = INT64_MAX,
      .help = "bytes of the array (default 1G)"},
-    {.letter = 's', .name = "chunk", .argument = "SIZE", .kind = TC_OPT_SIZE, TC_AT(struct plan_values, chunk),
-     .least = TC_CHUNK_SIZE_MIN, .most = TC_CHUNK_SIZE_MAX, .choices = "64K|128K|256K|512K|1M|2M|4M",
+    {.letter = 's',
+     .name = "chunk",
+     .argument = "SIZE",
+     .kind = TC_OPT_SIZE,
+     TC_AT(struct plan_values, chunk),
+     .least = TC_CHUNK_SIZE_MIN,
+     .most = TC_CHUNK_SIZE_MAX,
+     .choices = "64K|128K|256K|512K|1M|2M|4M",
      .help = "bytes of a chunk, a power of two, 64K .. 4M (default: by size and hosts)"},
-    {.letter = 'F', .name = "tree", .argument = "KIND", .kind = TC_OPT_TEXT, TC_AT(struct plan_values, tree),
-     .choices = "auto|binomial|double|chain|kary:2", .help = "auto (default), binomial, double, chain, kary:N or N"},
+    {.letter = 'F',
+     .name = "tree",
+     .argument = "KIND",
+     .kind = TC_OPT_TEXT,
+     TC_AT(struct plan_values, tree),
+     .choices = "auto|binomial|double|chain|kary:2",
+     .help = "auto (default), binomial, double, chain, kary:N or N"},
     TC_JSON_ROW(struct plan_values, json),
     {.name = NULL},
 };

@@ -11,11 +11,11 @@
 
 #include "base/err.h"
 
-#define TC_BLOCK_SIZE 65536u          /* bytes; the unit of digests */
-#define TC_CHUNK_SIZE_MIN 65536u      /* bytes */
-#define TC_CHUNK_SIZE_MAX (4u << 20)  /* bytes */
+#define TC_BLOCK_SIZE 65536u         /* bytes; the unit of digests */
+#define TC_CHUNK_SIZE_MIN 65536u     /* bytes */
+#define TC_CHUNK_SIZE_MAX (4u << 20) /* bytes */
 #define TC_CHUNK_BLOCKS_MAX (TC_CHUNK_SIZE_MAX / TC_BLOCK_SIZE)
-#define TC_PAGE_CHUNKS 64u            /* chunks of a full page */
+#define TC_PAGE_CHUNKS 64u /* chunks of a full page */
 
 struct tc_layout {
     uint64_t size;       /* bytes of the file */
@@ -27,11 +27,11 @@ struct tc_layout {
 /* Fill layout. TC_E_USAGE for a chunk size that is not allowed, TC_E_LIMIT for more than 2^31 chunks. */
 int tc_layout_init(struct tc_layout *layout, uint64_t size, uint32_t chunk_size, struct tc_err *err);
 
-uint64_t tc_chunk_offset(const struct tc_layout *layout, uint32_t chunk);  /* bytes from the file's start */
-uint32_t tc_chunk_length(const struct tc_layout *layout, uint32_t chunk);  /* bytes, > 0; chunk < chunks */
-uint32_t tc_chunk_blocks(const struct tc_layout *layout, uint32_t chunk);  /* 64 KiB blocks, 1 .. TC_CHUNK_BLOCKS_MAX */
-uint32_t tc_page_first(uint32_t page);                                     /* first chunk of page */
-uint32_t tc_page_count(const struct tc_layout *layout, uint32_t page);     /* its chunks, 0 .. 64 (0: empty file only) */
+uint64_t tc_chunk_offset(const struct tc_layout *layout, uint32_t chunk); /* bytes from the file's start */
+uint32_t tc_chunk_length(const struct tc_layout *layout, uint32_t chunk); /* bytes, > 0; chunk < chunks */
+uint32_t tc_chunk_blocks(const struct tc_layout *layout, uint32_t chunk); /* 64 KiB blocks, 1 .. TC_CHUNK_BLOCKS_MAX */
+uint32_t tc_page_first(uint32_t page);                                    /* first chunk of page */
+uint32_t tc_page_count(const struct tc_layout *layout, uint32_t page);    /* its chunks, 0 .. 64 (0: empty file only) */
 
 /* The chunk size for size bytes to hosts receivers (>= 1): 256 KiB, more only where there would be over 2^18 chunks, less
  * where that is needed for about 200 log2(hosts + 1) chunks, so that a tree's filling and draining are a small part of

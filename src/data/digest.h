@@ -13,8 +13,8 @@
 #include "base/err.h"
 
 #define TC_DIGEST_SIZE 32u
-#define TC_PUBLIC_SIZE 32u    /* Ed25519 public key */
-#define TC_SECRET_SIZE 32u    /* Ed25519 secret key (seed) */
+#define TC_PUBLIC_SIZE 32u /* Ed25519 public key */
+#define TC_SECRET_SIZE 32u /* Ed25519 secret key (seed) */
 #define TC_SIGNATURE_SIZE 64u
 
 struct tc_digest {
@@ -27,7 +27,8 @@ int tc_digest_parse(struct tc_digest *digest, const char *hex, struct tc_err *er
 
 /* The digest of one chunk of size bytes, 1 .. TC_CHUNK_SIZE_MAX. blocks takes the ceil(size / 64 KiB) block digests;
  * NULL when they are not wanted. */
-int tc_digest_chunk(const void *bytes, size_t size, struct tc_digest *blocks, struct tc_digest *out, struct tc_err *err);
+int tc_digest_chunk(const void *bytes, size_t size, struct tc_digest *blocks, struct tc_digest *out,
+                    struct tc_err *err);
 
 /* The content digest, fed with block digests in file order. A new one, or NULL and TC_E_NOMEM. */
 struct tc_content;

@@ -24,7 +24,7 @@
 struct tc_folder {
     char *path;
     int fd;
-    int state; /* DIR/.treecast */
+    int state;                 /* DIR/.treecast */
     _Atomic uint64_t promised; /* bytes that files being filled may still take */
 };
 

@@ -99,7 +99,8 @@ static int check_limits(const struct tc_sink *sink, struct tc_err *err)
 /* Room for all of it beside what other files of this agent have been promised: promised to this one then. */
 static int promise(struct tc_sink *sink, struct tc_err *err)
 {
-    uint64_t room = tc_folder_room(sink->folder), promised = tc_folder_promise(sink->folder, sink->size, 0) - sink->size;
+    uint64_t room = tc_folder_room(sink->folder),
+             promised = tc_folder_promise(sink->folder, sink->size, 0) - sink->size;
     room -= promised < room ? promised : room;
     if (room >= SPARE && sink->size <= room - SPARE) {
         atomic_store(&sink->reserved, 0);

@@ -23,8 +23,8 @@
 #define POOLED (32u * 1024)        /* smallest body that comes from the pool */
 #define IN_SIZE 4096u              /* heads and small bodies; what is left of a larger body is read straight into it */
 #define LAST_WORDS_MS 1000         /* for what a peer still said when it no longer listens */
-#define BATCH (48u * 1024)        /* bytes of a body worth waking for */
-#define BEHIND (20u * 1024)       /* of what a body still lacks, this much may lie in TLS already: a record and more */
+#define BATCH (48u * 1024)         /* bytes of a body worth waking for */
+#define BEHIND (20u * 1024)        /* of what a body still lacks, this much may lie in TLS already: a record and more */
 #define WANT_READ TC_TLS_WANT_READ /* the same words for plain links */
 #define WANT_WRITE TC_TLS_WANT_WRITE
 
@@ -58,7 +58,7 @@ struct tc_link {
     bool broken;   /* the peer takes nothing any more; why says it */
     bool finished; /* LINGER: all is sent and the peer was told */
     bool watching_write;
-    bool owed;     /* DRAINED for a frame that was queued */
+    bool owed; /* DRAINED for a frame that was queued */
     unsigned handshake_wants;
     int fd;
     struct tc_watch *watch;

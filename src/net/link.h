@@ -48,8 +48,8 @@ struct tc_link_options {
     bool tls;
     const uint8_t *identity; /* dial: copied */
     size_t identity_size;
-    const uint8_t *key;         /* dial: TC_KEY_SIZE bytes, copied */
-    tc_tls_lookup *lookup;      /* accept; must not call the link */
+    const uint8_t *key;    /* dial: TC_KEY_SIZE bytes, copied */
+    tc_tls_lookup *lookup; /* accept; must not call the link */
     void *lookup_arg;
 };
 

@@ -17,13 +17,13 @@
 #include "session/agent.h"
 
 enum {
-    FIRST_WORD_MS = 3000,          /* from TCP to a HELLO that belongs to a session */
-    CACHE_BYTES = 16 << 20,        /* chunks kept for children */
-    BACKLOG_BYTES = 8 << 20,       /* arrived and not yet in place: then links stop reading */
+    FIRST_WORD_MS = 3000,    /* from TCP to a HELLO that belongs to a session */
+    CACHE_BYTES = 16 << 20,  /* chunks kept for children */
+    BACKLOG_BYTES = 8 << 20, /* arrived and not yet in place: then links stop reading */
     BLOBS_SPARE = 24,
     SESSIONS_MOST = 64,
     PACE_CHUNKS = 16,
-    PACE_SLOW = 32 << 20           /* bytes a second: below this a worker would cost more than the work */
+    PACE_SLOW = 32 << 20 /* bytes a second: below this a worker would cost more than the work */
 };
 
 struct node;
@@ -36,13 +36,13 @@ struct session {
     struct tc_runner runner;
     struct tc_blob_pool *blobs; /* CHUNK frames of this session's chunk size */
     struct tc_sink *sink;
-    unsigned opening; /* chunks between link and place */
-    unsigned backlog; /* most of them before links pause */
+    unsigned opening;                 /* chunks between link and place */
+    unsigned backlog;                 /* most of them before links pause */
     uint64_t arrived_at[PACE_CHUNKS]; /* ms; of the last chunks, a ring */
     unsigned arrivals;
     bool paused;
-    bool in_memory;   /* the file is on tmpfs: placing never blocks */
-    bool over;        /* the machine has ended */
+    bool in_memory; /* the file is on tmpfs: placing never blocks */
+    bool over;      /* the machine has ended */
     enum { STAYS, MAY_GO, GOES } exit;
     struct tc_err why;
     char peer[TC_ADDRESS_MAX];
@@ -100,7 +100,8 @@ static struct job *new_job(struct session *session, void (*run)(struct tc_task *
 static void finish_job(struct job *job, enum tc_event_kind kind)
 {
     struct session *session = job->session;
-    struct tc_event event = {.kind = kind, .link = job->link, .chunk = job->chunk, .flags = job->flags, .err = &job->err};
+    struct tc_event event = {
+        .kind = kind, .link = job->link, .chunk = job->chunk, .flags = job->flags, .err = &job->err};
     session->runner.tasks--;
     if (!session->over)
         tc_runner_event(&session->runner, &event);
@@ -267,8 +268,8 @@ static void publish_run(struct tc_task *task, struct tc_worker *worker)
     struct job *job = (struct job *)task;
     struct session *session = job->session;
     const struct tc_job *offer = session->offer;
-    struct tc_description description = {.size = offer->layout.size, .digest = job->digest,
-                                         .created = (uint64_t)time(NULL), .array = offer->array};
+    struct tc_description description = {
+        .size = offer->layout.size, .digest = job->digest, .created = (uint64_t)time(NULL), .array = offer->array};
     (void)worker;
     memcpy(description.name, offer->name, sizeof description.name);
     memcpy(description.session, offer->session, sizeof description.session);
@@ -518,9 +519,16 @@ static int new_session(struct node *node, struct tc_wire *wire, struct tc_err *e
     int status = tc_random(config.nonce, sizeof config.nonce, err);
     if (status == 0)
         session->machine = tc_agent_new(&config, 0, tc_loop_now(node->loop), err);
-    struct tc_runner_options options = {.loop = node->loop, .pool = node->pool, .tls = node->options.key != NULL,
-                                        .machine = session->machine, .event = machine_event, .take = machine_take,
-                                        .wake = machine_wake, .act = act, .read = read_file, .gone = wire_gone,
+    struct tc_runner_options options = {.loop = node->loop,
+                                        .pool = node->pool,
+                                        .tls = node->options.key != NULL,
+                                        .machine = session->machine,
+                                        .event = machine_event,
+                                        .take = machine_take,
+                                        .wake = machine_wake,
+                                        .act = act,
+                                        .read = read_file,
+                                        .gone = wire_gone,
                                         .node = session};
     if (!session->machine || tc_runner_init(&session->runner, &options, err) < 0) {
         tc_agent_free(session->machine);
@@ -544,7 +552,8 @@ static bool identity_fits(const struct tc_wire *wire, const uint8_t *identity, s
     return shown && shown_size == size && memcmp(shown, identity, size) == 0;
 }
 
-static int greet_stranger(struct node *node, struct tc_wire *wire, const struct tc_link_event *event, struct tc_err *err)
+static int greet_stranger(struct node *node, struct tc_wire *wire, const struct tc_link_event *event,
+                          struct tc_err *err)
 {
     struct tc_message message;
     uint8_t identity[TC_DATA_IDENTITY_SIZE];
@@ -643,9 +652,13 @@ static struct tc_link *accept_link(void *arg, int fd, const char *peer)
     struct node *node = arg;
     struct tc_err err = {0};
     struct tc_wire *wire = calloc(1, sizeof *wire);
-    struct tc_link_options options = {.call = tc_wire_call, .arg = wire, .limit = stranger_limit,
-                                      .low_water = TC_RUNNER_LOW_WATER, .tls = node->options.key != NULL,
-                                      .lookup = look_up, .lookup_arg = node};
+    struct tc_link_options options = {.call = tc_wire_call,
+                                      .arg = wire,
+                                      .limit = stranger_limit,
+                                      .low_water = TC_RUNNER_LOW_WATER,
+                                      .tls = node->options.key != NULL,
+                                      .lookup = look_up,
+                                      .lookup_arg = node};
     if (wire) {
         wire->stranger = on_stranger;
         wire->owner = node;
@@ -698,8 +711,8 @@ static json_t *session_status(const struct session *session)
                                                (json_int_t)tc_link_queued(wire->link)));
     }
     return json_pack("{s:s, s:s, s:I, s:I, s:s, s:o}", "name", job->name, "state",
-                     tc_agent_state_name(tc_agent_state(session->machine)), "size", (json_int_t)job->layout.size, "bytes",
-                     (json_int_t)tc_agent_bytes(session->machine), "from", session->peer, "links", links);
+                     tc_agent_state_name(tc_agent_state(session->machine)), "size", (json_int_t)job->layout.size,
+                     "bytes", (json_int_t)tc_agent_bytes(session->machine), "from", session->peer, "links", links);
 }
 
 static int add_published(const struct tc_description *description, void *arg)
@@ -759,8 +772,10 @@ static int check_policy(const struct tc_recv_options *options, const char *liste
 {
     if (options->key || tc_address_is_loopback(listen))
         return 0;
-    return tc_fail(err, TC_E_POLICY, "%s: without a key only loopback may be served; make one with 'treecast keygen FILE' "
-                   "and give -k FILE", listen);
+    return tc_fail(err, TC_E_POLICY,
+                   "%s: without a key only loopback may be served; make one with 'treecast keygen FILE' "
+                   "and give -k FILE",
+                   listen);
 }
 
 static int open_key(struct node *node, struct tc_err *err)
@@ -786,8 +801,11 @@ static int open_node(struct node *node, const char *listen, struct tc_err *err)
         return -err->reason;
     if (!(node->pool = tc_pool_new(node->loop, node->options.threads, err)) || !(node->here.codec = tc_codec_new(err)))
         return -err->reason;
-    struct tc_door_options door = {.users = node->options.users, .user_count = node->options.user_count,
-                                   .published = is_published, .status = status_text, .arg = node};
+    struct tc_door_options door = {.users = node->options.users,
+                                   .user_count = node->options.user_count,
+                                   .published = is_published,
+                                   .status = status_text,
+                                   .arg = node};
     node->door = tc_door_serve(node->loop, tc_folder_path(node->folder), tc_folder_state_fd(node->folder), &door, err);
     if (!node->door)
         return -err->reason;

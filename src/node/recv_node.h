@@ -20,9 +20,9 @@ struct tc_recv_options {
                               dialled */
     const struct tc_key *key; /* NULL: none; then listen must be loopback (checked before a socket exists) */
     bool once;
-    uint64_t max_size; /* bytes of one array; 0: no limit but room */
-    mode_t mode;       /* of published files; 0: 0444 */
-    gid_t group;       /* (gid_t)-1: leave */
+    uint64_t max_size;  /* bytes of one array; 0: no limit but room */
+    mode_t mode;        /* of published files; 0: 0444 */
+    gid_t group;        /* (gid_t)-1: leave */
     const uid_t *users; /* may use the door besides the owner and root */
     unsigned user_count;
     unsigned threads; /* 0: one a core */

@@ -222,8 +222,12 @@ static void serve(struct tc_runner *runner, const struct tc_action *action)
         tc_runner_event(runner, &event);
         return;
     }
-    *load = (struct load){.task = {.run = load_run, .done = load_done}, .runner = runner, .link = action->link,
-                          .chunk = action->chunk, .keep = action->keep, .encode = tc_compress_choice_try(&runner->choice),
+    *load = (struct load){.task = {.run = load_run, .done = load_done},
+                          .runner = runner,
+                          .link = action->link,
+                          .chunk = action->chunk,
+                          .keep = action->keep,
+                          .encode = tc_compress_choice_try(&runner->choice),
                           .level = runner->choice.compress.level};
     tc_runner_add(runner, &load->task);
 }
@@ -236,8 +240,11 @@ static void dial(struct tc_runner *runner, const struct tc_action *action)
     uint8_t identity[TC_DATA_IDENTITY_SIZE];
     static const uint8_t none[TC_LINK_ID_SIZE];
     bool control = memcmp(action->id, none, sizeof none) == 0;
-    struct tc_link_options options = {.call = tc_wire_call, .limit = tc_message_limit, .blobs = runner->options.blobs,
-                                      .low_water = TC_RUNNER_LOW_WATER, .tls = runner->options.tls};
+    struct tc_link_options options = {.call = tc_wire_call,
+                                      .limit = tc_message_limit,
+                                      .blobs = runner->options.blobs,
+                                      .low_water = TC_RUNNER_LOW_WATER,
+                                      .tls = runner->options.tls};
     tc_data_identity(identity, runner->session, action->id);
     options.identity = control ? (const uint8_t *)TC_CONTROL_IDENTITY : identity;
     options.identity_size = control ? sizeof TC_CONTROL_IDENTITY - 1 : sizeof identity;

@@ -22,16 +22,17 @@ struct tc_runner;
 struct tc_wire {
     struct tc_link *link;
     uint32_t number;
-    struct tc_runner *runner; /* NULL: its session is not known yet, stranger is called */
+    struct tc_runner *runner;     /* NULL: its session is not known yet, stranger is called */
     struct tc_wire *next, **prev; /* in the runner's list */
-    uint32_t handed[8];       /* chunks given to the link and not yet reported as served */
+    uint32_t handed[8];           /* chunks given to the link and not yet reported as served */
     unsigned handed_count;
     bool closing; /* the machine has asked for its end and hears no more of it */
     void (*stranger)(struct tc_wire *wire, const struct tc_link_event *event);
-    void *owner; /* for stranger */
+    void *owner;            /* for stranger */
     struct tc_timer *timer; /* for stranger; freed with the wire */
 };
-void tc_wire_call(struct tc_link *link, const struct tc_link_event *event, void *arg); /* a link's callback; arg: wire */
+void tc_wire_call(struct tc_link *link, const struct tc_link_event *event,
+                  void *arg); /* a link's callback; arg: wire */
 
 struct tc_runner_options {
     struct tc_loop *loop;
@@ -63,7 +64,7 @@ struct tc_runner {
     unsigned wire_count;
     unsigned tasks; /* in the pool: the session's memory must stay */
     bool draining;
-    struct tc_layout layout;                 /* set with tc_runner_file */
+    struct tc_layout layout; /* set with tc_runner_file */
     uint8_t session[TC_SESSION_ID_SIZE];
     struct tc_cache *cache;
     struct tc_compress_choice choice;        /* for chunks that are read again */

@@ -54,10 +54,14 @@ const char *tc_host_state_name(enum tc_host_state state)
 static enum tc_host_state state_of(enum tc_host_end end)
 {
     static const enum tc_host_state states[] = {
-        [TC_END_NONE] = TC_HOST_PENDING,       [TC_END_READY] = TC_HOST_READY,
-        [TC_END_PUBLISHED] = TC_HOST_PUBLISHED, [TC_END_REFUSED] = TC_HOST_REFUSED,
-        [TC_END_UNREACHABLE] = TC_HOST_UNREACHABLE, [TC_END_FAILED] = TC_HOST_FAILED,
-        [TC_END_ABORTED] = TC_HOST_ABORTED,    [TC_END_LOST] = TC_HOST_LOST,
+        [TC_END_NONE] = TC_HOST_PENDING,
+        [TC_END_READY] = TC_HOST_READY,
+        [TC_END_PUBLISHED] = TC_HOST_PUBLISHED,
+        [TC_END_REFUSED] = TC_HOST_REFUSED,
+        [TC_END_UNREACHABLE] = TC_HOST_UNREACHABLE,
+        [TC_END_FAILED] = TC_HOST_FAILED,
+        [TC_END_ABORTED] = TC_HOST_ABORTED,
+        [TC_END_LOST] = TC_HOST_LOST,
     };
     return states[end];
 }
@@ -196,8 +200,8 @@ static void digest_done(struct tc_task *task)
             tc_compress_choice_result(&node->runner.choice, plain, payload < plain ? payload : 0);
         tc_cache_put(node->runner.cache, job->chunk, job->frame);
     }
-    struct tc_event event = {.kind = TC_EV_DIGESTED, .chunk = job->chunk, .digest = &job->digest,
-                             .blocks = job->blocks, .err = &job->err};
+    struct tc_event event = {
+        .kind = TC_EV_DIGESTED, .chunk = job->chunk, .digest = &job->digest, .blocks = job->blocks, .err = &job->err};
     if (node->running)
         tc_runner_event(&node->runner, &event);
     tc_blob_unref(job->frame);
@@ -333,8 +337,10 @@ static int check_hosts(const struct tc_send_options *options, struct tc_err *err
         return tc_fail(err, TC_E_USAGE, "no hosts to send to");
     for (size_t i = 0; !options->key && i < options->host_count; i++)
         if (!tc_address_is_loopback(options->hosts[i]))
-            return tc_fail(err, TC_E_POLICY, "%s: without a key only loopback may be dialled; make one with 'treecast "
-                           "keygen FILE' and give -k FILE", options->hosts[i]);
+            return tc_fail(err, TC_E_POLICY,
+                           "%s: without a key only loopback may be dialled; make one with 'treecast "
+                           "keygen FILE' and give -k FILE",
+                           options->hosts[i]);
     return 0;
 }
 
@@ -418,8 +424,8 @@ static int make_machine(struct node *node, struct tc_err *err)
     const struct tc_send_options *options = node->options;
     struct tc_coordinator_config *config = &node->config;
     uint64_t size = tc_source_size(node->source);
-    uint32_t chunk = options->chunk_size ? options->chunk_size
-                                         : tc_chunk_size_choose(size, (unsigned)options->host_count);
+    uint32_t chunk =
+        options->chunk_size ? options->chunk_size : tc_chunk_size_choose(size, (unsigned)options->host_count);
     int status = tc_layout_init(&config->layout, size, chunk, err);
     if (status < 0)
         return status;
@@ -443,9 +449,16 @@ static int make_machine(struct node *node, struct tc_err *err)
 
 static int make_runner(struct node *node, struct tc_err *err)
 {
-    struct tc_runner_options options = {.loop = node->loop, .pool = node->pool, .tls = node->options->key != NULL,
-                                        .machine = node->machine, .event = machine_event, .take = machine_take,
-                                        .wake = machine_wake, .act = act, .read = read_file, .gone = wire_gone,
+    struct tc_runner_options options = {.loop = node->loop,
+                                        .pool = node->pool,
+                                        .tls = node->options->key != NULL,
+                                        .machine = node->machine,
+                                        .event = machine_event,
+                                        .take = machine_take,
+                                        .wake = machine_wake,
+                                        .act = act,
+                                        .read = read_file,
+                                        .gone = wire_gone,
                                         .node = node};
     uint32_t chunk_size = node->config.layout.chunk_size;
     node->blobs = tc_blob_pool_new(TC_CHUNK_HEAD + (size_t)chunk_size, BLOBS_SPARE);
@@ -548,7 +561,7 @@ static int judge(const struct tc_send_report *report, bool dry_run, struct tc_er
         else if (reason == 0)
             reason = host->why.reason;
     }
-    return tc_fail(err, reason ? reason : TC_E_FAILED, "%zu of %zu hosts have it, %zu are needed", good,
+    return tc_fail(err, reason ? reason : TC_E_FAILED, "%zu of %zu hosts have it (needed: %zu)", good,
                    report->host_count, report->min_hosts);
 }
 
@@ -580,7 +593,10 @@ int tc_send_run(const struct tc_send_options *options, struct tc_send_report *re
         return 0;
     if (node.result.reason && node.result.reason != TC_E_ABORTED)
         return tc_fail(err, node.result.reason, "%s", node.result.text);
-    return judge(report, options->dry_run, err);
+    status = judge(report, options->dry_run, err);
+    if (node.result.reason == TC_E_ABORTED) /* the session knows better what it lacked; the exit code is the hosts' */
+        snprintf(err->text, sizeof err->text, "%s", node.result.text);
+    return status;
 }
 
 void tc_send_report_free(struct tc_send_report *report)

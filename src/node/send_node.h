@@ -31,9 +31,9 @@ const char *tc_host_state_name(enum tc_host_state state);
 struct tc_send_host {
     const char *host; /* as listed */
     enum tc_host_state state;
-    struct tc_err why;   /* refused, unreachable, failed, aborted, lost; text may hold a peer's words, escaped already */
-    uint64_t bytes;      /* of the array that it holds, verified */
-    double seconds;      /* from the start of the transfer until it was whole; 0 before */
+    struct tc_err why; /* refused, unreachable, failed, aborted, lost; text may hold a peer's words, escaped already */
+    uint64_t bytes;    /* of the array that it holds, verified */
+    double seconds;    /* from the start of the transfer until it was whole; 0 before */
 };
 
 struct tc_send_report {
@@ -73,9 +73,9 @@ struct tc_send_options {
     struct tc_tree_spec tree;
     bool force;
     bool dry_run;
-    size_t min_hosts;        /* 0: all */
-    double deadline;         /* seconds; 0: none */
-    unsigned threads;        /* 0: one a core */
+    size_t min_hosts;                                         /* 0: all */
+    double deadline;                                          /* seconds; 0: none */
+    unsigned threads;                                         /* 0: one a core */
     void (*news)(void *arg, const struct tc_send_news *news); /* several PROGRESS a second; NULL allowed */
     void *arg;
 };

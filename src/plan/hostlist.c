@@ -8,8 +8,8 @@
 
 #include "base/log.h"
 
-#define BRACKETS_MAX 16u               /* in one word */
-#define DIGITS_MAX 18u                 /* of a number in a range: any such number fits 64 bits */
+#define BRACKETS_MAX 16u /* in one word */
+#define DIGITS_MAX 18u   /* of a number in a range: any such number fits 64 bits */
 #define NAME_BYTES "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-"
 #define WRITTEN_MAX (16 * TC_HOSTS_MAX) /* hosts one text may write, doubles included: a bound on the time */
 

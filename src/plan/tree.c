@@ -28,8 +28,8 @@ struct tc_tree {
 /* --- kinds ------------------------------------------------------------------------------------------------------- */
 
 static const char *const kind_names[] = {
-    [TC_TREE_AUTO] = "auto", [TC_TREE_BINOMIAL] = "binomial", [TC_TREE_DOUBLE] = "double", [TC_TREE_CHAIN] = "chain",
-    [TC_TREE_KARY] = "kary",
+    [TC_TREE_AUTO] = "auto",   [TC_TREE_BINOMIAL] = "binomial", [TC_TREE_DOUBLE] = "double",
+    [TC_TREE_CHAIN] = "chain", [TC_TREE_KARY] = "kary",
 };
 
 int tc_tree_parse(struct tc_tree_spec *spec, const char *text, struct tc_err *err)

@@ -34,10 +34,10 @@ struct tc_agent {
     uint32_t control; /* TC_NO_LINK once it is gone */
     bool greeted;     /* the coordinator's HELLO has come */
     uint64_t progress_due;
-    uint64_t last_byte;  /* when a chunk last arrived */
+    uint64_t last_byte; /* when a chunk last arrived */
     uint64_t began;
     uint64_t orphan_since;
-    uint64_t give_up;    /* no parent left: when to fail; 0: not waiting */
+    uint64_t give_up; /* no parent left: when to fail; 0: not waiting */
 
     struct tc_job job;
     struct tc_verifier *session_key;
@@ -598,8 +598,7 @@ int tc_agent_link_key(const struct tc_agent *agent, const uint8_t id[TC_LINK_ID_
             return 1;
         }
     for (unsigned t = 0; t < agent->trees; t++)
-        if (agent->parents[t].state == PARENT_AWAITED &&
-            memcmp(agent->parents[t].self.id, id, TC_LINK_ID_SIZE) == 0) {
+        if (agent->parents[t].state == PARENT_AWAITED && memcmp(agent->parents[t].self.id, id, TC_LINK_ID_SIZE) == 0) {
             memcpy(key, agent->parents[t].self.key, TC_LINK_KEY_SIZE);
             return 1;
         }

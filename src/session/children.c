@@ -65,8 +65,8 @@ void tc_children_free(struct tc_children *children)
     *children = (struct tc_children){0};
 }
 
-int tc_child_start(struct tc_child *child, uint32_t link, const struct tc_store *store, const struct tc_msg_hello *hello,
-                   struct tc_err *err)
+int tc_child_start(struct tc_child *child, uint32_t link, const struct tc_store *store,
+                   const struct tc_msg_hello *hello, struct tc_err *err)
 {
     int status = tc_feed_init(&child->feed, store->layout, err);
     if (status < 0)

@@ -40,8 +40,8 @@ bool tc_children_in_tree(const struct tc_children *children, unsigned tree);
 void tc_children_free(struct tc_children *children);
 
 /* The child's HELLO: start feeding it on link. pages may name more than the file has (ignored). TC_E_NOMEM. */
-int tc_child_start(struct tc_child *child, uint32_t link, const struct tc_store *store, const struct tc_msg_hello *hello,
-                   struct tc_err *err);
+int tc_child_start(struct tc_child *child, uint32_t link, const struct tc_store *store,
+                   const struct tc_msg_hello *hello, struct tc_err *err);
 void tc_child_stop(struct tc_child *child); /* its link is gone */
 
 /* WANT or CANCEL from it. TC_E_PROTOCOL. */

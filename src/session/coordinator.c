@@ -53,8 +53,8 @@ struct tc_coordinator {
     uint32_t epoch;
     struct tc_tree_spec spec;
     unsigned trees;
-    uint32_t ranks;          /* ready hosts; ranks 1 .. ranks */
-    uint32_t *host_of_rank;  /* ranks + 1 */
+    uint32_t ranks;                   /* ready hosts; ranks 1 .. ranks */
+    uint32_t *host_of_rank;           /* ranks + 1 */
     struct edge *edges[TC_TREES_MAX]; /* by rank */
     struct tc_children children;
     uint64_t bytes_seen, moved_at; /* for the stall */
@@ -62,7 +62,7 @@ struct tc_coordinator {
     struct tc_page **pages;
     struct tc_bits have_pages, have;
     struct tc_content *content;
-    struct pending *window;  /* ring of digest_depth */
+    struct pending *window; /* ring of digest_depth */
     uint32_t next_digest, digesting, next_content;
     bool checking;
 };
@@ -395,7 +395,7 @@ static void all_answered(struct tc_coordinator *c)
     for (uint32_t i = 0; i < c->config.host_count; i++)
         c->ranks += c->hosts[i].view.phase == TC_PHASE_READY;
     if (c->ranks < c->config.min_hosts || c->ranks == 0) {
-        tc_fail(&err, TC_E_ABORTED, "only %u of %u hosts can take it, %u are needed; nothing was sent", c->ranks,
+        tc_fail(&err, TC_E_ABORTED, "only %u of %u hosts can take it (needed: %u); nothing was sent", c->ranks,
                 c->config.host_count, c->config.min_hosts);
         abort_all(c, &err);
         return;
@@ -585,8 +585,7 @@ static int on_hello(struct tc_coordinator *c, struct host *host, const struct tc
     host->greeted = true;
     memcpy(host->instance, hello->instance, sizeof host->instance);
     memcpy(host->nonce, hello->nonce, sizeof host->nonce);
-    snprintf(host->address, sizeof host->address, "%s",
-             hello->address[0] ? hello->address : name_of(c, host));
+    snprintf(host->address, sizeof host->address, "%s", hello->address[0] ? hello->address : name_of(c, host));
     offer(c, host);
     return 0;
 }

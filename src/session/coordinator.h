@@ -13,18 +13,18 @@ struct tc_coordinator_config {
     uint8_t session[TC_SESSION_ID_SIZE];
     const char *name;
     struct tc_layout layout;
-    const char *array;          /* JSON; borrowed, like everything below, until the machine ends */
-    const char *const *hosts;   /* addresses "name:port" */
+    const char *array;        /* JSON; borrowed, like everything below, until the machine ends */
+    const char *const *hosts; /* addresses "name:port" */
     uint32_t host_count;
-    struct tc_tree_spec tree;   /* auto is decided when the ready hosts are known */
-    struct tc_signer *signer;   /* the session's own key */
+    struct tc_tree_spec tree; /* auto is decided when the ready hosts are known */
+    struct tc_signer *signer; /* the session's own key */
     uint8_t public_key[TC_PUBLIC_SIZE];
-    struct tc_signer *origin;   /* NULL: none */
-    uint32_t flags;             /* TC_OFFER_* */
-    uint32_t min_hosts;         /* enough hosts */
-    uint64_t deadline;          /* absolute ms; 0: none */
-    uint32_t digest_depth;      /* chunks being digested at once, >= 1 */
-    uint64_t ahead;             /* bytes that digesting may run ahead of giving (at least four pages' worth are allowed) */
+    struct tc_signer *origin; /* NULL: none */
+    uint32_t flags;           /* TC_OFFER_* */
+    uint32_t min_hosts;       /* enough hosts */
+    uint64_t deadline;        /* absolute ms; 0: none */
+    uint32_t digest_depth;    /* chunks being digested at once, >= 1 */
+    uint64_t ahead; /* bytes that digesting may run ahead of giving (at least four pages' worth are allowed) */
     /* A fresh random id and key for every data link. */
     int (*random)(void *arg, void *bytes, size_t size, struct tc_err *err);
     void *random_arg;
@@ -41,8 +41,16 @@ enum tc_host_phase {
     TC_PHASE_ENDED
 };
 
-enum tc_host_end { TC_END_NONE, TC_END_READY, TC_END_PUBLISHED, TC_END_REFUSED, TC_END_UNREACHABLE, TC_END_FAILED,
-                   TC_END_ABORTED, TC_END_LOST };
+enum tc_host_end {
+    TC_END_NONE,
+    TC_END_READY,
+    TC_END_PUBLISHED,
+    TC_END_REFUSED,
+    TC_END_UNREACHABLE,
+    TC_END_FAILED,
+    TC_END_ABORTED,
+    TC_END_LOST
+};
 
 struct tc_host_view {
     enum tc_host_phase phase;
@@ -51,7 +59,7 @@ struct tc_host_view {
     uint64_t bytes;    /* verified there */
     uint64_t whole_at; /* ms; 0: not yet */
     uint64_t ended_at;
-    uint32_t rank;     /* 0: none */
+    uint32_t rank; /* 0: none */
 };
 
 struct tc_coordinator;

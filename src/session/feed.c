@@ -58,7 +58,8 @@ static int check(const struct tc_layout *layout, uint32_t page, uint64_t chunks,
     return 0;
 }
 
-int tc_feed_want(struct tc_feed *feed, const struct tc_layout *layout, uint32_t page, uint64_t chunks, struct tc_err *err)
+int tc_feed_want(struct tc_feed *feed, const struct tc_layout *layout, uint32_t page, uint64_t chunks,
+                 struct tc_err *err)
 {
     int status = check(layout, page, chunks, err);
     if (status < 0)

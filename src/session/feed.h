@@ -30,7 +30,8 @@ uint32_t tc_feed_page(struct tc_feed *feed, const struct tc_bits *pages);
 
 /* An answer or an addition; a page that was not pushed yet, the child has from elsewhere, and it is skipped.
  * TC_E_PROTOCOL for pages or chunks beyond the file. */
-int tc_feed_want(struct tc_feed *feed, const struct tc_layout *layout, uint32_t page, uint64_t chunks, struct tc_err *err);
+int tc_feed_want(struct tc_feed *feed, const struct tc_layout *layout, uint32_t page, uint64_t chunks,
+                 struct tc_err *err);
 int tc_feed_cancel(struct tc_feed *feed, const struct tc_layout *layout, uint32_t page, uint64_t chunks,
                    struct tc_err *err);
 

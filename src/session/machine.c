@@ -49,8 +49,8 @@ void tc_actions_free(struct tc_actions *actions)
     *actions = (struct tc_actions){0};
 }
 
-int tc_actions_send(struct tc_actions *actions, uint32_t link, const struct tc_message *message, struct tc_signer *signer,
-                    struct tc_err *err)
+int tc_actions_send(struct tc_actions *actions, uint32_t link, const struct tc_message *message,
+                    struct tc_signer *signer, struct tc_err *err)
 {
     struct tc_blob *body = tc_message_pack(message, signer, err);
     if (!body)

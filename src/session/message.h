@@ -35,13 +35,13 @@ struct tc_msg_hello {
     uint16_t version_min, version_max;
     uint32_t features; /* none defined yet: sent as 0, ignored */
     enum tc_role role;
-    uint8_t instance[16];           /* of the process that speaks */
-    uint8_t nonce[TC_NONCE_SIZE];   /* agents on control links */
+    uint8_t instance[16];                /* of the process that speaks */
+    uint8_t nonce[TC_NONCE_SIZE];        /* agents on control links */
     uint8_t session[TC_SESSION_ID_SIZE]; /* data links */
     uint8_t link[TC_LINK_ID_SIZE];       /* data links: which one of PLAN's */
-    char address[TC_ADDRESS_MAX];   /* agents on control links: where other agents reach it; "" the dialled address */
-    uint32_t page_bytes;            /* children on data links: bitmap of the pages it has, page p is bit p % 8 of byte p / 8 */
-    const uint8_t *pages;           /* borrowed from the body; NULL when page_bytes is 0 */
+    char address[TC_ADDRESS_MAX]; /* agents on control links: where other agents reach it; "" the dialled address */
+    uint32_t page_bytes;  /* children on data links: bitmap of the pages it has, page p is bit p % 8 of byte p / 8 */
+    const uint8_t *pages; /* borrowed from the body; NULL when page_bytes is 0 */
 };
 
 enum { TC_OFFER_FORCE = 1, TC_OFFER_DRY_RUN = 2 };
@@ -100,7 +100,7 @@ struct tc_msg_why { /* REFUSE, FAILED, ABORT */
 };
 
 struct tc_msg_complaint { /* an agent's parent does not deliver */
-    uint32_t epoch; /* of the plan that it was made in */
+    uint32_t epoch;       /* of the plan that it was made in */
     uint8_t tree;
     uint32_t rank;   /* the parent */
     uint16_t reason; /* enum tc_reason */
@@ -157,7 +157,8 @@ struct tc_blob *tc_message_pack(const struct tc_message *message, struct tc_sign
 int tc_message_unpack(struct tc_message *message, uint8_t type, const void *body, size_t size, struct tc_err *err);
 
 /* Check the origin's signature of an OFFER or PLAN body. TC_E_AUTH. */
-int tc_message_check_origin(uint8_t type, const void *body, size_t size, struct tc_verifier *origin, struct tc_err *err);
+int tc_message_check_origin(uint8_t type, const void *body, size_t size, struct tc_verifier *origin,
+                            struct tc_err *err);
 
 /* Child i < child_count of an unpacked row. */
 struct tc_msg_link tc_msg_row_child(const struct tc_msg_row *row, unsigned i);

@@ -40,8 +40,8 @@ struct end { /* one end of a connection */
     bool open;
     bool lingers;
     uint64_t closed_at;
-    uint64_t last;       /* when the last thing under way arrives here */
-    unsigned serving;    /* chunks handed to the link here that have not left */
+    uint64_t last;                   /* when the last thing under way arrives here */
+    unsigned serving;                /* chunks handed to the link here that have not left */
     struct tc_bits pushed;           /* pages sent from here */
     struct tc_bits answered, wanted; /* by the other end */
 };
@@ -515,8 +515,7 @@ static void act(struct sim *sim, unsigned node, const struct tc_action *action)
         expect(sim, node);
         break;
     case TC_ACT_PREPARE:
-        result(sim, node, 100 + below(sim, 20000), TC_EV_PREPARED, 0, 0,
-               sim->nodes[node].refuses ? TC_E_NOROOM : 0);
+        result(sim, node, 100 + below(sim, 20000), TC_EV_PREPARED, 0, 0, sim->nodes[node].refuses ? TC_E_NOROOM : 0);
         break;
     case TC_ACT_OPEN:
         open_chunk(sim, node, action);
@@ -603,8 +602,8 @@ static void happen(struct sim *sim, unsigned node, enum sim_fault_kind kind);
 static void watch(struct sim *sim, unsigned node)
 {
     struct node *n = &sim->nodes[node];
-    bool begun = node == 0 ? tc_coordinator_planned_at(sim->coordinator) != 0
-                           : tc_agent_state(n->agent) >= TC_AGENT_FILLING;
+    bool begun =
+        node == 0 ? tc_coordinator_planned_at(sim->coordinator) != 0 : tc_agent_state(n->agent) >= TC_AGENT_FILLING;
     for (unsigned i = 0; i < SIM_FAULTS_MAX; i++) {
         const struct sim_fault *fault = &sim->options.faults[i];
         if (fault->kind == SIM_NOTHING || fault->host != node || sim->done[i] || !begun)
@@ -997,8 +996,9 @@ void sim_check_perfect(struct sim *sim)
 
 static bool doomed(const struct sim *sim, unsigned host)
 {
-    static const enum sim_fault_kind kinds[] = {SIM_UNREACHABLE, SIM_DEAF,       SIM_REFUSE,      SIM_KILL, SIM_FREEZE,
-                                                SIM_PUBLISH_FAILS, SIM_OPEN_FAILS, SIM_SERVE_FAILS, SIM_STOP, SIM_TWIN};
+    static const enum sim_fault_kind kinds[] = {SIM_UNREACHABLE, SIM_DEAF,          SIM_REFUSE,     SIM_KILL,
+                                                SIM_FREEZE,      SIM_PUBLISH_FAILS, SIM_OPEN_FAILS, SIM_SERVE_FAILS,
+                                                SIM_STOP,        SIM_TWIN};
     for (unsigned i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         if (fault_of(sim, host, kinds[i]))
             return true;

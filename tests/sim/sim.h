@@ -13,21 +13,21 @@ enum { SIM_HOSTS_MAX = 256, SIM_FAULTS_MAX = 8 };
 
 enum sim_fault_kind {
     SIM_NOTHING,
-    SIM_UNREACHABLE,   /* nobody answers a dial */
-    SIM_DEAF,          /* data links to the host cannot be made, control links can */
-    SIM_REFUSE,        /* no room for the file */
-    SIM_KILL,          /* the host dies once it has `after` chunks; its peers see their links go down */
-    SIM_FREEZE,        /* the same, but it only falls silent */
-    SIM_CORRUPT,       /* the first `after` chunks that the host gives away are wrong */
-    SIM_LIAR,          /* every chunk that it gives away is wrong */
-    SIM_CUT,           /* its data links break once when it has `after` chunks */
+    SIM_UNREACHABLE, /* nobody answers a dial */
+    SIM_DEAF,        /* data links to the host cannot be made, control links can */
+    SIM_REFUSE,      /* no room for the file */
+    SIM_KILL,        /* the host dies once it has `after` chunks; its peers see their links go down */
+    SIM_FREEZE,      /* the same, but it only falls silent */
+    SIM_CORRUPT,     /* the first `after` chunks that the host gives away are wrong */
+    SIM_LIAR,        /* every chunk that it gives away is wrong */
+    SIM_CUT,         /* its data links break once when it has `after` chunks */
     SIM_PUBLISH_FAILS,
-    SIM_OPEN_FAILS,    /* no room left after `after` chunks */
-    SIM_SERVE_FAILS,   /* a chunk cannot be read, after `after` chunks */
-    SIM_DIGEST_FAILS,  /* host 0 */
-    SIM_SOURCE_CHANGED,/* host 0 */
-    SIM_STOP,          /* the user ends the node once it has `after` chunks */
-    SIM_TWIN           /* the host is host `after` under another name */
+    SIM_OPEN_FAILS,     /* no room left after `after` chunks */
+    SIM_SERVE_FAILS,    /* a chunk cannot be read, after `after` chunks */
+    SIM_DIGEST_FAILS,   /* host 0 */
+    SIM_SOURCE_CHANGED, /* host 0 */
+    SIM_STOP,           /* the user ends the node once it has `after` chunks */
+    SIM_TWIN            /* the host is host `after` under another name */
 };
 
 struct sim_fault {
@@ -54,8 +54,8 @@ struct sim_options {
 };
 
 struct sim_host_report {
-    bool dead;      /* killed or frozen */
-    bool ended;     /* its machine said END */
+    bool dead;  /* killed or frozen */
+    bool ended; /* its machine said END */
     bool published;
     struct tc_err why;
     uint32_t chunks, received, duplicates; /* verified; CHUNK frames that came; of these such as had come before */
@@ -76,18 +76,18 @@ void sim_check_survivors(struct sim *sim);
 /* No host has published. */
 void sim_check_nobody(struct sim *sim);
 
-uint64_t sim_took_ms(const struct sim *sim); /* until the last machine's end */
-bool sim_sender_ended(const struct sim *sim, struct tc_err *why); /* why is filled */
+uint64_t sim_took_ms(const struct sim *sim);                                  /* until the last machine's end */
+bool sim_sender_ended(const struct sim *sim, struct tc_err *why);             /* why is filled */
 const struct sim_host_report *sim_host(const struct sim *sim, unsigned host); /* 1 .. hosts */
 const struct tc_host_view *sim_view(const struct sim *sim, unsigned host);    /* the coordinator's, 1 .. hosts */
 unsigned sim_count(const struct sim *sim, enum tc_host_end end);
 
 /* Fail the test, with the command that replays the session. */
 void sim_fail(const struct sim *sim, const char *format, ...) __attribute__((format(printf, 2, 3), noreturn));
-#define sim_assert(sim, condition)                                                 \
-    do {                                                                           \
-        if (!(condition))                                                          \
-            sim_fail(sim, "%s:%d: not so: %s", __FILE__, __LINE__, #condition);    \
+#define sim_assert(sim, condition)                                              \
+    do {                                                                        \
+        if (!(condition))                                                       \
+            sim_fail(sim, "%s:%d: not so: %s", __FILE__, __LINE__, #condition); \
     } while (0)
 
 /* A small random generator (splitmix64). */

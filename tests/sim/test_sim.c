@@ -60,8 +60,8 @@ static void run_perfect(const struct sim_options *o)
 START_TEST(every_shape_completes)
 {
     static const unsigned hosts[] = {1, 2, 3, 5, 16};
-    struct sim_options o = options(number("SEED", 1000u + (unsigned)_i), hosts[_i % 5], chunk_counts[_i / 5 % 8],
-                                   trees[_i / 40]);
+    struct sim_options o =
+        options(number("SEED", 1000u + (unsigned)_i), hosts[_i % 5], chunk_counts[_i / 5 % 8], trees[_i / 40]);
     run_perfect(&o);
 }
 END_TEST
@@ -69,8 +69,8 @@ END_TEST
 START_TEST(many_hosts_complete)
 {
     static const unsigned hosts[] = {33, 64, 256};
-    struct sim_options o = options(number("SEED", 2000u + (unsigned)_i), hosts[_i % 3], _i % 3 < 2 ? 200 : 70,
-                                   trees[_i / 3]);
+    struct sim_options o =
+        options(number("SEED", 2000u + (unsigned)_i), hosts[_i % 3], _i % 3 < 2 ? 200 : 70, trees[_i / 3]);
     run_perfect(&o);
 }
 END_TEST
@@ -121,9 +121,15 @@ static const struct {
     enum sim_fault_kind kind;
     enum tc_host_end end;
 } single[] = {
-    {SIM_UNREACHABLE, TC_END_UNREACHABLE}, {SIM_REFUSE, TC_END_REFUSED},       {SIM_KILL, TC_END_LOST},
-    {SIM_FREEZE, TC_END_LOST},             {SIM_CORRUPT, TC_END_PUBLISHED},    {SIM_LIAR, TC_END_PUBLISHED},
-    {SIM_CUT, TC_END_PUBLISHED},           {SIM_PUBLISH_FAILS, TC_END_FAILED}, {SIM_OPEN_FAILS, TC_END_FAILED},
+    {SIM_UNREACHABLE, TC_END_UNREACHABLE},
+    {SIM_REFUSE, TC_END_REFUSED},
+    {SIM_KILL, TC_END_LOST},
+    {SIM_FREEZE, TC_END_LOST},
+    {SIM_CORRUPT, TC_END_PUBLISHED},
+    {SIM_LIAR, TC_END_PUBLISHED},
+    {SIM_CUT, TC_END_PUBLISHED},
+    {SIM_PUBLISH_FAILS, TC_END_FAILED},
+    {SIM_OPEN_FAILS, TC_END_FAILED},
     {SIM_STOP, TC_END_FAILED},
 };
 
@@ -137,17 +143,18 @@ END_TEST
 /* Several hosts die or break at once: the rest completes. */
 START_TEST(many_faults_harm_nobody_else)
 {
-    static const enum sim_fault_kind kinds[] = {SIM_KILL, SIM_FREEZE, SIM_CUT, SIM_CORRUPT, SIM_LIAR, SIM_OPEN_FAILS,
-                                                SIM_REFUSE, SIM_UNREACHABLE, SIM_STOP, SIM_SERVE_FAILS, SIM_DEAF};
+    static const enum sim_fault_kind kinds[] = {SIM_KILL, SIM_FREEZE,      SIM_CUT,    SIM_CORRUPT,
+                                                SIM_LIAR, SIM_OPEN_FAILS,  SIM_REFUSE, SIM_UNREACHABLE,
+                                                SIM_STOP, SIM_SERVE_FAILS, SIM_DEAF};
     for (struct seeds s = seeds(150); s.next < s.end; s.next++) {
         uint64_t state = s.next * 31;
         unsigned host;
         struct sim_options o = faulty(s.next, kinds[sim_random(&state) % 11], &host);
         unsigned more = (unsigned)(sim_random(&state) % 6);
         for (unsigned i = 1; i <= more; i++)
-            o.faults[i] = (struct sim_fault){kinds[sim_random(&state) % 11],
-                                             1 + (unsigned)(sim_random(&state) % o.hosts),
-                                             (uint32_t)(sim_random(&state) % (o.chunks + 1))};
+            o.faults[i] =
+                (struct sim_fault){kinds[sim_random(&state) % 11], 1 + (unsigned)(sim_random(&state) % o.hosts),
+                                   (uint32_t)(sim_random(&state) % (o.chunks + 1))};
         o.min_hosts = 0;
         struct tc_err why;
         struct sim *sim = sim_new(&o);

@@ -94,11 +94,11 @@ START_TEST(chunk_size_table)
         unsigned hosts;
         uint32_t chunk_size;
     } rows[] = {
-        {0, 1, 64 * K},         {1, 1, 64 * K},           {64 * M, 31, 64 * K},     /* 1024 chunks, wants 1000 */
-        {64 * M, 63, 64 * K},   {128 * M, 31, 128 * K},   {G, 1, 256 * K},          /* no larger than a core's cache */
-        {50 * M, 1, 256 * K},   {49 * M, 1, 128 * K},     {G, 3, 256 * K},          /* 200 chunks, 196 */
-        {G, 100, 256 * K},      {G, UINT32_MAX, 128 * K}, {64 * G, 1000, 256 * K},  /* 2^18 chunks */
-        {64 * G + 1, 1, 512 * K}, {512 * G, 1, 2 * M},    {UINT64_MAX, 500, 4 * M}, /* never above the limit */
+        {0, 1, 64 * K},           {1, 1, 64 * K},           {64 * M, 31, 64 * K},    /* 1024 chunks, wants 1000 */
+        {64 * M, 63, 64 * K},     {128 * M, 31, 128 * K},   {G, 1, 256 * K},         /* no larger than a core's cache */
+        {50 * M, 1, 256 * K},     {49 * M, 1, 128 * K},     {G, 3, 256 * K},         /* 200 chunks, 196 */
+        {G, 100, 256 * K},        {G, UINT32_MAX, 128 * K}, {64 * G, 1000, 256 * K}, /* 2^18 chunks */
+        {64 * G + 1, 1, 512 * K}, {512 * G, 1, 2 * M},      {UINT64_MAX, 500, 4 * M}, /* never above the limit */
     };
     for (size_t i = 0; i < COUNT(rows); i++)
         ck_assert_msg(tc_chunk_size_choose(rows[i].size, rows[i].hosts) == rows[i].chunk_size, "row %zu: %u", i,

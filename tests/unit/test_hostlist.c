@@ -41,8 +41,7 @@ START_TEST(lists_expand)
         {"node[08-10]-ib", "node08-ib node09-ib node10-ib"},
         {"node[098-101]", "node098 node099 node100 node101"},
         {"[1-2]x", "1x 2x"},
-        {"r[1-2]n[1-2]:[7201-7202]",
-         "r1n1:7201 r1n1:7202 r1n2:7201 r1n2:7202 r2n1:7201 r2n1:7202 r2n2:7201 r2n2:7202"},
+        {"r[1-2]n[1-2]:[7201-7202]", "r1n1:7201 r1n1:7202 r1n2:7201 r1n2:7202 r2n1:7201 r2n1:7202 r2n2:7201 r2n2:7202"},
         {"node7:7200", "node7:7200"},
         {"127.0.0.1:[7201-7203]", "127.0.0.1:7201 127.0.0.1:7202 127.0.0.1:7203"},
         {"10.0.[0-1].[1-2]", "10.0.0.1 10.0.0.2 10.0.1.1 10.0.1.2"},
@@ -213,9 +212,10 @@ static void check_same(struct tc_hostlist *one, const struct tc_hostlist *two, c
 /* A host of few letters and few numbers, so that sets of them have neighbours, gaps, widths and doubles. */
 static const char *random_host(char *text, size_t size)
 {
-    static const char *const forms[] = {"n%d",     "n%02d",   "n%03d-ib", "r%dn%02d",       "10.0.%d.%d",
-                                        "h%d:72%02d", "%d",   "%d.x%d",   "[fe80::1]:%d%d", "[fe80::%d]",
-                                        "a%db%dc%d",  "n%d00000000000000000%d", "login", "x%d:7117"};
+    static const char *const forms[] = {
+        "n%d",   "n%02d",   "n%03d-ib",       "r%dn%02d",   "10.0.%d.%d", "h%d:72%02d",
+        "%d",    "%d.x%d",  "[fe80::1]:%d%d", "[fe80::%d]", "a%db%dc%d",  "n%d00000000000000000%d",
+        "login", "x%d:7117"};
     int numbers[3];
     for (int i = 0; i < 3; i++)
         numbers[i] = rand() % (rand() % 2 ? 13 : 3) + (i == 0);
@@ -284,8 +284,8 @@ START_TEST(hosts_come_apart)
     ck_assert_int_eq(tc_host_split("[::1]", name, sizeof name, &port, NULL), 0);
     ck_assert_uint_eq(port, 0);
     ck_assert_int_eq(tc_host_split("node", small, sizeof small, &port, NULL), -TC_E_USAGE);
-    static const char *const bad[] = {"",        "[",   "[]",    "[]:1", "[::1", "[::1]:",
-                                      "[::1]:x", "a b", "a:1:2", "a[1]", "[a]"};
+    static const char *const bad[] = {
+        "", "[", "[]", "[]:1", "[::1", "[::1]:", "[::1]:x", "a b", "a:1:2", "a[1]", "[a]"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
         ck_assert_msg(tc_host_split(bad[i], name, sizeof name, &port, NULL) == -TC_E_USAGE, "'%s' was taken", bad[i]);
 }

@@ -10,46 +10,33 @@ static const struct golden {
     const char *hex;
 } golden[] = {
     {TC_MSG_HELLO,
-        "5443535400010003000000000411111111111111111111111111111111222222222222222222222222222222223333333333"
-        "33333333333333333333334444444444444444444444444444444400076e373a37313137000000020580"},
+     "5443535400010003000000000411111111111111111111111111111111222222222222222222222222222222223333333333"
+     "33333333333333333333334444444444444444444444444444444400076e373a37313137000000020580"},
     {TC_MSG_OFFER,
-        "33333333333333333333333333333333222222222222222222222222222222220005412e6e70790102030405060708001000"
-        "00000a7368613235362d36346b00047a73746455555555555555555555555555555555555555555555555555555555555555"
-        "55000000010000005a000000046e756c6c00"},
-    {TC_MSG_READY,
-        "00000001"},
-    {TC_MSG_REFUSE,
-        "000700076e6f20726f6f6d"},
-    {TC_MSG_FAILED,
-        "000700076e6f20726f6f6d"},
-    {TC_MSG_ABORT,
-        "000700076e6f20726f6f6d"},
-    {TC_MSG_PLAN,
-        "3333333333333333333333333333333322222222222222222222222222222222000000090000000202000000016060606060"
-        "6060606060606060606060616161616161616161616161616161616161616161616161616161616161616100076e313a3731"
-        "3137000200000005626262626262626262626262626262626363636363636363636363636363636363636363636363636363"
-        "6363636363630000000664646464646464646464646464646464656565656565656565656565656565656565656565656565"
-        "6565656565656565000000006666666666666666666666666666666667676767676767676767676767676767676767676767"
-        "676767676767676767670000000000"},
-    {TC_MSG_PROGRESS,
-        "00000009030000004d00000005000000000000000600000000"},
-    {TC_MSG_DONE,
-        "057777777777777777777777777777777777777777777777777777777777777777"},
-    {TC_MSG_BYE,
-        ""},
-    {TC_MSG_COMPLAIN,
-        "0000000901000000030005"},
-    {TC_MSG_PAGE,
-        "0000000302018181818181818181818181818181818181818181818181818181818181818181828282828282828282828282"
-        "8282828282828282828282828282828282828282cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc"
-        "cccceeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee"
-        "eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee"},
-    {TC_MSG_WANT,
-        "000000038000000000000001"},
-    {TC_MSG_CANCEL,
-        "000000038000000000000001"},
-    {TC_MSG_CHUNK,
-        "00000041000003e80000000128b52ffd"},
+     "33333333333333333333333333333333222222222222222222222222222222220005412e6e70790102030405060708001000"
+     "00000a7368613235362d36346b00047a73746455555555555555555555555555555555555555555555555555555555555555"
+     "55000000010000005a000000046e756c6c00"},
+    {TC_MSG_READY, "00000001"},
+    {TC_MSG_REFUSE, "000700076e6f20726f6f6d"},
+    {TC_MSG_FAILED, "000700076e6f20726f6f6d"},
+    {TC_MSG_ABORT, "000700076e6f20726f6f6d"},
+    {TC_MSG_PLAN, "3333333333333333333333333333333322222222222222222222222222222222000000090000000202000000016060606060"
+                  "6060606060606060606060616161616161616161616161616161616161616161616161616161616161616100076e313a3731"
+                  "3137000200000005626262626262626262626262626262626363636363636363636363636363636363636363636363636363"
+                  "6363636363630000000664646464646464646464646464646464656565656565656565656565656565656565656565656565"
+                  "6565656565656565000000006666666666666666666666666666666667676767676767676767676767676767676767676767"
+                  "676767676767676767670000000000"},
+    {TC_MSG_PROGRESS, "00000009030000004d00000005000000000000000600000000"},
+    {TC_MSG_DONE, "057777777777777777777777777777777777777777777777777777777777777777"},
+    {TC_MSG_BYE, ""},
+    {TC_MSG_COMPLAIN, "0000000901000000030005"},
+    {TC_MSG_PAGE, "0000000302018181818181818181818181818181818181818181818181818181818181818181828282828282828282828282"
+                  "8282828282828282828282828282828282828282cccccccccccccccccccccccccccccccccccccccccccccccccccccccccccc"
+                  "cccceeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee"
+                  "eeeeeeeeeeeeeeeeeeeeeeeeeeeeeeee"},
+    {TC_MSG_WANT, "000000038000000000000001"},
+    {TC_MSG_CANCEL, "000000038000000000000001"},
+    {TC_MSG_CHUNK, "00000041000003e80000000128b52ffd"},
 };
 
 enum { GOLDEN = sizeof golden / sizeof golden[0] };
@@ -77,8 +64,12 @@ static struct tc_msg_link link_of(uint32_t rank, int byte)
 
 static void fill_hello(struct tc_msg_hello *hello)
 {
-    *hello = (struct tc_msg_hello){.version_min = 1, .version_max = 3, .role = TC_ROLE_CHILD, .address = "n7:7117",
-                                   .page_bytes = 2, .pages = page_bits};
+    *hello = (struct tc_msg_hello){.version_min = 1,
+                                   .version_max = 3,
+                                   .role = TC_ROLE_CHILD,
+                                   .address = "n7:7117",
+                                   .page_bytes = 2,
+                                   .pages = page_bits};
     memset(hello->instance, 0x11, sizeof hello->instance);
     memset(hello->nonce, 0x22, sizeof hello->nonce);
     memset(hello->session, 0x33, sizeof hello->session);
@@ -87,9 +78,15 @@ static void fill_hello(struct tc_msg_hello *hello)
 
 static void fill_offer(struct tc_msg_offer *offer)
 {
-    *offer = (struct tc_msg_offer){.name = "A.npy", .size = 0x0102030405060708, .chunk_size = 1 << 20,
-                                   .digest = TC_DIGEST_NAME, .codec = TC_CODEC_NAME, .flags = TC_OFFER_FORCE,
-                                   .seconds_left = 90, .array_size = 4, .array = "null"};
+    *offer = (struct tc_msg_offer){.name = "A.npy",
+                                   .size = 0x0102030405060708,
+                                   .chunk_size = 1 << 20,
+                                   .digest = TC_DIGEST_NAME,
+                                   .codec = TC_CODEC_NAME,
+                                   .flags = TC_OFFER_FORCE,
+                                   .seconds_left = 90,
+                                   .array_size = 4,
+                                   .array = "null"};
     memset(offer->session, 0x33, sizeof offer->session);
     memset(offer->nonce, 0x22, sizeof offer->nonce);
     memset(offer->public_key, 0x55, sizeof offer->public_key);
@@ -102,8 +99,8 @@ static void fill_plan(struct tc_msg_plan *plan)
     memset(plan->nonce, 0x22, sizeof plan->nonce);
     children[0] = link_of(5, 0x62);
     children[1] = link_of(6, 0x64);
-    plan->rows[0] = (struct tc_msg_row){.parent = link_of(1, 0x60), .address = "n1:7117", .child_count = 2,
-                                        .children = (const uint8_t *)children};
+    plan->rows[0] = (struct tc_msg_row){
+        .parent = link_of(1, 0x60), .address = "n1:7117", .child_count = 2, .children = (const uint8_t *)children};
     plan->rows[1] = (struct tc_msg_row){.parent = link_of(0, 0x66)};
 }
 
@@ -358,17 +355,17 @@ static void refuse_with(uint8_t type, size_t at, uint8_t value)
 
 START_TEST(fields_have_ranges)
 {
-    refuse_with(TC_MSG_HELLO, 0, 0x55);  /* magic */
-    refuse_with(TC_MSG_HELLO, 5, 4);     /* version 4 to 3 */
-    refuse_with(TC_MSG_HELLO, 12, 0);    /* role */
+    refuse_with(TC_MSG_HELLO, 0, 0x55); /* magic */
+    refuse_with(TC_MSG_HELLO, 5, 4);    /* version 4 to 3 */
+    refuse_with(TC_MSG_HELLO, 12, 0);   /* role */
     refuse_with(TC_MSG_HELLO, 12, 5);
-    refuse_with(TC_MSG_HELLO, 79, 0);    /* NUL in the address */
-    refuse_with(TC_MSG_PLAN, 40, 0);     /* trees */
+    refuse_with(TC_MSG_HELLO, 79, 0); /* NUL in the address */
+    refuse_with(TC_MSG_PLAN, 40, 0);  /* trees */
     refuse_with(TC_MSG_PLAN, 40, 3);
-    refuse_with(TC_MSG_PAGE, 4, 65);     /* chunks */
-    refuse_with(TC_MSG_PAGE, 5, 2);      /* last */
-    refuse_with(TC_MSG_CHUNK, 11, 2);    /* form */
-    refuse_with(TC_MSG_CHUNK, 11, 0);    /* plain, and shorter than the chunk */
+    refuse_with(TC_MSG_PAGE, 4, 65);  /* chunks */
+    refuse_with(TC_MSG_PAGE, 5, 2);   /* last */
+    refuse_with(TC_MSG_CHUNK, 11, 2); /* form */
+    refuse_with(TC_MSG_CHUNK, 11, 0); /* plain, and shorter than the chunk */
     const uint8_t empty[TC_CHUNK_HEAD + 1] = {0};
     refuse(TC_MSG_CHUNK, empty, sizeof empty);
     const uint8_t swollen[TC_CHUNK_HEAD + 4] = {0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0, 1};

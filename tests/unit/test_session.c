@@ -98,8 +98,13 @@ static struct tc_message hello(enum tc_role role, const uint8_t *id)
 static struct tc_message offer(const struct rig *rig)
 {
     struct tc_message message = {.type = TC_MSG_OFFER};
-    message.offer = (struct tc_msg_offer){.name = "A", .size = 2 << 16, .chunk_size = 1 << 16, .array = "null",
-                                          .array_size = 4, .digest = TC_DIGEST_NAME, .codec = TC_CODEC_NAME};
+    message.offer = (struct tc_msg_offer){.name = "A",
+                                          .size = 2 << 16,
+                                          .chunk_size = 1 << 16,
+                                          .array = "null",
+                                          .array_size = 4,
+                                          .digest = TC_DIGEST_NAME,
+                                          .codec = TC_CODEC_NAME};
     memcpy(message.offer.session, session, sizeof session);
     memcpy(message.offer.nonce, nonce, sizeof nonce);
     memcpy(message.offer.public_key, rig->public_key, TC_PUBLIC_SIZE);
@@ -525,9 +530,15 @@ static struct rig coordinator_in(enum tc_host_phase phase)
     static const uint8_t secret[TC_SECRET_SIZE] = {1};
     static uint8_t random;
     struct rig rig = {.now = 1000};
-    struct tc_coordinator_config config = {.name = "A", .array = "null", .hosts = hosts, .host_count = 2,
-                                           .tree = {.kind = TC_TREE_CHAIN}, .min_hosts = 1, .digest_depth = 2,
-                                           .random = no_random, .random_arg = &random};
+    struct tc_coordinator_config config = {.name = "A",
+                                           .array = "null",
+                                           .hosts = hosts,
+                                           .host_count = 2,
+                                           .tree = {.kind = TC_TREE_CHAIN},
+                                           .min_hosts = 1,
+                                           .digest_depth = 2,
+                                           .random = no_random,
+                                           .random_arg = &random};
     tc_layout_init(&config.layout, 2 << 16, 1 << 16, NULL);
     rig.signer = tc_signer_new(secret, config.public_key, NULL);
     rig.page = (struct tc_page){.count = 2, .last = true};
@@ -574,8 +585,8 @@ START_TEST(a_coordinator_drops_a_host_for_a_wrong_message_and_goes_on)
         struct rig rig = coordinator_in(phase);
         any_message(&rig, 0, (uint8_t)type, NULL);
         bool dropped = tc_coordinator_host(rig.coordinator, 0)->phase == TC_PHASE_ENDED;
-        ck_assert_msg(dropped == !host_may_say(phase, (uint8_t)type), "%s in phase %d",
-                      tc_message_name((uint8_t)type), phase);
+        ck_assert_msg(dropped == !host_may_say(phase, (uint8_t)type), "%s in phase %d", tc_message_name((uint8_t)type),
+                      phase);
         ck_assert(!rig.ended && tc_coordinator_host(rig.coordinator, 1)->phase != TC_PHASE_ENDED);
         any_message(&rig, 2, (uint8_t)type, NULL); /* the data link of its own child, or none */
         any_message(&rig, 99, (uint8_t)type, NULL);

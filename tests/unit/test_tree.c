@@ -9,10 +9,10 @@
 #define MOST 1024u /* every number of hosts up to here */
 
 /* As ck_assert, which is too slow to be called for every edge of every tree. */
-#define MUST(condition)                                                                                                \
-    do {                                                                                                               \
-        if (!(condition))                                                                                              \
-            ck_abort_msg("%s fails", #condition);                                                                      \
+#define MUST(condition)                           \
+    do {                                          \
+        if (!(condition))                         \
+            ck_abort_msg("%s fails", #condition); \
     } while (0)
 
 static struct tc_tree *make(enum tc_tree_kind kind, unsigned arity, unsigned hosts)
@@ -200,9 +200,9 @@ END_TEST
 START_TEST(kinds_print_as_they_parse)
 {
     static const char *const good[] = {"auto", "binomial", "double", "chain", "kary:1", "kary:4", "kary:65536"};
-    static const char *const bad[] = {"",       "Double",  "kary",     "kary:",  "kary:0", "0",
-                                      "kary:x", "kary:-1", "kary:+1",  "kary: 2", "2x",    "kary:65537",
-                                      "double ", "999999999999999999999"};
+    static const char *const bad[] = {
+        "",        "Double",  "kary",    "kary:", "kary:0",     "0",       "kary:x",
+        "kary:-1", "kary:+1", "kary: 2", "2x",    "kary:65537", "double ", "999999999999999999999"};
     struct tc_tree_spec spec;
     char text[32];
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
