@@ -15,6 +15,7 @@ import subprocess
 import time
 
 from lab import LabError, wait_for, wait_process
+from measure import Steal, cpu_seconds
 
 PORT = 7117
 DIR = "/dev/shm/treecast"      # where agents publish, in every host
@@ -151,8 +152,14 @@ class Cast:
         return Sent(code, seconds, usage, read(self._log(0, "out")), self.says(0))
 
     def send(self, source, name, *options, timeout=600):
-        started = time.monotonic()
-        return self.finish_send(self.start_send(source, name, *options), started, timeout)
+        """Broadcast; the Sent says too what CPU time all agents took and how idle the machine was meanwhile."""
+        started, machine, before = time.monotonic(), Steal(), self.agents_cpu()
+        sent = self.finish_send(self.start_send(source, name, *options), started, timeout)
+        sent.idle, sent.agents_cpu = machine.idle_percent(), self.agents_cpu() - before
+        return sent
+
+    def agents_cpu(self):
+        return sum(cpu_seconds(agent.pid) for agent in self.agents.values() if agent.poll() is None)
 
     def published(self, host, name):
         """Where host's published file is, seen from outside of the host."""

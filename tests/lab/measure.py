@@ -66,9 +66,16 @@ class Steal:
         with open("/proc/stat", encoding="ascii") as file:
             return [int(word) for word in file.readline().split()[1:9]]
 
-    def percent(self):
+    def _share(self, column):
         spent = [now - then for now, then in zip(self._read(), self._start)]
-        return 100.0 * spent[7] / max(1, sum(spent))
+        return 100.0 * spent[column] / max(1, sum(spent))
+
+    def percent(self):
+        return self._share(7)
+
+    def idle_percent(self):
+        """What was left over: near 0 a lab measures the machine's CPUs and not its network."""
+        return self._share(3)
 
 
 def cpu_seconds(pid):

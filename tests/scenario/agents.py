@@ -131,15 +131,21 @@ class Process:
     def running(self):
         return self.popen.poll() is None
 
-    def finish(self, timeout=60):
-        """Wait for its end; what it said."""
-        pidfd = os.pidfd_open(self.pid)
+    def _ends_within(self, seconds):
+        try:
+            pidfd = os.pidfd_open(self.pid)
+        except ProcessLookupError:  # has ended just now
+            return True
         try:
             poll = select.poll()
             poll.register(pidfd, select.POLLIN)
-            ended = self.popen.poll() is not None or poll.poll(timeout * 1000 * SLOW)
+            return bool(poll.poll(seconds * 1000))
         finally:
             os.close(pidfd)
+
+    def finish(self, timeout=60):
+        """Wait for its end; what it said."""
+        ended = self.popen.poll() is not None or self._ends_within(timeout * SLOW)
         seconds = time.monotonic() - self.began
         if not ended:
             self.kill()
