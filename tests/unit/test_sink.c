@@ -193,6 +193,40 @@ START_TEST(too_large_is_refused_at_once)
 END_TEST
 
 /* As root only, in a mount namespace of this test's own process. */
+START_TEST(room_on_tmpfs_is_promised_once_and_reserved_ahead)
+{
+    enum { SIZE = 40 << 20, PLACED = 9 << 20 };
+    char path[128];
+    struct tc_err err = {0};
+    fresh(path, "promise");
+    if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+        mount("tmpfs", path, "tmpfs", 0, "size=64m,mode=755")) {
+        fprintf(stderr, "# no mount namespace here: room on tmpfs is not tried\n");
+        return;
+    }
+    struct tc_folder *folder = tc_folder_open(path, &err);
+    ck_assert_msg(folder != NULL, "%s", err.text);
+    struct tc_sink *first = tc_sink_new(folder, "A", session, SIZE, &keep, &err);
+    ck_assert_msg(first != NULL, "%s", err.text);
+    ck_assert_uint_gt(tc_folder_room(folder), SIZE); /* most of it is promised, not taken */
+    ck_assert_ptr_null(tc_sink_new(folder, "B", session, SIZE, &keep, &err));
+    ck_assert_int_eq(err.reason, TC_E_NOROOM);
+
+    uint8_t *bytes = pattern(1 << 20, 1);
+    ck_assert_int_eq(tc_sink_place(first, PLACED, bytes, 1 << 20, NULL), 0);
+    ck_assert_uint_lt(tc_folder_room(folder), (64 << 20) - PLACED); /* what lies before it is reserved, hole or not */
+    tc_sink_free(first);
+    ck_assert_uint_eq(tc_folder_promise(folder, 0, 0), 0);
+    struct tc_sink *second = tc_sink_new(folder, "B", session, SIZE, &keep, NULL);
+    ck_assert_ptr_nonnull(second);
+    tc_sink_free(second);
+    ck_assert_uint_eq(tc_folder_promise(folder, 0, 0), 0);
+    free(bytes);
+    tc_folder_close(folder);
+}
+END_TEST
+
+/* As root only, in a mount namespace of this test's own process. */
 START_TEST(full_tmpfs_leaves_nothing)
 {
     char path[128];
@@ -395,6 +429,7 @@ int main(void)
     tcase_add_test(tcase, killed_at_any_moment);
     if (geteuid() == 0) {
         tcase_add_test(tcase, full_tmpfs_leaves_nothing);
+        tcase_add_test(tcase, room_on_tmpfs_is_promised_once_and_reserved_ahead);
     } else {
         printf("# not root: a full tmpfs is not tried\n");
         fflush(stdout);
