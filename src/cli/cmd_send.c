@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,9 +23,13 @@ struct send_values {
     uint64_t chunk;
     const char *compress, *tree, *min_hosts, *dtype, *shape;
     double deadline;
+    uint64_t source_fd, head_fd; /* TC_NO_FD: not given */
+    const char *source_range;
     bool force, dry_run, raw, json;
     unsigned quiet, verbose;
 };
+
+#define TC_NO_FD UINT64_MAX
 
 struct job { /* everything a broadcast needs, in the order it is gathered */
     const struct send_values *values;
@@ -34,6 +39,7 @@ struct job { /* everything a broadcast needs, in the order it is gathered */
     const char **shown;         /* of these, the ones that are not another one's double */
     const char **addresses;     /* with their ports; owned, and each text in it */
     size_t count;
+    struct tc_source_range range;
     char name[PATH_MAX];
 };
 
@@ -57,6 +63,42 @@ static bool ends_with(const char *text, const char *end)
     return length >= size && strcmp(text + length - size, end) == 0;
 }
 
+static bool parse_count(const char **text, uint64_t *out)
+{
+    char *end;
+    errno = 0;
+    *out = strtoull(*text, &end, 10);
+    bool good = **text >= '0' && **text <= '9' && errno == 0;
+    *text = end;
+    return good;
+}
+
+/* "OFFSET:SIZE" */
+static int parse_range(const char *text, struct tc_source_range *range, struct tc_err *err)
+{
+    const char *at = text;
+    if (!text || (parse_count(&at, &range->offset) && *at++ == ':' && parse_count(&at, &range->size) && !*at))
+        return 0;
+    return tc_fail(err, TC_E_USAGE, "--source-range: '%s' is not OFFSET:SIZE in bytes", text);
+}
+
+/* With a descriptor the operand is what to publish it as, and what to call it. */
+static int take_descriptor(struct job *job, const char *second, struct tc_err *err)
+{
+    const struct send_values *values = job->values;
+    if (values->source_fd == TC_NO_FD && (values->head_fd != TC_NO_FD || values->source_range))
+        return tc_fail(err, TC_E_USAGE, "--source-range and --head-fd need --source-fd");
+    if (values->source_fd == TC_NO_FD)
+        return 0;
+    if (second)
+        return tc_fail(err, TC_E_USAGE, "--source-fd is the source, so NAME is the only operand");
+    job->range = (struct tc_source_range){.fd = (int)values->source_fd,
+                                          .head_fd = values->head_fd == TC_NO_FD ? -1 : (int)values->head_fd,
+                                          .size = UINT64_MAX};
+    job->send.range = &job->range;
+    return parse_range(values->source_range, &job->range, err);
+}
+
 /* What the bytes are: a .npy file tells it itself, unless it is to be raw. */
 static int take_source(struct job *job, const char *source, const char *name, struct tc_err *err)
 {
@@ -67,8 +109,10 @@ static int take_source(struct job *job, const char *source, const char *name, st
         return tc_fail(err, TC_E_USAGE, "--shape needs --dtype");
     if (values->dtype && !raw)
         return tc_fail(err, TC_E_USAGE, "%s tells its type itself; give --raw too to describe it by hand", source);
+    if (take_descriptor(job, name, err) < 0)
+        return -err->reason;
     snprintf(copy, sizeof copy, "%s", source);
-    snprintf(job->name, sizeof job->name, "%s", name ? name : basename(copy));
+    snprintf(job->name, sizeof job->name, "%s", name ? name : job->send.range ? source : basename(copy));
     if (tc_name_check(job->name, err) < 0)
         return -err->reason;
     job->send.source = source;
@@ -240,6 +284,12 @@ static const struct tc_option options[] = {
     TC_KEY_ROWS(struct send_values, key),
     {.name = "origin-key", .argument = "FILE", .kind = TC_OPT_TEXT, AT(origin_key),
      .help = "the origin's secret key that signs (default: the key file's name with .origin)"},
+    {.name = "source-fd", .argument = "N", .kind = TC_OPT_NUMBER, .most = 65535, AT(source_fd),
+     .help = "send what open descriptor N holds, as NAME, which is the only operand then"},
+    {.name = "source-range", .argument = "OFFSET:SIZE", .kind = TC_OPT_TEXT, AT(source_range),
+     .help = "these bytes of it only; memory (/proc/PID/mem) has no size of its own and needs this"},
+    {.name = "head-fd", .argument = "N", .kind = TC_OPT_NUMBER, .most = 65535, AT(head_fd),
+     .help = "put what descriptor N holds before them, as a .npy header (1 MiB at most)"},
     {.letter = 's', .name = "chunk", .argument = "SIZE", .kind = TC_OPT_SIZE, .least = TC_CHUNK_SIZE_MIN,
      .most = TC_CHUNK_SIZE_MAX, AT(chunk), .choices = "64K|128K|256K|512K|1M|2M|4M",
      .help = "bytes of a chunk, a power of two, 64K .. 4M (default: by size and hosts)"},
@@ -276,9 +326,12 @@ const struct tc_verb tc_verb_send = {
             "else from the file that WCOLL names. SIGUSR1 prints the state, Ctrl-C aborts cleanly.\n",
     .options = options,
     .size = sizeof(struct send_values),
-    .defaults =
-        &(const struct send_values){
-            .port = TC_PORT_DEFAULT, .key = {.fd = TC_NO_KEY_FD}, .compress = "auto", .tree = "auto"},
+    .defaults = &(const struct send_values){.port = TC_PORT_DEFAULT,
+                                            .key = {.fd = TC_NO_KEY_FD},
+                                            .source_fd = TC_NO_FD,
+                                            .head_fd = TC_NO_FD,
+                                            .compress = "auto",
+                                            .tree = "auto"},
     .least = 1,
     .most = 2,
     .operands_are_files = true,

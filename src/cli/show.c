@@ -312,6 +312,11 @@ static void json_end(struct tc_show *show, const struct tc_send_report *report, 
     for (int state = TC_HOST_READY; line && state <= TC_HOST_LOST; state++)
         json_object_set_new(line, tc_host_state_name((enum tc_host_state)state),
                             json_integer((json_int_t)report->counts[state]));
+    if (line && report->digested) {
+        char digest[2 * TC_DIGEST_SIZE + 1];
+        tc_digest_hex(&report->digest, digest);
+        json_object_set_new(line, "digest", json_string(digest));
+    }
     if (line && report->planned) {
         json_object_set_new(line, "tree", json_string(tc_tree_print(report->tree, tree)));
         json_object_set_new(line, "chunk_size", json_integer(report->chunk_size));

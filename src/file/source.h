@@ -1,4 +1,6 @@
-/* source.h - the file that is sent: opened once, read by offset, watched for changes. Reads block; thread-safe. */
+/* source.h - what is sent: a file, or a range of an open descriptor with some bytes put before it (a .npy header before
+ * an array in another process's memory, /proc/PID/mem). Opened once, read by offset, watched for changes as far as the
+ * file system tells. Reads block; thread-safe. */
 #ifndef TC_FILE_SOURCE_H
 #define TC_FILE_SOURCE_H
 
@@ -11,6 +13,18 @@ struct tc_source;
 
 /* Open a regular file for reading. TC_E_SOURCE (missing, not regular, not readable), TC_E_NOMEM. */
 struct tc_source *tc_source_open(const char *path, struct tc_err *err);
+
+#define TC_SOURCE_HEAD_MAX (1u << 20) /* bytes put before a range */
+
+/* Bytes offset .. offset + size - 1 of fd, after all of head_fd (-1: nothing). fd stays the caller's; head_fd is read at
+ * once. label names the source in errors. What has no size of its own, as memory has not, is not asked for it.
+ * TC_E_SOURCE (not a kind that can be read by offset, range outside of it), TC_E_LIMIT, TC_E_NOMEM. */
+struct tc_source_range {
+    int fd, head_fd;
+    uint64_t offset, size; /* size UINT64_MAX: to the end of the file */
+};
+struct tc_source *tc_source_open_range(const struct tc_source_range *range, const char *label, struct tc_err *err);
+
 uint64_t tc_source_size(const struct tc_source *source); /* bytes at opening */
 
 /* Exactly size bytes from offset; a file that has become shorter or cannot be read is TC_E_SOURCE. */

@@ -123,6 +123,10 @@ static void update_report(struct node *node)
     report->sent = node->runner.chunk_bytes_sent;
     report->encoded = node->runner.encoded_sent;
     report->planned = tc_coordinator_tree(node->machine, &report->tree);
+    const struct tc_digest *digest = tc_coordinator_digest(node->machine);
+    report->digested = digest != NULL;
+    if (digest)
+        report->digest = *digest;
     update_times(node, tc_loop_now(node->loop));
 }
 
@@ -496,7 +500,10 @@ static int open_node(struct node *node, struct tc_err *err)
     int status = take_name(node, err);
     if (status < 0)
         return status;
-    if (!(node->source = tc_source_open(node->options->source, err)))
+    const struct tc_send_options *options = node->options;
+    node->source = options->range ? tc_source_open_range(options->range, options->source, err)
+                                  : tc_source_open(options->source, err);
+    if (!node->source)
         return -err->reason;
     node->report->size = tc_source_size(node->source);
     status = describe(node, err);

@@ -11,6 +11,8 @@
 
 #include "base/err.h"
 #include "data/codec.h"
+#include "data/digest.h"
+#include "file/source.h"
 #include "net/key.h"
 #include "plan/tree.h"
 
@@ -45,6 +47,8 @@ struct tc_send_report {
     uint32_t chunk_size;
     struct tc_tree_spec tree; /* never auto once planned */
     bool planned;
+    bool digested; /* digest is known: all of the source was read, and found unchanged */
+    struct tc_digest digest;
     double total, preflight, transfer, publish; /* seconds */
     size_t slowest;   /* index of the host that was whole last (or, under way, has least); host_count: none */
     size_t min_hosts; /* what counts as success */
@@ -60,9 +64,10 @@ struct tc_send_news {
 };
 
 struct tc_send_options {
-    const char *source;       /* path */
-    const char *name;         /* NULL: source's file name */
-    const char *const *hosts; /* "name:port" each */
+    const char *source;                  /* path, or with range what to call it */
+    const struct tc_source_range *range; /* NULL: source is opened by its path */
+    const char *name;                    /* NULL: source's file name */
+    const char *const *hosts;            /* "name:port" each */
     size_t host_count;
     const struct tc_key *key; /* NULL: none; then every host must be loopback (checked before a socket exists) */
     bool raw;                 /* do not read a .npy header */

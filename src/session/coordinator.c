@@ -597,8 +597,8 @@ static void why_of(const struct tc_msg_why *said, struct tc_err *err)
 
 static int on_done(struct tc_coordinator *c, struct host *host, const struct tc_message *message, struct tc_err *err)
 {
-    const struct tc_page *last = c->pages[c->config.layout.pages - 1];
-    if (!last || !tc_bits_has(&c->have_pages, last->index) || !tc_digest_equal(&last->content, &message->done.digest))
+    const struct tc_digest *digest = tc_coordinator_digest(c);
+    if (!digest || !tc_digest_equal(digest, &message->done.digest))
         return tc_fail(err, TC_E_INTEGRITY, "reports another digest than was sent");
     host->view.bytes = c->config.layout.size;
     if (host->view.whole_at == 0)
@@ -1005,4 +1005,10 @@ bool tc_coordinator_tree(const struct tc_coordinator *c, struct tc_tree_spec *sp
 uint64_t tc_coordinator_planned_at(const struct tc_coordinator *c)
 {
     return c->planned_at;
+}
+
+const struct tc_digest *tc_coordinator_digest(const struct tc_coordinator *c)
+{
+    const struct tc_page *last = c->pages[c->config.layout.pages - 1];
+    return last && tc_bits_has(&c->have_pages, last->index) ? &last->content : NULL;
 }

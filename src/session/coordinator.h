@@ -76,5 +76,7 @@ const struct tc_host_view *tc_coordinator_host(const struct tc_coordinator *coor
 /* The tree in use; false before the plan. */
 bool tc_coordinator_tree(const struct tc_coordinator *coordinator, struct tc_tree_spec *spec);
 uint64_t tc_coordinator_planned_at(const struct tc_coordinator *coordinator); /* ms; 0: not yet */
+/* The content digest; NULL before all of the source was digested and found unchanged. Borrowed. */
+const struct tc_digest *tc_coordinator_digest(const struct tc_coordinator *coordinator);
 
 #endif
