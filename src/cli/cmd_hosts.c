@@ -32,7 +32,7 @@ static int run(const struct tc_call *call, struct tc_err *err)
     /* Read only, like everything in the options. */
     const char **lists = (const char **)(uintptr_t)call->operands;
     struct tc_host_options options = {.hosts = {.items = lists, .count = call->count}, .exclude = values->exclude};
-    struct tc_hostlist *list = tc_host_options_gather(&options, err);
+    struct tc_hostlist *list = tc_host_options_gather(&options, NULL, err);
     if (!list)
         return err->reason ? -err->reason : -TC_E_NOMEM;
     int result = print(list, values, err);

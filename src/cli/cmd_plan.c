@@ -187,7 +187,7 @@ static int plan_for(const struct tc_hostlist *list, const struct plan_values *va
 static int run(const struct tc_call *call, struct tc_err *err)
 {
     const struct plan_values *values = call->values;
-    struct tc_hostlist *list = tc_host_options_gather(&values->hosts, err);
+    struct tc_hostlist *list = tc_host_options_gather(&values->hosts, NULL, err);
     if (!list)
         return err->reason ? -err->reason : -TC_E_NOMEM;
     int result = plan_for(list, values, err);

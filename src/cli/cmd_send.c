@@ -175,7 +175,7 @@ static int take_addresses(struct job *job, struct tc_hostlist *seen, struct tc_e
 
 static int take_hosts(struct job *job, struct tc_err *err)
 {
-    job->listed = tc_host_options_gather(&job->values->hosts, err);
+    job->listed = tc_host_options_gather(&job->values->hosts, NULL, err);
     if (!job->listed)
         return err->reason ? -err->reason : -TC_E_NOMEM;
     struct tc_hostlist *seen = tc_hostlist_new(err);
@@ -323,7 +323,8 @@ const struct tc_verb tc_verb_send = {
     .arguments = "SOURCE [NAME]",
     .summary = "broadcast a file to the agents of many hosts",
     .more = "NAME is what the hosts publish it as (default: SOURCE's file name). Hosts come from -w and --hostfile,\n"
-            "else from the file that WCOLL names. SIGUSR1 prints the state, Ctrl-C aborts cleanly.\n",
+            "else from the batch job (Slurm, PBS, LSF, SGE, Flux), an MPI's host file or the file that WCOLL names.\n"
+            "SIGUSR1 prints the state, Ctrl-C aborts cleanly.\n",
     .options = options,
     .size = sizeof(struct send_values),
     .defaults = &(const struct send_values){.port = TC_PORT_DEFAULT,

@@ -51,7 +51,8 @@ static int add_file(struct tc_hostlist *list, const char *path, struct tc_err *e
     return result;
 }
 
-static int gather(struct tc_hostlist *list, const struct tc_host_options *options, struct tc_err *err)
+static int gather(struct tc_hostlist *list, const struct tc_host_options *options, struct tc_resource *found,
+                  struct tc_err *err)
 {
     int result = 0;
     for (size_t i = 0; result == 0 && i < options->hosts.count; i++) {
@@ -61,12 +62,13 @@ static int gather(struct tc_hostlist *list, const struct tc_host_options *option
     }
     for (size_t i = 0; result == 0 && i < options->files.count; i++)
         result = add_file(list, options->files.items[i], err);
-    const char *wcoll = getenv("WCOLL");
-    if (options->hosts.count + options->files.count == 0) {
-        if (!wcoll || !*wcoll)
-            return tc_fail(err, TC_E_USAGE,
-                           "no hosts: name them with -w LIST or --hostfile FILE, or in a file that WCOLL names");
-        result = add_file(list, wcoll, err);
+    if (result == 0 && options->hosts.count + options->files.count == 0) {
+        result = tc_resource_find(list, found, &tc_site_world, err);
+        if (result == 0 && found->system == TC_SITE_NONE)
+            return tc_fail(
+                err, TC_E_USAGE,
+                "no hosts: name them with -w LIST or --hostfile FILE, in a file that WCOLL names, or run this "
+                "in a batch job");
     }
     bool any = tc_hostlist_count(list) > 0;
     for (size_t i = 0; result == 0 && i < options->exclude.count; i++)
@@ -76,10 +78,14 @@ static int gather(struct tc_hostlist *list, const struct tc_host_options *option
     return result;
 }
 
-struct tc_hostlist *tc_host_options_gather(const struct tc_host_options *options, struct tc_err *err)
+struct tc_hostlist *tc_host_options_gather(const struct tc_host_options *options, struct tc_resource *found,
+                                           struct tc_err *err)
 {
+    struct tc_resource own;
     struct tc_hostlist *list = tc_hostlist_new(err);
-    if (list && gather(list, options, err) < 0) {
+    found = found ? found : &own;
+    *found = (struct tc_resource){.system = TC_SITE_NONE};
+    if (list && gather(list, options, found, err) < 0) {
         tc_hostlist_free(list);
         return NULL;
     }

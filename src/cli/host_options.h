@@ -4,6 +4,7 @@
 
 #include "cli/cli.h"
 #include "plan/hostlist.h"
+#include "site/resource.h"
 
 struct tc_host_options {
     struct tc_texts hosts; /* lists; "-" reads standard input */
@@ -22,8 +23,11 @@ struct tc_host_options {
      .help = "leave these hosts out; repeatable"}
 /* clang-format on */
 
-/* The hosts that were asked for: -w and --hostfile together, else the file that $WCOLL names, less -x. Never empty:
- * TC_E_USAGE with what to do when nothing was given or nothing is left. NULL on error; freed by the caller. */
-struct tc_hostlist *tc_host_options_gather(const struct tc_host_options *options, struct tc_err *err);
+/* The hosts that were asked for: -w and --hostfile together, else those of the batch job or of a file that the environment
+ * names (site/resource.h), less -x. Never empty: TC_E_USAGE with what to do when nothing was given or nothing is left.
+ * found (NULL allowed): where the environment said them; TC_SITE_NONE when options did. NULL on error; freed by the
+ * caller. */
+struct tc_hostlist *tc_host_options_gather(const struct tc_host_options *options, struct tc_resource *found,
+                                           struct tc_err *err);
 
 #endif

@@ -354,17 +354,17 @@ START_TEST(test_hosts_from_everywhere)
     const char *lists[] = {"a[1-3]"}, *files[] = {file}, *out[] = {"a2"};
     config("b1 slots=4\n# none\n", false);
     struct tc_host_options options = {{lists, 1}, {files, 1}, {out, 1}};
-    struct tc_hostlist *hosts = tc_host_options_gather(&options, &err);
+    struct tc_hostlist *hosts = tc_host_options_gather(&options, NULL, &err);
     ck_assert_uint_eq(tc_hostlist_count(hosts), 3);
     ck_assert_str_eq(tc_hostlist_at(hosts, 2), "b1");
     tc_hostlist_free(hosts);
     setenv("WCOLL", file, 1);
-    hosts = tc_host_options_gather(&(struct tc_host_options){.exclude = {out, 1}}, &err);
+    hosts = tc_host_options_gather(&(struct tc_host_options){.exclude = {out, 1}}, NULL, &err);
     ck_assert_uint_eq(tc_hostlist_count(hosts), 1);
     tc_hostlist_free(hosts);
     unsetenv("WCOLL");
     err = (struct tc_err){0};
-    ck_assert_ptr_null(tc_host_options_gather(&(struct tc_host_options){.exclude = {out, 1}}, &err));
+    ck_assert_ptr_null(tc_host_options_gather(&(struct tc_host_options){.exclude = {out, 1}}, NULL, &err));
     ck_assert_int_eq(err.reason, TC_E_USAGE);
 }
 END_TEST

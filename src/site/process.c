@@ -1,0 +1,89 @@
+#include "site/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <spawn.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+extern char **environ;
+
+static long now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return now.tv_sec * 1000L + now.tv_nsec / 1000000L;
+}
+
+static int start(const char *const *argv, int out, pid_t *child, struct tc_err *err)
+{
+    posix_spawn_file_actions_t files;
+    posix_spawn_file_actions_init(&files);
+    posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
+    posix_spawn_file_actions_adddup2(&files, out, STDOUT_FILENO);
+    int number = posix_spawnp(child, argv[0], &files, NULL, (char **)(uintptr_t)argv, environ);
+    posix_spawn_file_actions_destroy(&files);
+    if (number == ENOENT)
+        return tc_fail(err, TC_E_NOTFOUND, "%s: no such program", argv[0]);
+    return number ? tc_fail_errno(err, number, "cannot start %s", argv[0]) : 0;
+}
+
+/* Until the end of what it says. */
+static int read_answer(int fd, long until, char *out, size_t size, const char *name, struct tc_err *err)
+{
+    size_t used = 0;
+    for (;;) {
+        struct pollfd wait = {.fd = fd, .events = POLLIN};
+        long left = until - now_ms();
+        int ready = left > 0 ? poll(&wait, 1, (int)left) : 0;
+        if (ready == 0)
+            return tc_fail(err, TC_E_TIMEOUT, "%s does not answer", name);
+        ssize_t got = ready > 0 ? read(fd, out + used, size - used) : -1;
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got < 0)
+            return tc_fail_errno(err, errno, "%s", name);
+        used += (size_t)got;
+        if (used == size)
+            return tc_fail(err, TC_E_LIMIT, "%s says more than %zu bytes", name, size - 1);
+        out[used] = '\0';
+        if (got == 0)
+            return 0;
+    }
+}
+
+static int reap(pid_t child, const char *name, struct tc_err *err)
+{
+    int status = 0;
+    while (waitpid(child, &status, 0) < 0)
+        if (errno != EINTR)
+            return tc_fail_errno(err, errno, "%s", name);
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+        return 0;
+    return WIFEXITED(status) ? tc_fail(err, TC_E_FAILED, "%s failed (exit %d)", name, WEXITSTATUS(status))
+                             : tc_fail(err, TC_E_FAILED, "%s was ended by signal %d", name, WTERMSIG(status));
+}
+
+int tc_process_ask(const char *const *argv, unsigned seconds, char *out, size_t size, struct tc_err *err)
+{
+    int ends[2];
+    pid_t child;
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return tc_fail_errno(err, errno, "pipe");
+    int result = start(argv, ends[1], &child, err);
+    close(ends[1]);
+    if (result == 0) {
+        result = read_answer(ends[0], now_ms() + seconds * 1000L, out, size, argv[0], err);
+        if (result < 0)
+            kill(child, SIGKILL);
+        int ended = reap(child, argv[0], result < 0 ? NULL : err);
+        result = result < 0 ? result : ended;
+    }
+    close(ends[0]);
+    return result;
+}

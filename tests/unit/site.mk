@@ -1,0 +1,3 @@
+check_PROGRAMS += tests/unit/test_resource
+tests_unit_test_resource_SOURCES = tests/unit/test_resource.c tests/unit/unit.h
+tests_unit_test_resource_LDADD = libtc-site.la libtc-plan.la libtc-base.la $(CHECK_LIBS)
