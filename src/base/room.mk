@@ -3,4 +3,5 @@ libtc_base_la_SOURCES = \
 	src/base/blob.c src/base/blob.h \
 	src/base/buf.c src/base/buf.h \
 	src/base/err.c src/base/err.h src/base/err.def \
-	src/base/log.c src/base/log.h
+	src/base/log.c src/base/log.h \
+	src/base/process.c src/base/process.h

@@ -67,13 +67,13 @@ char *tc_array_print(const struct tc_array *array, struct tc_err *err)
     return print(array_json(array), err);
 }
 
-static void session_hex(const uint8_t session[TC_SESSION_ID_SIZE], char text[2 * TC_SESSION_ID_SIZE + 1])
+void tc_session_hex(const uint8_t session[TC_SESSION_ID_SIZE], char text[2 * TC_SESSION_ID_SIZE + 1])
 {
     for (size_t i = 0; i < TC_SESSION_ID_SIZE; i++)
         snprintf(text + 2 * i, 3, "%02x", session[i]);
 }
 
-static int session_parse(uint8_t session[TC_SESSION_ID_SIZE], const char *text)
+int tc_session_parse(uint8_t session[TC_SESSION_ID_SIZE], const char *text)
 {
     static const char digits[] = "0123456789abcdef";
     if (strlen(text) != 2 * TC_SESSION_ID_SIZE || strspn(text, digits) != 2 * TC_SESSION_ID_SIZE)
@@ -84,15 +84,29 @@ static int session_parse(uint8_t session[TC_SESSION_ID_SIZE], const char *text)
     return 0;
 }
 
+static int add_lease(json_t *root, const struct tc_lease *lease)
+{
+    if (lease->expires && json_object_set_new(root, "expires", json_integer((json_int_t)lease->expires)) < 0)
+        return -1;
+    if (lease->pid && (json_object_set_new(root, "owner_pid", json_integer(lease->pid)) < 0 ||
+                       json_object_set_new(root, "owner_start", json_integer((json_int_t)lease->start)) < 0))
+        return -1;
+    return 0;
+}
+
 char *tc_description_print(const struct tc_description *description, struct tc_err *err)
 {
     char digest[2 * TC_DIGEST_SIZE + 1], session[2 * TC_SESSION_ID_SIZE + 1];
     tc_digest_hex(&description->digest, digest);
-    session_hex(description->session, session);
-    return print(json_pack("{s:i, s:s, s:I, s:s, s:s, s:I, s:o}", "schema", SCHEMA, "name", description->name, "size",
-                           (json_int_t)description->size, "digest", digest, "session", session, "created",
-                           (json_int_t)description->created, "array", array_json(&description->array)),
-                 err);
+    tc_session_hex(description->session, session);
+    json_t *root = json_pack("{s:i, s:s, s:I, s:s, s:s, s:I, s:o}", "schema", SCHEMA, "name", description->name, "size",
+                             (json_int_t)description->size, "digest", digest, "session", session, "created",
+                             (json_int_t)description->created, "array", array_json(&description->array));
+    if (root && add_lease(root, &description->lease) < 0) {
+        json_decref(root);
+        root = NULL;
+    }
+    return print(root, err);
 }
 
 static int get_number(json_t *object, const char *member, uint64_t *value, struct tc_err *err)
@@ -102,6 +116,22 @@ static int get_number(json_t *object, const char *member, uint64_t *value, struc
         return wrong(err, member);
     *value = (uint64_t)json_integer_value(number);
     return 0;
+}
+
+/* Absent: no lease. */
+static int get_lease(json_t *root, struct tc_lease *lease, struct tc_err *err)
+{
+    uint64_t pid = 0;
+    int rc = json_object_get(root, "expires") ? get_number(root, "expires", &lease->expires, err) : 0;
+    if (rc == 0 && json_object_get(root, "owner_pid")) {
+        rc = get_number(root, "owner_pid", &pid, err);
+        if (rc == 0)
+            rc = get_number(root, "owner_start", &lease->start, err);
+        if (rc == 0 && (pid == 0 || pid > INT32_MAX))
+            rc = wrong(err, "owner_pid");
+        lease->pid = (uint32_t)pid;
+    }
+    return rc;
 }
 
 static int get_shape(json_t *object, struct tc_array *array, struct tc_err *err)
@@ -190,11 +220,13 @@ static int get_all(json_t *root, struct tc_description *description, struct tc_e
     if (!digest || tc_digest_parse(&description->digest, digest, NULL))
         return wrong(err, "digest");
     const char *session = json_string_value(json_object_get(root, "session"));
-    if (!session || session_parse(description->session, session))
+    if (!session || tc_session_parse(description->session, session))
         return wrong(err, "session");
     rc = get_number(root, "size", &description->size, err);
     if (rc == 0)
         rc = get_number(root, "created", &description->created, err);
+    if (rc == 0)
+        rc = get_lease(root, &description->lease, err);
     return rc ? rc : get_array(json_object_get(root, "array"), &description->array, description->size, err);
 }
 

@@ -101,11 +101,37 @@ static int send_all(int door, const char *bytes, size_t size, const struct deadl
     return 0;
 }
 
-static int receive_line(int door, char *answer, size_t size, const struct deadline *end, struct tc_err *err)
+/* The one descriptor that may travel with bytes. */
+union one_fd {
+    struct cmsghdr head;
+    char space[CMSG_SPACE(sizeof(int))];
+};
+
+/* As recv; where fd is not NULL, a descriptor that comes along is put there in place of the one it holds. */
+static ssize_t receive(int door, char *bytes, size_t size, int *fd)
+{
+    union one_fd control;
+    struct iovec part = {.iov_base = bytes, .iov_len = size};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = fd ? control.space : NULL,
+                             .msg_controllen = fd ? sizeof control.space : 0};
+    ssize_t got = recvmsg(door, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    const struct cmsghdr *head = got < 0 ? NULL : CMSG_FIRSTHDR(&message);
+    if (fd && head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS &&
+        head->cmsg_len == CMSG_LEN(sizeof(int))) {
+        if (*fd >= 0)
+            close(*fd);
+        memcpy(fd, CMSG_DATA(head), sizeof(int));
+    }
+    return got;
+}
+
+static int receive_line(int door, char *answer, size_t size, int *fd, const struct deadline *end, struct tc_err *err)
 {
     size_t used = 0;
     while (used < size) {
-        ssize_t got = recv(door, answer + used, size - used, MSG_DONTWAIT);
+        ssize_t got = receive(door, answer + used, size - used, fd);
         if (got == 0 || (got < 0 && (errno == ECONNRESET || errno == EPIPE)))
             return tc_fail(err, TC_E_CLOSED, "the agent went away");
         if (got < 0 && errno == EINTR)
@@ -136,8 +162,25 @@ static int ask(int door, const char *request, char *answer, size_t size, const s
     if (rc == 0)
         rc = send_all(door, "\n", 1, end, err);
     if (rc == 0)
-        rc = receive_line(door, answer, size, end, err);
+        rc = receive_line(door, answer, size, NULL, end, err);
     return rc;
+}
+
+/* The first byte of a request, with a descriptor; the socket is empty yet and takes it. */
+static int send_with_fd(int door, const char *byte, int fd, struct tc_err *err)
+{
+    union one_fd control = {.space = {0}};
+    struct iovec part = {.iov_base = (char *)(uintptr_t)byte, .iov_len = 1};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
+    control.head =
+        (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
+    memcpy(CMSG_DATA(&control.head), &fd, sizeof(int));
+    ssize_t sent;
+    do
+        sent = sendmsg(door, &message, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    return sent == 1 ? 0 : tc_fail_errno(err, sent < 0 ? errno : EIO, "door");
 }
 
 int tc_door_ask(int door, const char *request, char *answer, size_t size, double timeout, struct tc_err *err)
@@ -242,6 +285,93 @@ int tc_door_open(const char *dir, struct tc_err *err)
     if (rc == 0)
         return door;
     close(door);
+    return rc;
+}
+
+/* ---- descriptors ---- */
+
+/* The "description" of an answer. */
+static int read_description(const char *line, struct tc_description *description, struct tc_err *err)
+{
+    json_t *answer = json_loads(line, 0, NULL);
+    char *text = json_dumps(json_object_get(answer, "description"), JSON_COMPACT);
+    int rc = text ? tc_description_parse(description, text, strlen(text), err)
+                  : tc_fail(err, TC_E_PROTOCOL, "the agent's answer has no description");
+    free(text);
+    json_decref(answer);
+    return rc;
+}
+
+/* A wait that has no time: what is published is answered at once. */
+static int fetch(int door, const char *name, char *answer, struct tc_description *description, struct tc_err *err)
+{
+    char request[TC_NAME_MAX + 64];
+    struct deadline end = deadline_after(PING_SECONDS);
+    int fd = -1;
+    snprintf(request, sizeof request, "{\"op\":\"wait\",\"name\":\"%s\",\"timeout\":0,\"fd\":true}\n", name);
+    int rc = send_all(door, request, strlen(request), &end, err);
+    if (rc == 0)
+        rc = receive_line(door, answer, TC_DOOR_LINE, &fd, &end, err);
+    if (rc == 0)
+        rc = verdict(answer, err);
+    if (rc == 0)
+        rc = read_description(answer, description, err);
+    if (rc == 0 && fd < 0) {
+        tc_array_free(&description->array);
+        rc = tc_fail(err, TC_E_PROTOCOL, "the agent sent no descriptor");
+    }
+    if (rc == 0)
+        return fd;
+    if (fd >= 0)
+        close(fd);
+    return rc;
+}
+
+int tc_door_fetch(const char *dir, const char *name, struct tc_description *description, struct tc_err *err)
+{
+    struct tc_err why = {0};
+    int rc = tc_name_check(name, err);
+    int door = rc < 0 ? rc : tc_door_open(dir, err);
+    if (door < 0)
+        return door;
+    char *answer = malloc(TC_DOOR_LINE);
+    rc = answer ? fetch(door, name, answer, description, &why) : tc_fail(&why, TC_E_NOMEM, "out of memory");
+    free(answer);
+    close(door);
+    if (rc == -TC_E_TIMEOUT)
+        return tc_fail(err, TC_E_NOTFOUND, "%s is not in %s", name, dir);
+    return rc < 0 ? tc_fail(err, -rc, "%s", why.text) : rc;
+}
+
+static int offer(int door, const uint8_t *session, int fd, char *listen, size_t size, struct tc_err *err)
+{
+    char hex[2 * TC_SESSION_ID_SIZE + 1], request[128], answer[4096];
+    struct deadline end = deadline_after(PING_SECONDS);
+    tc_session_hex(session, hex);
+    snprintf(request, sizeof request, "{\"op\":\"source\",\"session\":\"%s\"}", hex);
+    int rc = send_with_fd(door, request, fd, err);
+    if (rc == 0)
+        rc = ask(door, request + 1, answer, sizeof answer, &end, err);
+    if (rc == 0)
+        rc = verdict(answer, err);
+    if (rc < 0)
+        return rc;
+    json_t *object = json_loads(answer, 0, NULL);
+    const char *address = json_string_value(json_object_get(object, "listen"));
+    snprintf(listen, size, "%s", address ? address : "");
+    json_decref(object);
+    return 0;
+}
+
+int tc_door_offer(const char *dir, const uint8_t session[TC_SESSION_ID_SIZE], int fd, char *listen, size_t size,
+                  struct tc_err *err)
+{
+    int door = tc_door_open(dir, err);
+    int rc = door < 0 ? door : offer(door, session, fd, listen, size, err);
+    if (rc == 0)
+        return door;
+    if (door >= 0)
+        close(door);
     return rc;
 }
 

@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include "base/err.h"
+#include "data/describe.h"
 #include "door/door.h"
 
 /* Wait for ever. */
@@ -17,6 +18,16 @@ int tc_door_open(const char *dir, struct tc_err *err);
 /* Send one request line and read one answer line into answer (without the newline, terminated). timeout in seconds.
  * TC_E_TIMEOUT, TC_E_CLOSED (the agent went away), TC_E_PROTOCOL. */
 int tc_door_ask(int door, const char *request, char *answer, size_t size, double timeout, struct tc_err *err);
+
+/* The agent's own descriptor of published NAME, read-only, for who may not open DIR/NAME: the caller's, with the
+ * description of that very file (its array to be freed). TC_E_NOTFOUND where no agent is alive or NAME is not published,
+ * TC_E_PERMISSION, TC_E_NAME. */
+int tc_door_fetch(const char *dir, const char *name, struct tc_description *description, struct tc_err *err);
+
+/* Offer fd (borrowed) to DIR's agent as the source of a session: a connection that holds the offer until it is closed.
+ * listen gets the agent's address. What tc_door_open returns, and TC_E_USAGE where the agent knows no such request. */
+int tc_door_offer(const char *dir, const uint8_t session[TC_SESSION_ID_SIZE], int fd, char *listen, size_t size,
+                  struct tc_err *err);
 
 /* Wait until NAME is published in DIR, its session failed, or timeout passed: through the door, and where no agent is
  * alive by inotify on the directory; goes over from one to the other as agents come and go. No polling. A name whose

@@ -1,9 +1,11 @@
 /* door.h - what local workers and their agent say to each other over the Unix socket DIR/.treecast/door.
  *
  * Newline-separated JSON objects, at most TC_DOOR_LINE bytes each; one request, one answer, any number in turn, a wait
- * holds only its own connection. Requests: {"op":"wait","name":N,"timeout":seconds or null}, {"op":"status","name":N or
- * absent}, {"op":"ping"}. Answers: {"ok":true,...} or {"ok":false,"reason":"notfound","text":"..."} with the names of
- * base/err.def. A wait ends with {"ok":true,"name":N,"path":"DIR/N"}; end of file from a client drops its wait. */
+ * holds only its own connection. Requests: {"op":"wait","name":N,"timeout":seconds or null,"fd":bool},
+ * {"op":"status","name":N or absent,"fd":bool}, {"op":"ping"}, {"op":"lease","name":N,"ttl":seconds,"pid":P},
+ * {"op":"source","session":hex}. Answers: {"ok":true,...} or {"ok":false,"reason":"notfound","text":"..."} with the names
+ * of base/err.def. A wait ends with {"ok":true,"name":N,"path":"DIR/N"}; end of file from a client drops its wait. A
+ * descriptor travels with the first byte of its line. doc/treecast-door.7 says all of it. */
 #ifndef TC_DOOR_DOOR_H
 #define TC_DOOR_DOOR_H
 

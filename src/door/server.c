@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,9 +12,11 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/process.h"
 #include "data/describe.h"
 
 #define PEERS_MAX 4096u
@@ -35,6 +38,12 @@ struct peer {
     size_t in_size, in_capacity;
     char *out; /* what the socket did not take of an answer; NULL when nothing waits */
     size_t out_size, out_sent;
+    int out_fd; /* goes with the first byte of out; -1: none */
+    int in_fd;  /* came with what is in; -1: none */
+    int source; /* offered for session as long as the connection is open; -1: none */
+    uint8_t session[TC_SESSION_ID_SIZE];
+    uid_t uid;
+    bool wants_fd;                 /* the wait's answer is to bring the file */
     char waiting[TC_NAME_MAX + 1]; /* the name it waits for; empty when it does not */
     bool ending;                   /* close when out has gone */
     bool gone;                     /* close now */
@@ -57,6 +66,13 @@ struct tc_door {
 
 /* ---- answers ---- */
 
+static void drop(int *fd)
+{
+    if (*fd >= 0)
+        close(*fd);
+    *fd = -1;
+}
+
 /* What the socket does not take now is kept, within what all unread answers may use. */
 static void keep_rest(struct peer *peer, const char *line, size_t size, size_t sent)
 {
@@ -74,13 +90,33 @@ static void keep_rest(struct peer *peer, const char *line, size_t size, size_t s
     door->unread += rest;
 }
 
+/* Send what the socket takes of these bytes, and with the first of them the peer's out_fd. */
+static ssize_t push(struct peer *peer, struct iovec *parts, size_t count)
+{
+    union {
+        struct cmsghdr head;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {.space = {0}};
+    struct msghdr message = {.msg_iov = parts, .msg_iovlen = count};
+    if (peer->out_fd >= 0) {
+        message.msg_control = control.space;
+        message.msg_controllen = sizeof control.space;
+        control.head =
+            (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
+        memcpy(CMSG_DATA(&control.head), &peer->out_fd, sizeof(int));
+    }
+    ssize_t sent = sendmsg(peer->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent > 0)
+        drop(&peer->out_fd);
+    return sent;
+}
+
 static void send_line(struct peer *peer, char *line)
 {
     static char newline[] = "\n";
     size_t size = strlen(line);
     struct iovec parts[2] = {{.iov_base = line, .iov_len = size}, {.iov_base = newline, .iov_len = 1}};
-    struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
-    ssize_t sent = sendmsg(peer->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t sent = push(peer, parts, 2);
     if (sent < 0 && errno != EAGAIN && errno != EINTR)
         peer->gone = true;
     else if (sent < 0 || (size_t)sent < size + 1)
@@ -116,20 +152,47 @@ static void answer(struct peer *peer, json_t *object)
     free(line);
 }
 
-static void answer_published(struct peer *peer, const char *name)
+/* Open published NAME for the peer: the descriptor goes with the answer, and object gets "fd" and "description". */
+static int add_file(struct peer *peer, const char *name, json_t *object, struct tc_err *err)
+{
+    const struct tc_door_options *options = &peer->door->options;
+    char *text = NULL;
+    int fd = options->open(options->arg, name, &text, err);
+    if (fd < 0)
+        return fd;
+    drop(&peer->out_fd);
+    peer->out_fd = fd;
+    json_t *description = json_loads(text, 0, NULL);
+    free(text);
+    if (!description || json_object_set_new(object, "description", description) < 0 ||
+        json_object_set_new(object, "fd", json_true()) < 0) {
+        drop(&peer->out_fd);
+        return tc_fail(err, TC_E_NOMEM, "out of memory");
+    }
+    return 0;
+}
+
+static void answer_published(struct peer *peer, const char *name, bool with_file)
 {
     char *path = NULL;
+    struct tc_err err = {0};
     if (asprintf(&path, "%s/%s", peer->door->dir, name) < 0)
         path = NULL;
     json_t *value = path ? json_string(path) : NULL;
-    answer(peer, json_pack("{s:b,s:s,s:o}", "ok", 1, "name", name, "path", value ? value : json_null()));
+    json_t *object = json_pack("{s:b,s:s,s:o}", "ok", 1, "name", name, "path", value ? value : json_null());
     free(path);
+    if (object && with_file && add_file(peer, name, object, &err) < 0) {
+        json_decref(object);
+        refuse(peer, err.reason, err.text);
+        return;
+    }
+    answer(peer, object);
 }
 
 static void flush(struct peer *peer)
 {
-    ssize_t sent =
-        send(peer->fd, peer->out + peer->out_sent, peer->out_size - peer->out_sent, MSG_NOSIGNAL | MSG_DONTWAIT);
+    struct iovec rest = {.iov_base = peer->out + peer->out_sent, .iov_len = peer->out_size - peer->out_sent};
+    ssize_t sent = push(peer, &rest, 1);
     if (sent < 0) {
         peer->gone = errno != EAGAIN && errno != EINTR;
         return;
@@ -164,6 +227,7 @@ static void do_wait(struct peer *peer, const json_t *request)
     double seconds = json_number_value(timeout);
     struct tc_err err = {0};
 
+    peer->wants_fd = json_is_true(json_object_get(request, "fd"));
     if (!name)
         refuse(peer, TC_E_USAGE, "wait needs a name");
     else if (tc_name_check(name, &err) < 0)
@@ -171,7 +235,7 @@ static void do_wait(struct peer *peer, const json_t *request)
     else if (timeout && !json_is_null(timeout) && (!json_is_number(timeout) || seconds < 0))
         refuse(peer, TC_E_USAGE, "timeout is a number of seconds, or null");
     else if (options->published(options->arg, name))
-        answer_published(peer, name);
+        answer_published(peer, name, peer->wants_fd);
     else if (json_is_number(timeout) && seconds <= SECONDS_MAX && set_timer(peer, seconds) < 0)
         peer->gone = true;
     else
@@ -201,10 +265,83 @@ static void do_status(struct peer *peer, const json_t *request)
         refuse(peer, TC_E_FAILED, "no status");
     else if (!json_object_get(object, "ok") && json_object_set_new(object, "ok", json_true()) < 0)
         peer->gone = true;
-    else
+    else {
+        /* Not being there is what the rest of the answer says. */
+        if (name && json_is_true(json_object_get(request, "fd")))
+            add_file(peer, name, object, NULL);
         answer(peer, json_incref(object));
+    }
     json_decref(object);
     free(text);
+}
+
+/* Absent and null are one. */
+static bool number_or_null(const json_t *value, double most)
+{
+    return !value || json_is_null(value) ||
+           (json_is_number(value) && json_number_value(value) >= 0 && json_number_value(value) <= most);
+}
+
+static int read_lease(const json_t *request, struct tc_lease *lease, struct tc_err *err)
+{
+    const json_t *ttl = json_object_get(request, "ttl"), *pid = json_object_get(request, "pid");
+    if (!number_or_null(ttl, SECONDS_MAX))
+        return tc_fail(err, TC_E_USAGE, "ttl is a number of seconds, or null");
+    if (!number_or_null(pid, INT32_MAX) || json_is_real(pid))
+        return tc_fail(err, TC_E_USAGE, "pid is the number of a process, or null");
+    if (json_is_number(ttl)) {
+        struct timespec now;
+        clock_gettime(CLOCK_REALTIME, &now);
+        lease->expires = (uint64_t)now.tv_sec + (uint64_t)ceil(json_number_value(ttl) + (double)now.tv_nsec / 1e9);
+    }
+    if (json_is_integer(pid))
+        lease->pid = (uint32_t)json_integer_value(pid);
+    if (lease->pid && tc_process_start(lease->pid, &lease->start) < 0)
+        return tc_fail(err, TC_E_NOTFOUND, "there is no process %u here", lease->pid);
+    return 0;
+}
+
+static void do_lease(struct peer *peer, const json_t *request)
+{
+    const struct tc_door_options *options = &peer->door->options;
+    const char *name = json_string_value(json_object_get(request, "name"));
+    struct tc_lease lease = {0};
+    struct tc_err err = {0};
+    int rc;
+
+    if (peer->uid != 0 && peer->uid != peer->door->owner)
+        rc = tc_fail(&err, TC_E_PERMISSION, "leases are given by the owner and root only");
+    else if (!name)
+        rc = tc_fail(&err, TC_E_USAGE, "lease needs a name");
+    else
+        rc = tc_name_check(name, &err);
+    if (rc == 0)
+        rc = read_lease(request, &lease, &err);
+    if (rc == 0)
+        rc = options->lease(options->arg, name, &lease, &err);
+    if (rc < 0)
+        refuse(peer, err.reason, err.text);
+    else
+        answer(peer, json_pack("{s:b, s:s, s:o, s:o}", "ok", 1, "name", name, "expires",
+                               lease.expires ? json_integer((json_int_t)lease.expires) : json_null(), "owner_pid",
+                               lease.pid ? json_integer(lease.pid) : json_null()));
+}
+
+static void do_source(struct peer *peer, const json_t *request)
+{
+    const struct tc_door_options *options = &peer->door->options;
+    const char *session = json_string_value(json_object_get(request, "session"));
+    struct stat status;
+    if (!session || tc_session_parse(peer->session, session) < 0) {
+        refuse(peer, TC_E_USAGE, "source needs a session, 32 hex digits");
+    } else if (peer->in_fd < 0 || fstat(peer->in_fd, &status) < 0 || !S_ISREG(status.st_mode)) {
+        refuse(peer, TC_E_USAGE, "source needs the descriptor of a regular file with its first byte");
+    } else {
+        drop(&peer->source);
+        peer->source = peer->in_fd;
+        peer->in_fd = -1;
+        answer(peer, json_pack("{s:b, s:s}", "ok", 1, "listen", options->listening(options->arg)));
+    }
 }
 
 static void act(struct peer *peer, const char *line, size_t size)
@@ -219,8 +356,13 @@ static void act(struct peer *peer, const char *line, size_t size)
         do_status(peer, request);
     else if (strcmp(op, "ping") == 0)
         answer(peer, json_pack("{s:b}", "ok", 1));
+    else if (strcmp(op, "lease") == 0)
+        do_lease(peer, request);
+    else if (strcmp(op, "source") == 0)
+        do_source(peer, request);
     else
-        refuse(peer, TC_E_USAGE, "op is wait, status or ping");
+        refuse(peer, TC_E_USAGE, "op is wait, status, ping, lease or source");
+    drop(&peer->in_fd);
     json_decref(request);
 }
 
@@ -267,6 +409,9 @@ static void free_peer(struct peer *peer)
         door->unread -= peer->out_size;
     tc_watch_free(peer->watch);
     tc_timer_free(peer->timer);
+    drop(&peer->out_fd);
+    drop(&peer->in_fd);
+    drop(&peer->source);
     close(peer->fd);
     free(peer->in);
     free(peer->out);
@@ -317,6 +462,26 @@ static bool grow(struct peer *peer)
     return true;
 }
 
+/* Bytes, and a descriptor that came with them; the kernel ends what is read at once at the next one. */
+static ssize_t receive(struct peer *peer, char *bytes, size_t size)
+{
+    union {
+        struct cmsghdr head;
+        char space[CMSG_SPACE(sizeof(int))]; /* the kernel closes what does not fit */
+    } control;
+    struct iovec part = {.iov_base = bytes, .iov_len = size};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
+    ssize_t got = recvmsg(peer->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    const struct cmsghdr *head = got < 0 ? NULL : CMSG_FIRSTHDR(&message);
+    if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS &&
+        head->cmsg_len == CMSG_LEN(sizeof(int))) {
+        drop(&peer->in_fd);
+        memcpy(&peer->in_fd, CMSG_DATA(head), sizeof(int));
+    }
+    return got;
+}
+
 static void take(struct peer *peer)
 {
     if (!grow(peer)) {
@@ -324,7 +489,7 @@ static void take(struct peer *peer)
         return;
     }
     size_t room = peer->in_capacity - peer->in_size;
-    ssize_t got = recv(peer->fd, peer->in + peer->in_size, room < READ_SIZE ? room : READ_SIZE, MSG_DONTWAIT);
+    ssize_t got = receive(peer, peer->in + peer->in_size, room < READ_SIZE ? room : READ_SIZE);
     if (got < 0) {
         peer->gone = errno != EAGAIN && errno != EINTR;
         return;
@@ -361,7 +526,7 @@ static bool may_enter(const struct tc_door *door, int fd, uid_t *uid)
 /* One line, and go: a connection that never becomes a peer of the list. */
 static void turn_away(struct tc_door *door, int fd, int reason, const char *text)
 {
-    struct peer stranger = {.door = door, .fd = fd};
+    struct peer stranger = {.door = door, .fd = fd, .out_fd = -1, .in_fd = -1, .source = -1};
     refuse(&stranger, reason, text);
     if (stranger.out)
         door->unread -= stranger.out_size;
@@ -369,15 +534,14 @@ static void turn_away(struct tc_door *door, int fd, int reason, const char *text
     close(fd);
 }
 
-static void admit(struct tc_door *door, int fd)
+static void admit(struct tc_door *door, int fd, uid_t uid)
 {
     struct peer *peer = calloc(1, sizeof *peer);
     if (!peer) {
         close(fd);
         return;
     }
-    peer->door = door;
-    peer->fd = fd;
+    *peer = (struct peer){.door = door, .fd = fd, .out_fd = -1, .in_fd = -1, .source = -1, .uid = uid};
     peer->next = door->peers;
     if (peer->next)
         peer->next->prev = peer;
@@ -410,7 +574,7 @@ static void on_listener(void *arg, unsigned ready)
         } else if (door->peer_count >= PEERS_MAX) {
             turn_away(door, fd, TC_E_LIMIT, "too many connections to this agent");
         } else {
-            admit(door, fd);
+            admit(door, fd, uid);
         }
     }
 }
@@ -532,7 +696,7 @@ static void tell(struct tc_door *door, const char *name, const struct tc_err *wh
         if (why)
             refuse(peer, why->reason == TC_E_CLOSED ? TC_E_LOST : why->reason, why->text);
         else
-            answer_published(peer, name);
+            answer_published(peer, name, peer->wants_fd);
         serve(peer);
         settle(peer);
     }
@@ -546,6 +710,14 @@ void tc_door_published(struct tc_door *door, const char *name)
 void tc_door_failed(struct tc_door *door, const char *name, const struct tc_err *why)
 {
     tell(door, name, why);
+}
+
+int tc_door_source(const struct tc_door *door, const uint8_t session[TC_SESSION_ID_SIZE])
+{
+    for (const struct peer *peer = door->peers; peer; peer = peer->next)
+        if (peer->source >= 0 && memcmp(peer->session, session, TC_SESSION_ID_SIZE) == 0)
+            return peer->source;
+    return -1;
 }
 
 void tc_door_close(struct tc_door *door)

@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "data/describe.h"
 #include "door/door.h"
 #include "net/loop.h"
 
@@ -22,6 +23,12 @@ struct tc_door_options {
     /* The answer to a status request: a JSON object as text, to be freed by the door, which adds "ok":true where it has
      * no "ok"; name NULL for all. NULL: nothing is known of name ("notfound"). */
     char *(*status)(void *arg, const char *name);
+    /* A read-only descriptor of published NAME, taken by the door, and in *description its description as JSON, freed by
+     * the door; or a negative reason. */
+    int (*open)(void *arg, const char *name, char **description, struct tc_err *err);
+    /* Give published NAME this lease; 0 or a negative reason. Asked by the owner or root. */
+    int (*lease)(void *arg, const char *name, const struct tc_lease *lease, struct tc_err *err);
+    const char *(*listening)(void *arg); /* the agent's address; borrowed for the call */
     void *arg;
 };
 
@@ -34,6 +41,8 @@ struct tc_door *tc_door_serve(struct tc_loop *loop, const char *dir, int state_f
  * agent, so a session that failed with TC_E_CLOSED is told as "lost". */
 void tc_door_published(struct tc_door *door, const char *name);
 void tc_door_failed(struct tc_door *door, const char *name, const struct tc_err *why);
+/* The file that a connected sender offers for this session: a descriptor borrowed until the loop goes on, or -1. */
+int tc_door_source(const struct tc_door *door, const uint8_t session[TC_SESSION_ID_SIZE]);
 /* Waiters get {"ok":false,"reason":"closed"}; the socket file goes. NULL allowed. Not from the door's own callbacks. */
 void tc_door_close(struct tc_door *door);
 

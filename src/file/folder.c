@@ -402,7 +402,7 @@ int tc_folder_each(struct tc_folder *folder, int (*each)(const struct tc_descrip
 }
 
 /* NAME and its description, in this order: a description alone does no harm. Holding the lock. */
-static int remove_name(struct tc_folder *folder, const char *name, uint64_t *bytes, struct tc_err *err)
+int tc_inside_remove(struct tc_folder *folder, const char *name, uint64_t *bytes, struct tc_err *err)
 {
     struct stat status;
     if (fstatat(folder->fd, name, &status, AT_SYMLINK_NOFOLLOW))
@@ -427,7 +427,7 @@ int tc_folder_remove(struct tc_folder *folder, const char *name, struct tc_err *
     int lock = tc_inside_lock(folder->state, err);
     if (lock < 0)
         return lock;
-    rc = remove_name(folder, name, &bytes, err);
+    rc = tc_inside_remove(folder, name, &bytes, err);
     close(lock);
     return rc;
 }
@@ -469,7 +469,7 @@ static int clean_arrays(struct tc_folder *folder, char **names, size_t count, un
         if (fd < 0) /* not ours */
             continue;
         close(fd);
-        int rc = remove_name(folder, names[i], bytes, err);
+        int rc = tc_inside_remove(folder, names[i], bytes, err);
         if (rc)
             return rc;
         ++*files;

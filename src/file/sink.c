@@ -239,12 +239,12 @@ int tc_sink_read(struct tc_sink *sink, uint64_t offset, void *bytes, size_t size
     return rc;
 }
 
-static int sync_directory(const struct tc_sink *sink, int fd, struct tc_err *err)
+static int sync_directory(const struct tc_folder *folder, int fd, struct tc_err *err)
 {
     /* Some file systems have nothing to sync there, and say EINVAL. */
-    if (tc_folder_on_tmpfs(sink->folder) || fsync(fd) == 0 || errno == EINVAL)
+    if (tc_folder_on_tmpfs(folder) || fsync(fd) == 0 || errno == EINVAL)
         return 0;
-    return tc_fail_errno(err, errno, "cannot sync %s", tc_folder_path(sink->folder));
+    return tc_fail_errno(err, errno, "cannot sync %s", tc_folder_path(folder));
 }
 
 static int finish_data(const struct tc_sink *sink, struct tc_err *err)
@@ -274,24 +274,24 @@ static int write_all(int fd, const char *text, size_t size)
 }
 
 /* Step 3 above. */
-static int write_description(const struct tc_sink *sink, ino_t inode, const char *text, struct tc_err *err)
+int tc_inside_describe(struct tc_folder *folder, const char *name, ino_t inode, const char *text, struct tc_err *err)
 {
-    int state = tc_folder_state_fd(sink->folder);
+    int state = tc_folder_state_fd(folder);
     char temporary[TC_INSIDE_NAME_MAX], final[TC_INSIDE_NAME_MAX];
     tc_inside_name(temporary, inode, TC_INSIDE_TMP);
     tc_inside_name(final, inode, TC_INSIDE_JSON);
     unlinkat(state, temporary, 0); /* of a process that was killed right here */
     int fd = tc_inside_open(state, temporary, O_WRONLY | O_CREAT | O_EXCL, 0600);
     if (fd < 0)
-        return tc_fail_errno(err, errno, "cannot create the description of %s", sink->name);
+        return tc_fail_errno(err, errno, "cannot create the description of %s", name);
     int rc = 0;
-    if (write_all(fd, text, strlen(text)) || fchmod(fd, 0644) || (!tc_folder_on_tmpfs(sink->folder) && fsync(fd)) ||
+    if (write_all(fd, text, strlen(text)) || fchmod(fd, 0644) || (!tc_folder_on_tmpfs(folder) && fsync(fd)) ||
         renameat(state, temporary, state, final)) {
-        rc = tc_fail_errno(err, errno, "cannot write the description of %s", sink->name);
+        rc = tc_fail_errno(err, errno, "cannot write the description of %s", name);
         unlinkat(state, temporary, 0);
     }
     close(fd);
-    return rc ? rc : sync_directory(sink, state, err);
+    return rc ? rc : sync_directory(folder, state, err);
 }
 
 /* Step 5. Where a file system has no RENAME_NOREPLACE, a second name and the end of the first do the same. */
@@ -320,7 +320,7 @@ static int publish(struct tc_sink *sink, const char *text, struct tc_err *err)
         return tc_fail_errno(err, errno, "cannot read %s", sink->name);
     int rc = check_name(sink, &old, err);
     if (rc == 0)
-        rc = write_description(sink, own.st_ino, text, err);
+        rc = tc_inside_describe(sink->folder, sink->name, own.st_ino, text, err);
     if (rc == 0)
         rc = rename_data(sink, err);
     if (rc) {
@@ -328,7 +328,7 @@ static int publish(struct tc_sink *sink, const char *text, struct tc_err *err)
         return rc;
     }
     sink->published = true;
-    rc = sync_directory(sink, tc_folder_fd(sink->folder), err);
+    rc = sync_directory(sink->folder, tc_folder_fd(sink->folder), err);
     if (rc == 0 && old.st_ino)
         unlinkat(state, tc_inside_name(file, old.st_ino, TC_INSIDE_JSON), 0);
     return rc;

@@ -11,8 +11,10 @@
 
 #include "base/log.h"
 #include "door/server.h"
+#include "file/lease.h"
 #include "file/sink.h"
 #include "net/listen.h"
+#include "node/leases.h"
 #include "node/runner.h"
 #include "session/agent.h"
 
@@ -57,6 +59,7 @@ struct node {
     struct tc_folder *folder;
     struct tc_listen *listen;
     struct tc_door *door;
+    struct tc_leases *leases;
     struct tc_signal *term, *interrupt, *usr1;
     struct tc_verifier *origin;
     struct session *sessions;
@@ -697,6 +700,35 @@ static bool is_published(void *arg, const char *name)
     return true;
 }
 
+static int open_published(void *arg, const char *name, char **description, struct tc_err *err)
+{
+    struct node *node = arg;
+    struct tc_description own = {0};
+    int fd = tc_folder_open_array(node->folder, name, &own, err);
+    if (fd < 0)
+        return fd;
+    *description = tc_description_print(&own, err);
+    tc_array_free(&own.array);
+    if (*description)
+        return fd;
+    close(fd);
+    return -TC_E_NOMEM;
+}
+
+static int give_lease(void *arg, const char *name, const struct tc_lease *lease, struct tc_err *err)
+{
+    struct node *node = arg;
+    int status = tc_lease_set(node->folder, name, lease, err);
+    if (status == 0)
+        tc_leases_look(node->leases);
+    return status;
+}
+
+static const char *listening(void *arg)
+{
+    return tc_listen_address(((struct node *)arg)->listen);
+}
+
 static json_t *session_status(const struct session *session)
 {
     const struct tc_job *job = tc_agent_job(session->machine);
@@ -717,8 +749,14 @@ static json_t *session_status(const struct session *session)
 
 static int add_published(const struct tc_description *description, void *arg)
 {
-    json_array_append_new(arg, json_pack("{s:s, s:s, s:I}", "name", description->name, "state", "published", "size",
-                                         (json_int_t)description->size));
+    const struct tc_lease *lease = &description->lease;
+    json_t *row = json_pack("{s:s, s:s, s:I}", "name", description->name, "state", "published", "size",
+                            (json_int_t)description->size);
+    if (lease->expires)
+        json_object_set_new(row, "expires", json_integer((json_int_t)lease->expires));
+    if (lease->pid)
+        json_object_set_new(row, "owner_pid", json_integer(lease->pid));
+    json_array_append_new(arg, row);
     return 0;
 }
 
@@ -805,9 +843,12 @@ static int open_node(struct node *node, const char *listen, struct tc_err *err)
                                    .user_count = node->options.user_count,
                                    .published = is_published,
                                    .status = status_text,
+                                   .open = open_published,
+                                   .lease = give_lease,
+                                   .listening = listening,
                                    .arg = node};
     node->door = tc_door_serve(node->loop, tc_folder_path(node->folder), tc_folder_state_fd(node->folder), &door, err);
-    if (!node->door)
+    if (!node->door || !(node->leases = tc_leases_new(node->loop, node->folder, err)))
         return -err->reason;
     node->listen = tc_listen_open(node->loop, listen, TC_PORT_DEFAULT, NULL, accept_link, node, err);
     if (!node->listen)
@@ -840,6 +881,7 @@ static void close_node(struct node *node)
         free(wire);
     }
     tc_door_close(node->door);
+    tc_leases_free(node->leases);
     tc_codec_free(node->here.codec);
     free(node->here.scratch);
     if (node->loop)

@@ -21,9 +21,10 @@ struct agent {
     struct tc_door *door;
     pthread_t thread;
     char dir[512];
-    char published[129]; /* one name; used in the loop thread only */
-    const char *status;  /* text of the answer, or NULL */
-    atomic_uint asked;   /* waits that came in */
+    char published[129];   /* one name; used in the loop thread only */
+    const char *status;    /* text of the answer, or NULL */
+    atomic_uint asked;     /* waits that came in */
+    struct tc_lease lease; /* that was given last */
 };
 
 static inline void await_true(bool (*condition)(void *), void *arg, const char *what)
@@ -87,6 +88,34 @@ static inline char *agent_status(void *arg, const char *name)
     return agent->status ? strdup(agent->status) : NULL;
 }
 
+/* The file itself where there is one, and how it is described. */
+static inline int agent_open(void *arg, const char *name, char **description, struct tc_err *err)
+{
+    struct agent *agent = arg;
+    char path[700];
+    snprintf(path, sizeof path, "%s/%s", agent->dir, name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return tc_fail(err, TC_E_NOTFOUND, "%s is not here", name);
+    *description = strdup("{\"name\":\"A.npy\"}");
+    return fd;
+}
+
+static inline int agent_lease(void *arg, const char *name, const struct tc_lease *lease, struct tc_err *err)
+{
+    struct agent *agent = arg;
+    if (strcmp(agent->published, name) != 0)
+        return tc_fail(err, TC_E_NOTFOUND, "%s is not here", name);
+    agent->lease = *lease;
+    return 0;
+}
+
+static inline const char *agent_listening(void *arg)
+{
+    (void)arg;
+    return "127.0.0.1:7117";
+}
+
 /* A fresh directory with .treecast in it. */
 static inline void make_folder(char *dir, size_t size)
 {
@@ -111,8 +140,14 @@ static inline struct tc_door *serve_at(struct agent *agent, const uid_t *users, 
     snprintf(state, sizeof state, "%s/.treecast", agent->dir);
     int fd = open(state, O_PATH | O_DIRECTORY | O_CLOEXEC);
     ck_assert_int_ge(fd, 0);
-    struct tc_door_options options = {
-        .users = users, .user_count = user_count, .published = agent_published, .status = agent_status, .arg = agent};
+    struct tc_door_options options = {.users = users,
+                                      .user_count = user_count,
+                                      .published = agent_published,
+                                      .status = agent_status,
+                                      .open = agent_open,
+                                      .lease = agent_lease,
+                                      .listening = agent_listening,
+                                      .arg = agent};
     struct tc_door *door = tc_door_serve(agent->loop, agent->dir, fd, &options, err);
     close(fd);
     return door;

@@ -382,10 +382,194 @@ START_TEST(a_thousand_waiters_wake)
 }
 END_TEST
 
+/* ---- descriptors ---- */
+
+/* One line, and the descriptor that came with it or -1. */
+static int raw_line_fd(int fd, char *line, size_t size)
+{
+    union {
+        struct cmsghdr head;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control;
+    struct iovec part = {.iov_base = line, .iov_len = size - 1};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
+    ssize_t got = recvmsg(fd, &message, 0);
+    int came = -1;
+    ck_assert_int_gt(got, 0);
+    line[got] = '\0';
+    ck_assert_int_eq(line[got - 1], '\n');
+    const struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+    if (head && head->cmsg_type == SCM_RIGHTS)
+        memcpy(&came, CMSG_DATA(head), sizeof came);
+    return came;
+}
+
+static void raw_send_fd(int fd, const char *text, int sent)
+{
+    union {
+        struct cmsghdr head;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {.space = {0}};
+    struct iovec part = {.iov_base = (char *)(uintptr_t)text, .iov_len = strlen(text)};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
+    control.head =
+        (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof(int))};
+    memcpy(CMSG_DATA(&control.head), &sent, sizeof(int));
+    ck_assert_int_eq(sendmsg(fd, &message, 0), (ssize_t)strlen(text));
+}
+
+static bool same_file(int fd, const char *path)
+{
+    struct stat a, b;
+    return fstat(fd, &a) == 0 && stat(path, &b) == 0 && a.st_ino == b.st_ino && a.st_dev == b.st_dev;
+}
+
+START_TEST(the_file_comes_through_the_door)
+{
+    struct agent agent;
+    char line[4096], path[700];
+    snprintf(path, sizeof path, "%s/A.npy", folder);
+    agent_start(&agent, folder);
+    agent.status = "{\"published\":[]}";
+    int fd = raw_open(folder), early = raw_open(folder);
+    raw_send(early, "{\"op\":\"wait\",\"name\":\"A.npy\",\"fd\":true}\n");
+    await_asked(&agent, 1);
+    publish_file(folder);
+    agent_publish(&agent, "A.npy");
+    const char *const requests[] = {"{\"op\":\"wait\",\"name\":\"A.npy\",\"fd\":true}\n",
+                                    "{\"op\":\"status\",\"name\":\"A.npy\",\"fd\":true}\n"};
+    int got = raw_line_fd(early, line, sizeof line);
+    for (int i = 0; i < 3; i++) {
+        ck_assert_msg(got >= 0 && same_file(got, path), "%s", line);
+        ck_assert_int_eq(fcntl(got, F_GETFL) & O_ACCMODE, O_RDONLY);
+        ck_assert_ptr_nonnull(strstr(line, "\"description\":{\"name\":\"A.npy\"}"));
+        ck_assert_ptr_nonnull(strstr(line, "\"fd\":true"));
+        close(got);
+        got = -1;
+        if (i < 2) {
+            raw_send(fd, requests[i]);
+            got = raw_line_fd(fd, line, sizeof line);
+        }
+    }
+    /* Who did not ask gets none; a file that has gone is not found, and the status says so by leaving it out. */
+    raw_send(fd, "{\"op\":\"wait\",\"name\":\"A.npy\"}\n");
+    ck_assert_int_eq(raw_line_fd(fd, line, sizeof line), -1);
+    ck_assert_int_eq(unlink(path), 0);
+    raw_send(fd, requests[0]);
+    ck_assert_int_eq(raw_line_fd(fd, line, sizeof line), -1);
+    ck_assert_ptr_nonnull(strstr(line, "\"reason\":\"notfound\""));
+    raw_send(fd, requests[1]);
+    ck_assert_int_eq(raw_line_fd(fd, line, sizeof line), -1);
+    ck_assert_ptr_nonnull(strstr(line, "\"ok\":true"));
+    close(early);
+    close(fd);
+    agent_stop(&agent);
+}
+END_TEST
+
+struct looked {
+    const uint8_t *session;
+    const char *path;
+    bool there;
+};
+
+static void look_call(struct agent *agent, void *arg)
+{
+    struct looked *looked = arg;
+    int fd = tc_door_source(agent->door, looked->session);
+    looked->there = fd >= 0 && same_file(fd, looked->path);
+}
+
+struct offered {
+    struct agent *agent;
+    struct looked looked;
+};
+
+static bool is_withdrawn(void *arg)
+{
+    struct offered *offered = arg;
+    in_loop(offered->agent, look_call, &offered->looked);
+    return !offered->looked.there;
+}
+
+START_TEST(a_source_is_offered_while_connected)
+{
+    struct agent agent;
+    uint8_t session[TC_SESSION_ID_SIZE], other[TC_SESSION_ID_SIZE] = {0};
+    char path[700], listen[64], line[512];
+    memset(session, 0xa5, sizeof session);
+    snprintf(path, sizeof path, "%s/A.npy", folder);
+    publish_file(folder);
+    agent_start(&agent, folder);
+    int file = open(path, O_RDONLY | O_CLOEXEC);
+    int door = tc_door_offer(folder, session, file, listen, sizeof listen, NULL);
+    ck_assert_int_ge(door, 0);
+    ck_assert_str_eq(listen, "127.0.0.1:7117");
+    struct offered offered = {&agent, {session, path, false}};
+    in_loop(&agent, look_call, &offered.looked);
+    ck_assert(offered.looked.there);
+    struct looked none = {other, path, true};
+    in_loop(&agent, look_call, &none);
+    ck_assert(!none.there);
+    close(door);
+    await_true(is_withdrawn, &offered, "the end of the offer");
+    /* Only with a descriptor, and one of a file; what comes with another request is closed and counts for nothing. */
+    int fd = raw_open(folder), pipes[2];
+    ck_assert_int_eq(pipe(pipes), 0);
+    raw_send_fd(fd, "{\"op\":\"ping\"}\n", file);
+    ck_assert_int_eq(raw_line_fd(fd, line, sizeof line), -1);
+    raw_send(fd, "{\"op\":\"source\",\"session\":\"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5\"}\n");
+    expect(fd, "\"reason\":\"usage\"");
+    raw_send_fd(fd, "{\"op\":\"source\",\"session\":\"a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5\"}\n", pipes[0]);
+    expect(fd, "\"reason\":\"usage\"");
+    raw_send_fd(fd, "{\"op\":\"source\",\"session\":\"zz\"}\n", file);
+    expect(fd, "\"reason\":\"usage\"");
+    close(pipes[0]);
+    close(pipes[1]);
+    close(fd);
+    close(file);
+    agent_stop(&agent);
+}
+END_TEST
+
+START_TEST(leases_are_given)
+{
+    struct agent agent;
+    char request[256];
+    agent_start(&agent, folder);
+    agent_publish(&agent, "A.npy");
+    int fd = raw_open(folder);
+    uint64_t now = (uint64_t)time(NULL);
+    raw_send(fd, "{\"op\":\"lease\",\"name\":\"A.npy\",\"ttl\":100}\n");
+    expect(fd, "\"ok\":true");
+    ck_assert_uint_ge(agent.lease.expires, now + 100);
+    ck_assert_uint_le(agent.lease.expires, now + 130);
+    ck_assert_uint_eq(agent.lease.pid, 0);
+    snprintf(request, sizeof request, "{\"op\":\"lease\",\"name\":\"A.npy\",\"ttl\":null,\"pid\":%d}\n", (int)getpid());
+    raw_send(fd, request);
+    expect(fd, "\"expires\":null,\"owner_pid\":");
+    ck_assert_uint_eq(agent.lease.pid, (unsigned)getpid());
+    ck_assert_uint_gt(agent.lease.start, 0);
+    raw_send(fd, "{\"op\":\"lease\",\"name\":\"A.npy\"}\n");
+    expect(fd, "\"expires\":null,\"owner_pid\":null");
+    raw_send(fd,
+             "{\"op\":\"lease\",\"name\":\"A.npy\",\"ttl\":-1}\n{\"op\":\"lease\",\"name\":\"A.npy\",\"pid\":1.5}\n");
+    expect(fd, "\"reason\":\"usage\"");
+    expect(fd, "\"reason\":\"usage\"");
+    raw_send(fd, "{\"op\":\"lease\",\"name\":\"A.npy\",\"pid\":2147483647}\n{\"op\":\"lease\",\"name\":\"B.npy\"}\n");
+    expect(fd, "there is no process 2147483647");
+    expect(fd, "\"reason\":\"notfound\"");
+    close(fd);
+    agent_stop(&agent);
+}
+END_TEST
+
 /* ---- who may come in ---- */
 
-/* The result of open and of wait as uid. */
-static void as_user(uid_t uid, int open_rc, int wait_rc)
+/* The result of open and of wait as uid; where owner has DIR. Leases are for it and root. */
+static void as_user(uid_t uid, uid_t owner, int open_rc, int wait_rc)
 {
     fflush(NULL);
     pid_t pid = fork();
@@ -400,7 +584,15 @@ static void as_user(uid_t uid, int open_rc, int wait_rc)
             if ((rc < 0 ? rc : 0) != open_rc)
                 _exit(1);
         }
-        _exit(tc_door_wait(folder, "B.npy", TC_FOREVER, &err) == wait_rc ? 0 : 2);
+        if (tc_door_wait(folder, "B.npy", TC_FOREVER, &err) != wait_rc)
+            _exit(2);
+        if (open_rc < 0)
+            _exit(0);
+        int fd = raw_open(folder);
+        bool mine = uid == 0 || uid == owner;
+        raw_send(fd, "{\"op\":\"lease\",\"name\":\"B.npy\"}\n");
+        expect(fd, mine ? "\"ok\":true" : "\"reason\":\"permission\"");
+        _exit(0);
     }
     int status;
     ck_assert_int_eq(waitpid(pid, &status, 0), pid);
@@ -417,17 +609,17 @@ START_TEST(strangers_are_refused)
     uid_t users[] = {FRIEND - 1, FRIEND};
     agent_start_for(&agent, folder, users, 2);
     agent_publish(&agent, "B.npy");
-    as_user(NOBODY, -TC_E_PERMISSION, -TC_E_PERMISSION);
-    as_user(FRIEND, 0, 0);
-    as_user(0, 0, 0);
+    as_user(NOBODY, 0, -TC_E_PERMISSION, -TC_E_PERMISSION);
+    as_user(FRIEND, 0, 0, 0);
+    as_user(0, 0, 0, 0);
     agent_stop(&agent);
     char state[600];
     snprintf(state, sizeof state, "%s/.treecast", folder);
     ck_assert_int_eq(chown(state, NOBODY, NOBODY), 0);
     agent_start(&agent, folder);
     agent_publish(&agent, "B.npy");
-    as_user(NOBODY, 0, 0);
-    as_user(FRIEND, -TC_E_PERMISSION, -TC_E_PERMISSION);
+    as_user(NOBODY, NOBODY, 0, 0);
+    as_user(FRIEND, NOBODY, -TC_E_PERMISSION, -TC_E_PERMISSION);
     agent_stop(&agent);
 }
 END_TEST
@@ -737,6 +929,9 @@ int main(void)
     tcase_add_test(all, a_slow_reader_gets_every_line);
     tcase_add_test(all, unread_answers_are_bounded);
     tcase_add_test(all, a_thousand_waiters_wake);
+    tcase_add_test(all, the_file_comes_through_the_door);
+    tcase_add_test(all, a_source_is_offered_while_connected);
+    tcase_add_test(all, leases_are_given);
     tcase_add_test(all, strangers_are_refused);
     tcase_add_test(all, a_friend_sees_an_agent_come);
     tcase_add_test(all, a_dead_socket_is_replaced_a_living_one_is_not);
