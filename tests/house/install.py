@@ -95,8 +95,19 @@ def test_program(root):
     assert re.match(r"1 1 \S", said), f"the program said: {said!r}"
 
 
+def test_python(root):
+    """the Python package is installed whole, where Python looks below the prefix, and can be imported from there"""
+    folder = folder_of(root, "_attach.py")
+    there = {name for name in os.listdir(folder) if name != "__pycache__"}
+    here = {name for name in os.listdir(f"{TOP}/contrib/python/treecast") if name != "__pycache__"}
+    assert there == here, f"differ: {sorted(there ^ here)}"
+    assert re.search(r"lib/python3[.0-9]*/(dist|site)-packages/treecast$", folder), folder
+    said = run([sys.executable, "-c", "import treecast; print(treecast.__file__)"], PYTHONPATH=os.path.dirname(folder))
+    assert said.strip() == f"{folder}/__init__.py", said
+
+
 def main():
-    tests = [test_files, test_exports, test_needed, test_program]
+    tests = [test_files, test_exports, test_needed, test_program, test_python]
     print(f"1..{len(tests)}")
     failed = 0
     with tempfile.TemporaryDirectory() as root:

@@ -1,0 +1,13 @@
+# The Python package: installed as it is, and works from here by PYTHONPATH=contrib/python.
+treecastdir = $(pythondir)/treecast
+dist_treecast_DATA = \
+	contrib/python/treecast/__init__.py \
+	contrib/python/treecast/_attach.py \
+	contrib/python/treecast/_door.py \
+	contrib/python/treecast/_folder.py \
+	contrib/python/treecast/_program.py \
+	contrib/python/treecast/_ref.py \
+	contrib/python/treecast/_send.py \
+	contrib/python/treecast/errors.py \
+	contrib/python/treecast/py.typed
+EXTRA_DIST += contrib/python/README

@@ -1,0 +1,170 @@
+"""Wait for arrays and map them."""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Union
+
+from . import _door, _folder, errors
+
+if TYPE_CHECKING:
+    import numpy
+
+Directory = Union[str, "os.PathLike[str]", None]
+
+
+def attach(name: str, dir: Directory = None, timeout: Optional[float] = None, mode: str = "r") -> "numpy.memmap":
+    """Wait for an array and map it: every process of this host that does so shares one copy.
+
+    Parameters
+    ----------
+    name : str
+        What the array was sent as.
+    dir : path, optional
+        The directory of published arrays: ``$TREECAST_DIR``, else ``/dev/shm/treecast-UID``.
+    timeout : float, optional
+        Seconds to wait; for ever by default. A name that nobody has begun to send is waited for too.
+    mode : {"r", "c"}
+        Read-only, or copy-on-write: assignments change this process's memory, never the file.
+
+    Returns
+    -------
+    numpy.memmap
+        With the dtype, shape and order that were sent; of bytes (``uint8``) for a file that is no array.
+
+    Raises
+    ------
+    DeadlineError
+        It was not published in time.
+    TreecastError
+        Why its session failed: ``IntegrityError``, ``ResourceError``, ``CoordinatorLostError`` and so on.
+
+    Examples
+    --------
+    >>> a = treecast.attach("table.npy", timeout=60)        # doctest: +SKIP
+    >>> a.shape, a.dtype, a.flags.writeable                 # doctest: +SKIP
+    ((1000, 1000), dtype('float64'), False)
+    """
+    return open_described(name, dir, timeout, mode)[0]
+
+
+def open_described(name: str, dir: Directory, timeout: Optional[float], mode: str) -> Any:
+    """The array and its description."""
+    if mode not in ("r", "c"):
+        raise errors.UsageError(f"mode {mode!r}: a published array is mapped with 'r' or 'c'", "usage")
+    directory = _folder.resolve(dir)
+    found = _door.run(_door.wait(directory, _folder.check_name(name), want_fd=True), timeout,
+                      f"{name} was not published in {directory}")
+    fd, description = found if found.description else _folder.open_array(name, directory)
+    path = os.path.join(directory, name)
+    with io.FileIO(path, "rb", opener=lambda *_: fd) as file:
+        return to_array(file, description, mode), description
+
+
+def to_array(file: io.FileIO, description: _folder.Description, mode: str) -> "numpy.memmap":
+    """Map an open file as its description says."""
+    import numpy
+
+    dtype = dtype_of(description.dtype)
+    if dtype.itemsize != description.item_size:
+        raise errors.IntegrityError(f"{description.name}: {dtype} has {dtype.itemsize} bytes, its description says "
+                                    f"{description.item_size}", "integrity")
+    shape = description.shape if description.dtype is not None else (description.size,)
+    if 0 in shape or dtype.itemsize == 0:  # nothing to map
+        empty = numpy.empty(shape, dtype, description.order).view(numpy.memmap)
+        empty.flags.writeable = mode == "c"
+        return empty
+    return numpy.memmap(file, dtype, mode, description.offset, shape, description.order)
+
+
+def dtype_of(described: Union[str, List[Any], None]) -> "numpy.dtype":
+    """numpy's dtype of the description's, which is JSON: lists stand where numpy has tuples."""
+    from numpy.lib import format as npy
+
+    return npy.descr_to_dtype("|u1" if described is None else _descr(described))
+
+
+def _descr(described: Union[str, List[Any]]) -> Any:
+    if isinstance(described, str):
+        return described
+    fields = []
+    for name, kind, *shape in described:
+        fields.append((tuple(name) if isinstance(name, list) else name, _descr(kind), *map(tuple, shape)))
+    return fields
+
+
+def wait(name: str, dir: Directory = None, timeout: Optional[float] = None) -> str:
+    """Block until an array is published; its path.
+
+    Parameters and errors are those of `attach`. No polling: an agent tells, and where none is alive, the kernel.
+    """
+    directory = _folder.resolve(dir)
+    found = _door.run(_door.wait(directory, _folder.check_name(name)), timeout,
+                      f"{name} was not published in {directory}")
+    assert found.fd < 0
+    return os.path.join(directory, name)
+
+
+async def wait_async(name: str, dir: Directory = None, timeout: Optional[float] = None) -> str:
+    """`wait` for asyncio: other tasks run meanwhile, and it may be cancelled."""
+    directory = _folder.resolve(dir)
+    await _door.run_async(_door.wait(directory, _folder.check_name(name)), timeout,
+                          f"{name} was not published in {directory}")
+    return os.path.join(directory, name)
+
+
+@dataclass
+class Status:
+    """What is here and what is on its way.
+
+    Attributes
+    ----------
+    dir : str
+        The directory of published arrays.
+    listen : str or None
+        The agent's address; None where no agent is alive.
+    sessions : list of dict
+        Arrays on their way: ``name``, ``state``, ``size``, ``bytes`` (verified so far), ``from``, ``links``.
+    published : list of dict
+        Arrays that are here: ``name``, ``state``, ``size``, perhaps more.
+    """
+
+    dir: str
+    listen: Optional[str] = None
+    sessions: List[Dict[str, Any]] = field(default_factory=list)
+    published: List[Dict[str, Any]] = field(default_factory=list)
+
+
+def status(name: Optional[str] = None, dir: Directory = None, timeout: Optional[float] = 10.0) -> Status:
+    """What this host's agent knows of an array, or of all; of published ones also where no agent is alive.
+
+    Parameters
+    ----------
+    name : str, optional
+        Of this array only.
+    dir : path, optional
+        As for `attach`.
+    timeout : float, optional
+        Seconds within which an agent must answer.
+
+    Raises
+    ------
+    NotFoundError
+        Nothing is known of ``name``.
+    """
+    directory = _folder.resolve(dir)
+    if name is not None:
+        _folder.check_name(name)
+    answer = _door.run(_door.status(directory, name), timeout, f"the agent of {directory} did not answer")
+    if answer is None:
+        here = [{"name": one.name, "state": "published", "size": one.size} for one in _folder.listing(directory)
+                if name in (None, one.name)]
+        found = Status(directory, published=here)
+    else:
+        found = Status(answer.get("dir", directory), answer.get("listen"), answer.get("sessions", []),
+                       answer.get("published", []))
+    if name is not None and not found.sessions and not found.published:
+        raise errors.NotFoundError(f"nothing is known of {name} in {directory}", "notfound")
+    return found
