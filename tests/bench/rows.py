@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 
 from cast import SOURCE, Cast, random_bytes, smooth_field
 from lab import Lab
-from measure import Iperf, MemoryWatch, Steal, cpu_seconds, fine_cpu_seconds, median, one_copy
+from measure import (Iperf, MemoryWatch, Steal, cpu_seconds, fine_cpu_seconds, median, one_copy,
+                     warm_memory)
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 NAME = "bench.bin"
@@ -56,6 +57,7 @@ class Row:
 @contextlib.contextmanager
 def lab_for(row):
     """A lab with room for two arrays of the row on each host, and a folder for keys and logs."""
+    warm_memory((row.hosts + 2) * (row.size + (8 << 20)))
     with tempfile.TemporaryDirectory(prefix="treecast-bench-") as folder:
         with Lab(hosts=row.hosts, rate_mbit=row.rate, cc=row.cc, shm_mb=64 + 2 * row.size // MIB) as lab:
             yield lab, folder

@@ -55,6 +55,21 @@ def median(values):
     return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
+def warm_memory(size):
+    """Touch size bytes of the machine's free memory once, as far as half of what is free goes.
+
+    A virtual machine gets its memory from the host when it first touches it, at a quarter of the speed of a copy, and
+    what was touched once stays. Without this the first runs measure the hypervisor: a fresh machine spent 40% of all
+    agents' time in the first touch of pages of the files they wrote.
+    """
+    with open("/proc/meminfo", encoding="ascii") as file:
+        available = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable:")) * 1024
+    block = bytes(1 << 20)
+    with open(os.memfd_create("warm"), "wb") as file:
+        for _ in range(min(size, available // 2) >> 20):
+            file.write(block)
+
+
 class Steal:
     """Percent of the machine's time that its neighbours took since this object was made."""
 
