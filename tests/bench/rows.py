@@ -251,7 +251,7 @@ def small_rows():
 
 ROWS = [
     Row("main32", run_copies, 32, 100, 64 * MIB, bound=1.10, about="the main job"),
-    # The same where two cores are enough: near 0% idle, main32 and main64 measure the machine that plays all hosts.
+    # Near 0% idle, main32 and main64 measure the machine that plays all hosts; these have half the load.
     Row("main16", run_copies, 16, 100, 64 * MIB, bound=1.10, about="half the hosts"),
     Row("main32-slow", run_copies, 32, 50, 32 * MIB, bound=1.10, about="half the rate and size"),
     Row("main32-cubic", run_copies, 32, 100, 64 * MIB, cc="cubic", about="the same under cubic"),
