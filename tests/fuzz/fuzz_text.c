@@ -1,0 +1,100 @@
+/* What people write: host lists, host files, key files, configuration. */
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+#include "fuzz.h"
+#include "net/key.h"
+#include "plan/hostlist.h"
+
+static char *text_of(const uint8_t *bytes, size_t size)
+{
+    char *text = malloc(size + 1);
+    MUST(text);
+    memcpy(text, bytes, size);
+    text[size] = '\0';
+    return text;
+}
+
+/* What was read folds to a text that reads as the same hosts. */
+static void must_fold(const struct tc_hostlist *list)
+{
+    struct tc_hostlist *again = tc_hostlist_new(NULL);
+    char *folded = tc_hostlist_fold(list, NULL);
+    struct tc_err err = {0};
+    MUST(folded && again);
+    MUST(tc_hostlist_add(again, folded, &err) == 0 || tc_hostlist_count(list) == 0);
+    MUST(tc_hostlist_count(again) == tc_hostlist_count(list));
+    for (size_t i = 0; i < tc_hostlist_count(list); i++) {
+        char name[TC_HOST_TEXT_MAX];
+        uint16_t port;
+        MUST(tc_host_split(tc_hostlist_at(list, i), name, sizeof name, &port, NULL) == 0 && name[0]);
+        MUST(!strpbrk(tc_hostlist_at(list, i), " ,\n\033"));
+    }
+    free(folded);
+    MUST(tc_hostlist_count(list) == 0 || tc_hostlist_exclude(again, tc_hostlist_at(list, 0), NULL) == 0);
+    tc_hostlist_free(again);
+}
+
+void fuzz_hostlist(const uint8_t *bytes, size_t size)
+{
+    struct tc_hostlist *list = tc_hostlist_new(NULL);
+    char *text = text_of(bytes, size);
+    struct tc_err err = {0};
+    MUST(list);
+    int status = tc_hostlist_add(list, text, &err);
+    MUST(status == 0 || (tc_hostlist_count(list) == 0 && err.text[0]));
+    if (status == 0)
+        must_fold(list);
+    free(text);
+    tc_hostlist_free(list);
+}
+
+void fuzz_hostfile(const uint8_t *bytes, size_t size)
+{
+    struct tc_hostlist *list = tc_hostlist_new(NULL);
+    struct tc_err err = {0};
+    MUST(list);
+    int status = tc_hostlist_add_file(list, (const char *)bytes, size, "hosts", &err);
+    MUST(status == 0 || (tc_hostlist_count(list) == 0 && strncmp(err.text, "hosts", 5) == 0));
+    if (status == 0)
+        must_fold(list);
+    tc_hostlist_free(list);
+}
+
+void fuzz_key(const uint8_t *bytes, size_t size)
+{
+    struct tc_key key = {0};
+    struct tc_err err = {0};
+    int fd = fuzz_file(bytes, size);
+    int status = tc_key_read_fd(&key, fd, &err);
+    MUST(status == 0 || (err.reason && err.text[0] && !strpbrk(err.text, "\n\033")));
+    if (status == 0) {
+        uint8_t derived[TC_KEY_SIZE];
+        MUST(size == 86 || size == 158);
+        MUST(tc_key_derive(&key, "control", derived, NULL) == 0);
+    }
+    tc_key_clear(&key);
+    close(fd);
+}
+
+/* First byte: for which verb. */
+void fuzz_config(const uint8_t *bytes, size_t size)
+{
+    static const struct tc_verb *const verbs[] = {&tc_verb_send, &tc_verb_recv, &tc_verb_attach, &tc_verb_plan};
+    struct tc_err err = {0};
+    char path[64];
+    if (size < 1)
+        return;
+    struct tc_values *values = tc_values_new(verbs[bytes[0] % 4], NULL);
+    int fd = fuzz_file(bytes + 1, size - 1);
+    MUST(values);
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    fchmod(fd, 0600);
+    int status = tc_values_file(values, path, bytes[0] & 4, &err);
+    MUST(status == 0 || err.text[0]);
+    tc_values_free(values);
+    close(fd);
+}
