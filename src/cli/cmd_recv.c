@@ -12,12 +12,13 @@
 #include "cli/key_options.h"
 #include "cli/report.h"
 #include "node/recv_node.h"
+#include "session/message.h"
 
 struct recv_values {
-    const char *dir, *listen, *advertise, *group;
+    const char *dir, *listen, *advertise, *group, *user;
     struct tc_key_options key;
-    bool once, detach;
-    uint64_t max_size, mode, threads;
+    bool once, detach, no_sandbox;
+    uint64_t max_size, max_message, max_sessions, max_connections, handshake_time, mode, threads;
     struct tc_texts users;
     unsigned quiet, verbose;
 };
@@ -155,13 +156,33 @@ static int detach(struct agent *agent, int *code, struct tc_err *err)
     return 0;
 }
 
+/* The default is the directory of whom the agent will be. */
+static int take_dir(struct agent *agent, struct tc_err *err)
+{
+    const struct passwd *user = agent->values->user && !agent->values->dir ? getpwnam(agent->values->user) : NULL;
+    if (!user)
+        return tc_dir_resolve(agent->dir, sizeof agent->dir, agent->values->dir, err);
+    snprintf(agent->dir, sizeof agent->dir, "/dev/shm/treecast-%u", (unsigned)user->pw_uid);
+    return 0;
+}
+
+static void take_limits(struct agent *agent)
+{
+    const struct recv_values *values = agent->values;
+    agent->recv.max_size = values->max_size;
+    agent->recv.message_most = values->max_message ? (uint32_t)values->max_message + TC_CHUNK_HEAD : 0;
+    agent->recv.sessions_most = (unsigned)values->max_sessions;
+    agent->recv.connections_most = (unsigned)values->max_connections;
+    agent->recv.handshake_seconds = (unsigned)values->handshake_time;
+}
+
 static int prepare(struct agent *agent, struct tc_err *err)
 {
     const struct recv_values *values = agent->values;
     if (values->mode & 0222)
         return tc_fail(err, TC_E_USAGE, "--mode: %04jo would let readers change an array; leave the write bits out",
                        (uintmax_t)values->mode);
-    int result = tc_dir_resolve(agent->dir, sizeof agent->dir, values->dir, err);
+    int result = take_dir(agent, err);
     if (result == 0)
         result = take_group(agent, err);
     if (result == 0)
@@ -172,7 +193,9 @@ static int prepare(struct agent *agent, struct tc_err *err)
     agent->recv.listen = values->listen;
     agent->recv.advertise = values->advertise;
     agent->recv.once = values->once;
-    agent->recv.max_size = values->max_size;
+    agent->recv.user = values->user;
+    agent->recv.unconfined = values->no_sandbox;
+    take_limits(agent);
     agent->recv.mode = (mode_t)values->mode;
     agent->recv.threads = (unsigned)values->threads;
     agent->recv.ready = on_ready;
@@ -217,6 +240,19 @@ static const struct tc_option options[] = {
      .help = "go to the background once ready to accept; the agent then logs nothing"},
     {.name = "max-size", .argument = "SIZE", .kind = TC_OPT_SIZE, .least = 1, AT(max_size),
      .help = "refuse arrays of more bytes (default: what there is room for)"},
+    {.name = "max-message", .argument = "SIZE", .kind = TC_OPT_SIZE, .least = TC_CHUNK_SIZE_MIN,
+     .most = TC_CHUNK_SIZE_MAX, AT(max_message),
+     .help = "take no longer message, so no larger chunks either (default 4M)"},
+    {.name = "max-sessions", .argument = "N", .kind = TC_OPT_NUMBER, .least = 1, .most = 4096, AT(max_sessions),
+     .help = "sessions at once (default 64)"},
+    {.name = "max-connections", .argument = "N", .kind = TC_OPT_NUMBER, .least = 4, .most = 65536, AT(max_connections),
+     .help = "connections that are not let in yet, a quarter of it from one address (default 256)"},
+    {.name = "handshake-time", .argument = "SEC", .kind = TC_OPT_NUMBER, .least = 1, .most = 600, AT(handshake_time),
+     .help = "close a connection that has not got in after this time (default 3)"},
+    {.name = "user", .argument = "NAME", .kind = TC_OPT_TEXT, AT(user),
+     .help = "as root: become this user once the port is bound and the key is read"},
+    {.name = "no-sandbox", .kind = TC_OPT_FLAG, AT(no_sandbox),
+     .help = "do not let the kernel (Landlock) keep the agent in its directory"},
     {.name = "mode", .argument = "OCTAL", .kind = TC_OPT_OCTAL, .least = 0400, .most = 0777, AT(mode),
      .help = "mode of published files (default 0444)"},
     {.name = "group", .argument = "NAME", .kind = TC_OPT_TEXT, AT(group), .help = "group of published files"},

@@ -196,6 +196,8 @@ static int begin_body(struct tc_link *link, struct tc_err *err)
     uint32_t limit = link->options.limit(link->type);
     if (limit == 0)
         return tc_fail(err, TC_E_PROTOCOL, "frame of type %u is not allowed here", link->type);
+    if (link->options.most && limit > link->options.most)
+        limit = link->options.most;
     if (length > limit)
         return tc_fail(err, TC_E_PROTOCOL, "frame of type %u has %u bytes, at most %u are allowed", link->type, length,
                        limit);

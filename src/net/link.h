@@ -40,6 +40,7 @@ struct tc_link_options {
     void *arg;
     /* The longest body of a frame of this type; a longer one, or a type with 0, closes the link (TC_E_PROTOCOL). */
     uint32_t (*limit)(uint8_t type);
+    uint32_t most; /* bytes of any body, whatever limit says; 0: no such bound */
     struct tc_blob_pool *blobs; /* bodies of 32 KiB and more come from here; NULL: from the heap. Borrowed */
     uint32_t low_water;         /* bytes: DRAINED comes when the queue falls to this or below (0: when it is empty),
                                    once for all that was queued since the last one, also if it never rose above */

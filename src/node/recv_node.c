@@ -14,16 +14,19 @@
 #include "file/lease.h"
 #include "file/sink.h"
 #include "net/listen.h"
+#include "node/privilege.h"
 #include "node/leases.h"
 #include "node/runner.h"
 #include "session/agent.h"
 
 enum {
-    FIRST_WORD_MS = 3000,    /* from TCP to a HELLO that belongs to a session */
+    FIRST_WORD_S = 3,        /* from TCP to a HELLO that belongs to a session */
     CACHE_BYTES = 16 << 20,  /* chunks kept for children */
     BACKLOG_BYTES = 8 << 20, /* arrived and not yet in place: then links stop reading */
     BLOBS_SPARE = 24,
     SESSIONS_MOST = 64,
+    PENDING_MOST = 256, /* connections that have not said that word yet; a quarter of it from one address */
+    MESSAGE_MOST = TC_CHUNK_HEAD + TC_CHUNK_SIZE_MAX,
     PACE_CHUNKS = 16,
     PACE_SLOW = 32 << 20 /* bytes a second: below this a worker would cost more than the work */
 };
@@ -148,7 +151,10 @@ static void prepare_done(struct tc_task *task)
 static int prepare_file(struct session *session, struct tc_err *err)
 {
     const struct tc_job *offer = session->offer = tc_agent_job(session->machine);
-    uint32_t chunk_size = offer->layout.chunk_size;
+    uint32_t chunk_size = offer->layout.chunk_size, most = session->node->options.message_most - TC_CHUNK_HEAD;
+    if (chunk_size > most)
+        return tc_fail(err, TC_E_LIMIT, "chunks of %u bytes are more than --max-message allows (send -s %u)",
+                       chunk_size, most & ~(TC_CHUNK_SIZE_MIN - 1));
     session->backlog = BACKLOG_BYTES / chunk_size > 2 ? BACKLOG_BYTES / chunk_size : 2;
     session->blobs = tc_blob_pool_new(TC_CHUNK_HEAD + (size_t)chunk_size, BLOBS_SPARE);
     if (!session->blobs)
@@ -164,12 +170,16 @@ static void prepare(struct session *session, const struct tc_action *action)
 {
     struct tc_err err = {0};
     struct job *job = new_job(session, prepare_run, prepare_done);
-    if (job && prepare_file(session, &err) == 0) {
+    if (!job) {
+        no_memory(session, TC_EV_PREPARED, action);
+        return;
+    }
+    if (prepare_file(session, &err) == 0) {
         tc_runner_add(&session->runner, &job->task);
         return;
     }
     free(job);
-    no_memory(session, TC_EV_PREPARED, action);
+    tc_runner_event(&session->runner, &(struct tc_event){.kind = TC_EV_PREPARED, .err = &err});
 }
 
 /* Open: decode, compare with the digest, place. */
@@ -507,8 +517,8 @@ static int new_session(struct node *node, struct tc_wire *wire, struct tc_err *e
     unsigned count = 0;
     for (const struct session *other = node->sessions; other; other = other->next)
         count++;
-    if (count >= SESSIONS_MOST)
-        return tc_fail(err, TC_E_LIMIT, "%u sessions are under way already", count);
+    if (count >= node->options.sessions_most)
+        return tc_fail(err, TC_E_LIMIT, "%u sessions are under way already (--max-sessions)", count);
     struct session *session = calloc(1, sizeof *session);
     if (!session)
         return tc_fail(err, TC_E_NOMEM, "no memory for a session");
@@ -623,7 +633,8 @@ static void on_stranger(struct tc_wire *wire, const struct tc_link_event *event)
 static void stranger_late(void *arg)
 {
     struct tc_wire *wire = arg;
-    tc_log(TC_LOG_WARN, "%s: connected and said nothing for %d s", tc_link_peer(wire->link), FIRST_WORD_MS / 1000);
+    tc_log(TC_LOG_WARN, "%s: connected and said nothing for %u s", tc_link_peer(wire->link),
+           ((struct node *)wire->owner)->options.handshake_seconds);
     wire->closing = true;
     tc_link_close(wire->link, 0);
 }
@@ -658,6 +669,8 @@ static struct tc_link *accept_link(void *arg, int fd, const char *peer)
     struct tc_link_options options = {.call = tc_wire_call,
                                       .arg = wire,
                                       .limit = stranger_limit,
+                                      .most = node->options.message_most,
+                                      .handshake_ms = node->options.handshake_seconds * 1000,
                                       .low_water = TC_RUNNER_LOW_WATER,
                                       .tls = node->options.key != NULL,
                                       .lookup = look_up,
@@ -683,7 +696,7 @@ static struct tc_link *accept_link(void *arg, int fd, const char *peer)
         free(wire);
         return NULL;
     }
-    tc_timer_set(wire->timer, FIRST_WORD_MS);
+    tc_timer_set(wire->timer, (uint64_t)node->options.handshake_seconds * 1000);
     list_stranger(node, wire);
     return wire->link;
 }
@@ -825,18 +838,45 @@ static int open_key(struct node *node, struct tc_err *err)
     return tc_key_derive(node->options.key, "control", node->control_key, err);
 }
 
+/* What takes root comes first, then the rights go, and only what is left of them touches the directory. */
+static int open_listen(struct node *node, const char *listen, struct tc_err *err)
+{
+    struct tc_listen_options options = {.pending = node->options.connections_most,
+                                        .pending_per_address = (node->options.connections_most + 3) / 4};
+    if (!(node->loop = tc_loop_new(err)))
+        return -err->reason;
+    node->listen = tc_listen_open(node->loop, listen, TC_PORT_DEFAULT, &options, accept_link, node, err);
+    if (!node->listen)
+        return -err->reason;
+    return node->options.user ? tc_privilege_become(node->options.user, node->options.group, err) : 0;
+}
+
+static int confine(struct node *node, bool was_root, struct tc_err *err)
+{
+    int version = tc_privilege_confine(node->options.unconfined ? -1 : tc_folder_fd(node->folder), was_root, err);
+    if (version > 0)
+        tc_log(TC_LOG_DEBUG, "confined to %s (Landlock %d)", tc_folder_path(node->folder), version);
+    return version < 0 ? version : 0;
+}
+
 static int open_node(struct node *node, const char *listen, struct tc_err *err)
 {
+    bool was_root = geteuid() == 0;
     char dir[4096];
-    tc_folder_default(dir, sizeof dir);
     int status = open_key(node, err);
     if (status == 0)
         status = tc_random(node->instance, sizeof node->instance, err);
+    if (status == 0)
+        status = open_listen(node, listen, err);
     if (status < 0)
         return status;
+    tc_folder_default(dir, sizeof dir);
     node->folder = tc_folder_open(node->options.dir ? node->options.dir : dir, err);
-    if (!node->folder || !(node->loop = tc_loop_new(err)))
+    if (!node->folder)
         return -err->reason;
+    status = confine(node, was_root, err);
+    if (status < 0)
+        return status;
     if (!(node->pool = tc_pool_new(node->loop, node->options.threads, err)) || !(node->here.codec = tc_codec_new(err)))
         return -err->reason;
     struct tc_door_options door = {.users = node->options.users,
@@ -849,9 +889,6 @@ static int open_node(struct node *node, const char *listen, struct tc_err *err)
                                    .arg = node};
     node->door = tc_door_serve(node->loop, tc_folder_path(node->folder), tc_folder_state_fd(node->folder), &door, err);
     if (!node->door || !(node->leases = tc_leases_new(node->loop, node->folder, err)))
-        return -err->reason;
-    node->listen = tc_listen_open(node->loop, listen, TC_PORT_DEFAULT, NULL, accept_link, node, err);
-    if (!node->listen)
         return -err->reason;
     node->term = tc_signal_new(node->loop, SIGTERM, on_stop, node, err);
     node->interrupt = tc_signal_new(node->loop, SIGINT, on_stop, node, err);
@@ -891,9 +928,22 @@ static void close_node(struct node *node)
     explicit_bzero(node->control_key, sizeof node->control_key);
 }
 
+static void fill_limits(struct tc_recv_options *options)
+{
+    if (options->sessions_most == 0)
+        options->sessions_most = SESSIONS_MOST;
+    if (options->connections_most == 0)
+        options->connections_most = PENDING_MOST;
+    if (options->handshake_seconds == 0)
+        options->handshake_seconds = FIRST_WORD_S;
+    if (options->message_most == 0)
+        options->message_most = MESSAGE_MOST;
+}
+
 int tc_recv_run(const struct tc_recv_options *options, struct tc_err *err)
 {
     struct node node = {.options = *options, .next_link = TC_LINK_ACCEPTED};
+    fill_limits(&node.options);
     const char *listen = options->listen ? options->listen : "127.0.0.1";
     struct tc_err own = {0};
     if (!err)

@@ -20,7 +20,13 @@ struct tc_recv_options {
                               dialled */
     const struct tc_key *key; /* NULL: none; then listen must be loopback (checked before a socket exists) */
     bool once;
-    uint64_t max_size;  /* bytes of one array; 0: no limit but room */
+    const char *user;           /* whom to become once the port is bound, before the directory is touched; NULL: stay */
+    bool unconfined;            /* do not ask Landlock to keep this process in its directory */
+    uint64_t max_size;          /* bytes of one array; 0: no limit but room */
+    unsigned sessions_most;     /* at once; 0: 64 */
+    unsigned connections_most;  /* that are not let in yet; 0: 256, and a quarter of it from one address */
+    unsigned handshake_seconds; /* from a connection to its first word; 0: 3 */
+    uint32_t message_most;      /* bytes of a message that is no chunk; 0: what the protocol allows */
     mode_t mode;        /* of published files; 0: 0444 */
     gid_t group;        /* (gid_t)-1: leave */
     const uid_t *users; /* may use the door besides the owner and root */

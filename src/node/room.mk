@@ -3,6 +3,7 @@ libtc_node_la_SOURCES = \
 	src/node/cache.c src/node/cache.h \
 	src/node/leases.c src/node/leases.h \
 	src/node/pool.c src/node/pool.h \
+	src/node/privilege.c src/node/privilege.h \
 	src/node/recv_node.c src/node/recv_node.h \
 	src/node/runner.c src/node/runner.h \
 	src/node/send_node.c src/node/send_node.h
