@@ -575,8 +575,10 @@ int tc_array_check(struct tc_array *array, uint64_t file_size, struct tc_err *er
                         .what = "dtype",
                         .err = err};
     int rc = read_dtype_text(&in, &own);
-    if (rc)
+    if (rc) {
+        free(own.dtype); /* a whole one may stand before what is wrong */
         return rc;
+    }
     free(array->dtype);
     array->dtype = own.dtype;
     if (own.item_size != array->item_size)

@@ -33,7 +33,7 @@ def ground(scene):
 
 def probe(scene, tries, *options):
     """What each of tries came to in the agent: its errno."""
-    library = compile_helper(scene, "probe", "-shared", "-fPIC")
+    library = compile_helper("probe", "-shared", "-fPIC")
     agent = scene.agent(*options, env=preloaded(scene, library, PROBE=" ".join(tries)))
     wait_for(lambda: "probe end" in agent.err, "the probe's end")
     found = {line.split()[1].rstrip(":"): int(line.split()[2]) for line in agent.err.splitlines()

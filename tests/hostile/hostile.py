@@ -1,10 +1,12 @@
 """What the hostile tests share: the scenes of tests/scenario, and small helpers in C that are built when needed."""
 
 import ctypes
+import functools
 import os
 import shlex
 import subprocess
 import sys
+import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "scenario"))
@@ -13,16 +15,21 @@ from agents import (SLOW, Agent, LabError, Skip, ensure, main, note, scenario,  
                     wait_for)
 
 MIB = 1 << 20
+built = None
 SANITIZED = os.environ.get("TC_SANITIZER", "no") not in ("", "no")
 
 
-def compile_helper(scene, name, *flags):
-    """tests/hostile/NAME.c as a program, or with -shared as a library to preload."""
-    out = scene.path(name + (".so" if "-shared" in flags else ""))
+@functools.lru_cache(maxsize=None)
+def compile_helper(name, *flags):
+    """tests/hostile/NAME.c as a program, or with -shared as a library to preload; made once in a run of a test."""
+    global built
+    built = built or tempfile.TemporaryDirectory(prefix="treecast-hostile-")
+    out = os.path.join(built.name, name)
     compiler = shlex.split(os.environ.get("CC") or "cc")
-    done = subprocess.run([*compiler, "-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror", *flags,
-                           os.path.join(HERE, f"{name}.c"), "-o", out, "-lssl", "-lcrypto"], capture_output=True,
-                          text=True, check=False)
+    sources = [os.path.join(HERE, f"{name}.c")] + ([] if "-shared" in flags else [os.path.join(HERE, "peer.c")])
+    done = subprocess.run([*compiler, "-std=gnu11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror", *sources,
+                           *flags, "-pthread", "-lssl", "-lcrypto", "-lzstd", "-o", out], capture_output=True, text=True,
+                          check=False)
     ensure(done.returncode == 0, done.stderr)
     return out
 

@@ -1,0 +1,391 @@
+/* 100,000 lies of members at the message boundary, in one process: to an agent that knows its origin, to one that is being
+ * filled, and to a coordinator. None may be acted on. The lies are true messages with something changed. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "../unit/unit.h"
+#include "session/agent.h"
+#include "session/coordinator.h"
+
+enum {
+    CONTROL = TC_LINK_ACCEPTED,
+    PARENT,
+    CHUNKS = 3,
+    OFFERS = 40000,
+    PLANS = 4000,
+    PAGES = 16000,
+    DATA = 25000,
+    WORDS = 15000
+};
+
+static const uint8_t session[TC_SESSION_ID_SIZE] = "the session", nonce[TC_NONCE_SIZE] = "the nonce";
+static const uint8_t link_id[TC_LINK_ID_SIZE] = "to the parent";
+
+static struct tc_signer *origin, *liar, *signer;
+static struct tc_verifier *trusted;
+static uint8_t public_key[TC_PUBLIC_SIZE], liars_key[TC_PUBLIC_SIZE];
+static uint64_t state = 1;
+static unsigned tried;
+
+static uint32_t number(uint32_t below)
+{
+    state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+    return (uint32_t)((state >> 33) % below);
+}
+
+static void make_keys(void)
+{
+    static const uint8_t secrets[3][TC_SECRET_SIZE] = {{1}, {2}, {3}};
+    uint8_t origin_key[TC_PUBLIC_SIZE];
+    origin = tc_signer_new(secrets[0], origin_key, NULL);
+    liar = tc_signer_new(secrets[1], liars_key, NULL);
+    signer = tc_signer_new(secrets[2], public_key, NULL);
+    trusted = tc_verifier_new(origin_key, NULL);
+    ck_assert(origin && liar && signer && trusted);
+}
+
+static void free_keys(void)
+{
+    tc_signer_free(origin);
+    tc_signer_free(liar);
+    tc_signer_free(signer);
+    tc_verifier_free(trusted);
+}
+
+/* --- true messages --- */
+
+static struct tc_message hello(enum tc_role role)
+{
+    struct tc_message message = {.type = TC_MSG_HELLO};
+    message.hello.version_min = message.hello.version_max = TC_WIRE_VERSION;
+    message.hello.role = role;
+    memcpy(message.hello.session, session, sizeof session);
+    memcpy(message.hello.link, link_id, sizeof link_id);
+    return message;
+}
+
+static struct tc_message offer(void)
+{
+    struct tc_message message = {.type = TC_MSG_OFFER};
+    message.offer = (struct tc_msg_offer){.name = "A",
+                                          .size = CHUNKS << 16,
+                                          .chunk_size = 1 << 16,
+                                          .array = "null",
+                                          .array_size = 4,
+                                          .digest = TC_DIGEST_NAME,
+                                          .codec = TC_CODEC_NAME};
+    memcpy(message.offer.session, session, sizeof session);
+    memcpy(message.offer.nonce, nonce, sizeof nonce);
+    memcpy(message.offer.public_key, public_key, sizeof public_key);
+    return message;
+}
+
+static struct tc_message plan(void)
+{
+    struct tc_message message = {.type = TC_MSG_PLAN};
+    message.plan = (struct tc_msg_plan){.epoch = 1, .rank = 1, .trees = 1};
+    memcpy(message.plan.session, session, sizeof session);
+    memcpy(message.plan.nonce, nonce, sizeof nonce);
+    memcpy(message.plan.rows[0].parent.id, link_id, sizeof link_id);
+    return message;
+}
+
+static struct tc_page page(void)
+{
+    struct tc_page page = {.count = CHUNKS, .last = true};
+    ck_assert_int_eq(tc_page_sign(&page, session, signer, NULL), 0);
+    return page;
+}
+
+static struct tc_blob *pack(const struct tc_message *message, struct tc_signer *by)
+{
+    struct tc_blob *body = tc_message_pack(message, by, NULL);
+    ck_assert_ptr_nonnull(body);
+    return body;
+}
+
+/* --- an agent and what it did --- */
+
+struct victim {
+    struct tc_agent *agent;
+    unsigned prepared, planned, opened, wanted, published;
+};
+
+static void tell(struct victim *victim, uint32_t link, uint8_t type, struct tc_blob *body)
+{
+    struct tc_event event = {.kind = body ? TC_EV_FRAME : TC_EV_PREPARED, .link = link, .type = type, .body = body};
+    struct tc_action action;
+    tc_agent_event(victim->agent, &event, 1000);
+    while (tc_agent_take(victim->agent, &action)) {
+        victim->prepared += action.kind == TC_ACT_PREPARE;
+        victim->planned += action.kind == TC_ACT_EXPECT || action.kind == TC_ACT_DIAL;
+        victim->opened += action.kind == TC_ACT_OPEN;
+        victim->wanted += action.kind == TC_ACT_SEND && action.type == TC_MSG_WANT;
+        victim->published += action.kind == TC_ACT_PUBLISH;
+        tc_blob_unref(action.body);
+    }
+}
+
+static void tell_new(struct victim *victim, uint32_t link, const struct tc_message *message, struct tc_signer *by)
+{
+    struct tc_blob *body = pack(message, by);
+    tell(victim, link, message->type, body);
+    tc_blob_unref(body);
+}
+
+static struct victim victim_new(struct tc_verifier *knows)
+{
+    struct tc_agent_config config = {.origin = knows};
+    struct victim victim = {0};
+    struct tc_message message = hello(TC_ROLE_COORDINATOR);
+    memcpy(config.nonce, nonce, sizeof nonce);
+    victim.agent = tc_agent_new(&config, CONTROL, 1000, NULL);
+    ck_assert_ptr_nonnull(victim.agent);
+    tell_new(&victim, CONTROL, &message, NULL);
+    return victim;
+}
+
+/* Change what is signed, or the signature, or both. */
+static void falsify_offer(struct tc_message *message, struct tc_signer **by)
+{
+    struct tc_msg_offer *lie = &message->offer;
+    *by = number(4) == 0 ? liar : NULL;
+    switch (number(6)) {
+    case 0:
+        lie->name[0] = (char)('B' + number(20));
+        break;
+    case 1:
+        lie->size += number(1 << 20) - (1u << 19);
+        break;
+    case 2:
+        memcpy(lie->public_key, liars_key, sizeof liars_key);
+        break;
+    case 3:
+        lie->nonce[number(TC_NONCE_SIZE)] ^= (uint8_t)(1 + number(255));
+        break;
+    case 4:
+        lie->flags ^= 1 + number(7);
+        break;
+    default:
+        lie->session[number(TC_SESSION_ID_SIZE)] ^= (uint8_t)(1 + number(255));
+    }
+}
+
+/* One to three bits, anywhere: the signature too. */
+static void bend(struct tc_blob *body)
+{
+    uint32_t last = UINT32_MAX;
+    for (unsigned left = 1 + number(3); left > 0; left--) {
+        uint32_t at = number((uint32_t)body->size);
+        if (at != last)
+            body->bytes[at] ^= (uint8_t)(1 << number(8));
+        last = at;
+    }
+}
+
+START_TEST(offers_and_plans)
+{
+    struct tc_message message = offer(), a_plan = plan();
+    struct tc_blob *true_offer = pack(&message, origin), *true_plan = pack(&a_plan, origin);
+    struct victim honest = victim_new(trusted);
+    tell(&honest, CONTROL, TC_MSG_OFFER, true_offer); /* or this test could not fail */
+    tell(&honest, CONTROL, 0, NULL);
+    tell(&honest, CONTROL, TC_MSG_PLAN, true_plan);
+    ck_assert(honest.prepared == 1 && honest.planned > 0);
+    tc_agent_free(honest.agent);
+    for (unsigned i = 0; i < OFFERS + PLANS; i++, tried++) {
+        bool about_plan = i >= OFFERS;
+        struct victim victim = victim_new(trusted);
+        struct tc_blob *lie = NULL;
+        struct tc_signer *by = NULL;
+        if (about_plan) {
+            tell(&victim, CONTROL, TC_MSG_OFFER, true_offer);
+            tell(&victim, CONTROL, 0, NULL);
+            lie = number(3) ? tc_blob_copy(true_plan->bytes, true_plan->size) : pack(&a_plan, number(2) ? liar : NULL);
+            if (lie->size == true_plan->size)
+                bend(lie);
+        } else if (number(5) == 0) {
+            lie = tc_blob_copy(true_offer->bytes, true_offer->size);
+            bend(lie);
+        } else {
+            struct tc_message changed = message;
+            falsify_offer(&changed, &by);
+            lie = pack(&changed, by);
+        }
+        tell(&victim, CONTROL, about_plan ? TC_MSG_PLAN : TC_MSG_OFFER, lie);
+        ck_assert_uint_eq(victim.planned, 0);
+        ck_assert_uint_eq(victim.prepared, about_plan);
+        ck_assert_int_eq(tc_agent_state(victim.agent), TC_AGENT_ENDED);
+        tc_blob_unref(lie);
+        tc_agent_free(victim.agent);
+    }
+    tc_blob_unref(true_offer);
+    tc_blob_unref(true_plan);
+    printf("# %u offers and plans: 0 accepted\n", tried);
+}
+END_TEST
+
+/* --- pages and chunks --- */
+
+static struct victim filling(void)
+{
+    struct victim victim = victim_new(NULL);
+    struct tc_message message = offer();
+    tell_new(&victim, CONTROL, &message, NULL);
+    tell(&victim, CONTROL, 0, NULL);
+    message = plan();
+    tell_new(&victim, CONTROL, &message, NULL);
+    message = hello(TC_ROLE_PARENT);
+    tell_new(&victim, PARENT, &message, NULL);
+    ck_assert_int_eq(tc_agent_state(victim.agent), TC_AGENT_FILLING);
+    return victim;
+}
+
+START_TEST(pages)
+{
+    struct tc_message message = {.type = TC_MSG_PAGE, .page = page()};
+    struct tc_blob *true_page = pack(&message, NULL);
+    struct victim honest = filling();
+    tell(&honest, PARENT, TC_MSG_PAGE, true_page);
+    ck_assert_uint_eq(honest.wanted, 1);
+    tc_agent_free(honest.agent);
+    for (unsigned i = 0; i < PAGES; i++, tried++) {
+        struct victim victim = filling();
+        struct tc_blob *lie = tc_blob_copy(true_page->bytes, true_page->size);
+        if (number(4) == 0) { /* well signed, by somebody else */
+            struct tc_page other = page();
+            other.chunks[number(CHUNKS)].bytes[number(TC_DIGEST_SIZE)] ^= 1;
+            ck_assert_int_eq(tc_page_sign(&other, session, liar, NULL), 0);
+            tc_blob_unref(lie);
+            lie = pack(&(struct tc_message){.type = TC_MSG_PAGE, .page = other}, NULL);
+        } else {
+            bend(lie);
+        }
+        tell(&victim, PARENT, TC_MSG_PAGE, lie);
+        ck_assert(victim.wanted == 0 && victim.opened == 0 && victim.published == 0);
+        tc_blob_unref(lie);
+        tc_agent_free(victim.agent);
+    }
+    tc_blob_unref(true_page);
+    printf("# %d pages: 0 accepted\n", PAGES);
+}
+END_TEST
+
+/* A chunk is opened against the digest of its page; here nothing may be opened that is not a wanted chunk in full. */
+START_TEST(chunks)
+{
+    struct tc_message message = {.type = TC_MSG_PAGE, .page = page()};
+    struct tc_blob *true_page = pack(&message, NULL);
+    for (unsigned i = 0; i < DATA; i++, tried++) {
+        struct victim victim = filling();
+        uint8_t bytes[TC_CHUNK_HEAD + 8] = {0};
+        bool early = number(4) == 0;
+        uint32_t index = number(CHUNKS), length = 1 << 16, form = TC_FORM_ZSTD, bent = number(3);
+        if (!early) {
+            tell(&victim, PARENT, TC_MSG_PAGE, true_page);
+            index = bent == 0 ? CHUNKS + number(UINT32_MAX - CHUNKS) : index;
+            length = bent == 1 ? length + 1 + number(1 << 30) : length;
+            form = bent == 2 ? 2 + number(1000) : form;
+        }
+        tc_chunk_head(bytes, index, length, form);
+        struct tc_blob *body = tc_blob_copy(bytes, sizeof bytes);
+        tell(&victim, PARENT, TC_MSG_CHUNK, body);
+        ck_assert(victim.opened == 0 && victim.published == 0);
+        tc_blob_unref(body);
+        tc_agent_free(victim.agent);
+    }
+    tc_blob_unref(true_page);
+    printf("# %d chunks: 0 accepted\n", DATA);
+}
+END_TEST
+
+/* --- a coordinator hears that all is well from a host that has nothing --- */
+
+static int no_random(void *arg, void *bytes, size_t size, struct tc_err *err)
+{
+    (void)arg;
+    (void)err;
+    for (size_t i = 0; i < size; i++)
+        ((uint8_t *)bytes)[i] = (uint8_t)number(256);
+    return 0;
+}
+
+static void say(struct tc_coordinator *coordinator, uint32_t host, const struct tc_message *message)
+{
+    struct tc_blob *body = pack(message, NULL);
+    struct tc_action action;
+    tc_coordinator_event(
+        coordinator, &(struct tc_event){.kind = TC_EV_FRAME, .link = host, .type = message->type, .body = body}, 1000);
+    while (tc_coordinator_take(coordinator, &action))
+        tc_blob_unref(action.body);
+    tc_blob_unref(body);
+}
+
+static struct tc_message false_word(void)
+{
+    static const uint8_t types[] = {TC_MSG_PROGRESS, TC_MSG_DONE, TC_MSG_DONE, TC_MSG_READY, TC_MSG_COMPLAIN};
+    struct tc_message message = {.type = types[number(sizeof types)]};
+    if (message.type == TC_MSG_PROGRESS) {
+        message.progress.epoch = number(3);
+        message.progress.state = (uint8_t)number(8);
+        message.progress.chunks = number(10);
+        message.progress.bytes = (uint64_t)number(UINT32_MAX) * number(UINT32_MAX);
+    } else if (message.type == TC_MSG_DONE) {
+        message.done.state = (uint8_t)number(8);
+        message.done.digest.bytes[0] = (uint8_t)number(256);
+    } else if (message.type == TC_MSG_COMPLAIN) {
+        message.complaint.epoch = number(3);
+        message.complaint.rank = number(6);
+        message.complaint.reason = (uint16_t)number(40);
+    }
+    return message;
+}
+
+START_TEST(words)
+{
+    static const char *const names[] = {"liar:1", "honest:2"};
+    struct tc_coordinator_config config = {.name = "A",
+                                           .array = "null",
+                                           .hosts = names,
+                                           .host_count = 2,
+                                           .signer = signer,
+                                           .min_hosts = 1,
+                                           .digest_depth = 4,
+                                           .random = no_random};
+    ck_assert_int_eq(tc_layout_init(&config.layout, CHUNKS << 16, 1 << 16, NULL), 0);
+    memcpy(config.session, session, sizeof session);
+    for (unsigned i = 0; i < WORDS; tried += 5, i += 5) {
+        struct tc_coordinator *coordinator = tc_coordinator_new(&config, 1000, NULL);
+        ck_assert_ptr_nonnull(coordinator);
+        for (uint32_t host = 0; host < 2; host++) {
+            struct tc_message message = hello(TC_ROLE_AGENT);
+            message.hello.instance[0] = (uint8_t)(host + 1);
+            say(coordinator, host, &message);
+            say(coordinator, host, &(struct tc_message){.type = TC_MSG_READY});
+        }
+        for (unsigned word = 0; word < 5; word++) {
+            struct tc_message message = false_word();
+            say(coordinator, 0, &message);
+            ck_assert_int_ne(tc_coordinator_host(coordinator, 0)->end, TC_END_PUBLISHED);
+            ck_assert_int_eq(tc_coordinator_host(coordinator, 1)->end, TC_END_NONE);
+        }
+        tc_coordinator_free(coordinator);
+    }
+    printf("# %d words to a coordinator: 0 believed\n", WORDS);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *suite = suite_create("members");
+    TCase *tcase = tcase_create("100,000 lies");
+    tcase_set_timeout(tcase, 240);
+    tcase_add_checked_fixture(tcase, make_keys, free_keys);
+    tcase_add_test(tcase, offers_and_plans);
+    tcase_add_test(tcase, pages);
+    tcase_add_test(tcase, chunks);
+    tcase_add_test(tcase, words);
+    suite_add_tcase(suite, tcase);
+    return unit_run(suite);
+}
