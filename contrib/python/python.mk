@@ -4,10 +4,16 @@ dist_treecast_DATA = \
 	contrib/python/treecast/__init__.py \
 	contrib/python/treecast/_attach.py \
 	contrib/python/treecast/_door.py \
+	contrib/python/treecast/_fleet.py \
 	contrib/python/treecast/_folder.py \
 	contrib/python/treecast/_program.py \
 	contrib/python/treecast/_ref.py \
 	contrib/python/treecast/_send.py \
+	contrib/python/treecast/dask.py \
 	contrib/python/treecast/errors.py \
+	contrib/python/treecast/ipyparallel.py \
 	contrib/python/treecast/py.typed
-EXTRA_DIST += contrib/python/README
+dist_noinst_SCRIPTS += contrib/python/examples/broadcast.py
+EXTRA_DIST += \
+	contrib/python/README \
+	contrib/python/examples/broadcast.ipynb

@@ -1,3 +1,7 @@
-# The Python package, each promise of it.
-test_scripts += tests/python/core.py
+# The Python package, each promise of it; with ipyparallel and dask where they are there.
+test_scripts += \
+	tests/python/core.py \
+	tests/python/engines.py \
+	tests/python/workers.py
 dist_noinst_DATA += tests/python/world.py
+dist_noinst_SCRIPTS += tests/python/cluster.py

@@ -1,0 +1,124 @@
+#!/usr/bin/python3
+"""treecast.dask with Debian's distributed: two worker processes; one cluster for all tests. Not under sanitizers."""
+
+import os
+import pickle
+
+import world
+from world import SANITIZED, raises
+from agents import Skip, ensure, run_tests, wait_for
+
+# Before distributed is imported: workers inherit it.
+os.environ["PYTHONPATH"] = world.PACKAGE
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
+client = None
+
+
+def modules():
+    if SANITIZED:
+        raise Skip("not under sanitizers")
+    try:
+        import distributed  # noqa: F401
+        import numpy  # noqa: F401
+    except ImportError as error:
+        raise Skip(f"{error} (packages python3-distributed, python3-numpy)") from None
+
+
+def needs_cluster(function):
+    def test():
+        modules()
+        function()
+    test.__doc__ = function.__doc__
+    return test
+
+
+def total(ref):
+    array = ref.attach(30)
+    return os.getpid(), type(array).__name__, float(array.sum())
+
+
+def same_object(ref):
+    return ref.attach(30) is ref.attach(30)
+
+
+@needs_cluster
+def in_tasks():
+    """A Ref goes into submitted tasks; every worker process maps the array itself"""
+    import numpy
+    from treecast.dask import bcast
+    array = numpy.random.default_rng(3).random((1000, 500))
+    ref = bcast(array, client, "field")
+    ensure(ref.name.startswith("field-") and len(pickle.dumps(ref)) < 300, f"{ref!r}")
+    workers = list(client.scheduler_info()["workers"])
+    found = client.gather([client.submit(total, ref, workers=[worker], pure=False) for worker in workers])
+    ensure(len({pid for pid, _, _ in found}) == len(workers) == 2, f"{found}")
+    ensure({(kind, value) for _, kind, value in found} == {("memmap", float(array.sum()))}, f"{found}")
+    ensure(client.submit(same_object, ref).result(), "a process maps it more than once")
+
+
+@needs_cluster
+def in_graphs():
+    """In delayed graphs a Ref stands for the array, and travels as a Ref: a graph stays small however large the array"""
+    import dask
+    import numpy
+    from treecast.dask import attach, bcast
+    array = numpy.random.default_rng(4).random((2000, 1000))
+    ref = bcast(array, client)
+    norm = dask.delayed(numpy.linalg.norm)(ref)
+    rows = [dask.delayed(lambda part, row: float(attach(part)[row].sum()))(ref, row) for row in range(10)]
+    ensure(float(norm.compute()) == float(numpy.linalg.norm(array)), "norm")
+    ensure(list(dask.compute(*rows)) == [float(array[row].sum()) for row in range(10)], "rows")
+    ensure(len(pickle.dumps(norm.dask.to_dict())) < 2000, f"{len(pickle.dumps(norm.dask.to_dict()))} bytes of graph")
+
+
+@needs_cluster
+def by_content():
+    """Refs hash by content: the same array sent twice makes the same keys, another array other ones"""
+    import numpy
+    from dask.base import tokenize
+    from treecast.dask import bcast
+    array = numpy.arange(5000.0)
+    one, again, other = bcast(array, client), bcast(array.copy(), client), bcast(array + 1, client)
+    ensure(one.name != again.name and tokenize(one) == tokenize(again), "the same content")
+    ensure(tokenize(one) != tokenize(other), "other content")
+    first, second = client.submit(total, one), client.submit(total, again)
+    ensure(first.key == second.key != client.submit(total, other).key, "keys of tasks")
+
+
+@needs_cluster
+def cleans_up():
+    """close ends the agent and removes what is published; without workers nothing is sent"""
+    import numpy
+    import treecast
+    from treecast import _fleet
+    from treecast.dask import bcast, close
+    ref = bcast(numpy.arange(1000), client)
+    kept = ref.attach(5)
+    key = _fleet._fleets[client].key_file
+    ensure(os.path.isdir(ref.dir) and os.path.exists(key), "nothing to clean up")
+    close(client)
+    ensure(not os.path.exists(ref.dir) and not os.path.exists(key), "left behind")
+    ensure(kept.sum() == 499500, "what was mapped is gone")
+    client.cluster.scale(0)
+    wait_for(lambda: not client.scheduler_info()["workers"], "the workers' end", timeout=60)
+    raises(treecast.UsageError, bcast, kept, client, text="no workers")
+
+
+TESTS = [in_tasks, in_graphs, by_content, cleans_up]
+
+
+def main():
+    global client
+    try:
+        modules()
+    except Skip:
+        run_tests(*TESTS)
+    from distributed import Client, LocalCluster
+    with LocalCluster(n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None) as cluster:
+        with Client(cluster) as client:
+            run_tests(*TESTS)
+
+
+if __name__ == "__main__":
+    main()
