@@ -235,6 +235,9 @@ static void print_summary(const struct tc_show *show, const struct tc_send_repor
             have(report), report->host_count, plural, tc_seconds_print(seconds, report->total));
     if (report->counts[TC_HOST_UNCHANGED] > 0)
         fprintf(out, ", %zu had it already", report->counts[TC_HOST_UNCHANGED]);
+    uint64_t whole = report->counts[TC_HOST_UNCHANGED] * report->size;
+    if (report->adopted > whole)
+        fprintf(out, ", %s were there already", tc_size_print(size, report->adopted - whole));
     if (report->counts[TC_HOST_PUBLISHED] > 0 && report->transfer > 0)
         fprintf(out, ", %s", tc_rate_print(rate, (double)report->size / report->transfer));
     if (report->counts[TC_HOST_PUBLISHED] > 0 && report->slowest < report->host_count)
@@ -290,9 +293,9 @@ static void json_host(struct tc_show *show, const struct tc_send_report *report,
     if (host >= show->options.host_count || show->told[host])
         return;
     show->told[host] = true;
-    json_t *line =
-        json_pack("{s:s, s:s, s:s, s:I, s:f}", "type", "host", "host", host_name(show, report, host), "state",
-                  tc_host_state_name(row->state), "bytes", (json_int_t)row->bytes, "seconds", row->seconds);
+    json_t *line = json_pack("{s:s, s:s, s:s, s:I, s:I, s:f}", "type", "host", "host", host_name(show, report, host),
+                             "state", tc_host_state_name(row->state), "bytes", (json_int_t)row->bytes, "adopted",
+                             (json_int_t)row->adopted, "seconds", row->seconds);
     if (line && has_failed(row->state))
         add_reason(line, &row->why);
     tc_report_json(show->options.out, line, NULL);
@@ -303,12 +306,13 @@ static void json_end(struct tc_show *show, const struct tc_send_report *report, 
     char tree[32];
     for (size_t i = 0; begun(report) && i < report->host_count; i++)
         json_host(show, report, i);
-    json_t *line = json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:i}", "type",
-                             why && why->reason ? "error" : "summary", "name", show->options.name, "size",
-                             (json_int_t)report->size, "hosts", (json_int_t)report->host_count, "min_hosts",
-                             (json_int_t)report->min_hosts, "sent", (json_int_t)report->sent, "encoded",
-                             (json_int_t)report->encoded, "total", report->total, "preflight", report->preflight,
-                             "transfer", report->transfer, "publish", report->publish, "exit", code);
+    json_t *line =
+        json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f, s:i}", "type",
+                  why && why->reason ? "error" : "summary", "name", show->options.name, "size",
+                  (json_int_t)report->size, "hosts", (json_int_t)report->host_count, "min_hosts",
+                  (json_int_t)report->min_hosts, "adopted", (json_int_t)report->adopted, "sent",
+                  (json_int_t)report->sent, "encoded", (json_int_t)report->encoded, "total", report->total, "preflight",
+                  report->preflight, "transfer", report->transfer, "publish", report->publish, "exit", code);
     for (int state = TC_HOST_READY; line && state <= TC_HOST_LOST; state++)
         json_object_set_new(line, tc_host_state_name((enum tc_host_state)state),
                             json_integer((json_int_t)report->counts[state]));

@@ -1,7 +1,7 @@
 /* Why a hard kill, a full disk or lost power at any point is safe:
  *
- *   1  NAME.SESSION.part is created under the folder's lock and flock'ed before that lock is given back. Until step 5
- *      it has no other name. Killed: its flock is gone, so tc_folder_clean knows it for a left-over.
+ *   1  NAME.SESSION.part is created, or adopted, under the folder's lock and flock'ed before that lock is given back.
+ *      Until step 5 it has no other name. Killed: its flock is gone, so it is known for a left-over.
  *   2  every byte is placed; group and mode are set; off tmpfs the file is synced.
  *   3  INODE.json.tmp is written, synced off tmpfs, and renamed to INODE.json; .treecast is synced off tmpfs. INODE is
  *      our own file's, which exists, so no published file can have this number: a description left by an earlier
@@ -31,6 +31,7 @@
 #include <unistd.h>
 
 #include "file/inside.h"
+#include "file/partial.h"
 
 #define SLICE ((uint64_t)256 << 20) /* bytes reserved by one call: what a signal can undo */
 #define STRIDE ((uint64_t)8 << 20)  /* bytes reserved ahead of the data where that takes memory */
@@ -43,7 +44,12 @@ struct tc_sink {
     _Atomic uint64_t reserved; /* bytes from the start that are the file's for good */
     pthread_mutex_t reserving;
     int fd;
-    bool published;
+    bool published, adopted, drop;
+    _Atomic bool placed; /* something was */
+    uint64_t held;       /* bytes that the adopted file had already */
+    int old;             /* the published NAME, while it may be read; or -1 */
+    struct stat old_status;
+    _Atomic uint64_t *in_place; /* blocks of TC_BLOCK_SIZE that are to be read from fd; NULL: all */
     char name[TC_NAME_MAX + 1];
     char part[TC_NAME_MAX + 2 * TC_SESSION_ID_SIZE + sizeof "." TC_INSIDE_PART];
 };
@@ -69,8 +75,14 @@ static int no_room(const struct tc_sink *sink, uint64_t room, struct tc_err *err
     return tc_fail(err, TC_E_NOROOM, "no room (needs %s, has %s)", human(needs, sink->size + SPARE), human(has, room));
 }
 
+static int exists(const struct tc_sink *sink, struct tc_err *err)
+{
+    return tc_fail(err, TC_E_EXISTS, "%s is already in %s: use --force to replace it", sink->name,
+                   tc_folder_path(sink->folder));
+}
+
 /* NAME must be free, or with force a file that may go. */
-static int check_name(const struct tc_sink *sink, struct stat *old, struct tc_err *err)
+static int check_name(const struct tc_sink *sink, struct stat *old, bool force, struct tc_err *err)
 {
     const char *path = tc_folder_path(sink->folder);
     old->st_ino = 0;
@@ -81,9 +93,7 @@ static int check_name(const struct tc_sink *sink, struct stat *old, struct tc_er
     if (!S_ISREG(old->st_mode))
         return tc_fail(err, TC_E_POLICY, "%s in %s is not a regular file: remove it or choose another name", sink->name,
                        path);
-    if (!sink->options.force)
-        return tc_fail(err, TC_E_EXISTS, "%s is already in %s: use --force to replace it", sink->name, path);
-    return 0;
+    return force ? 0 : exists(sink, err);
 }
 
 static int check_limits(const struct tc_sink *sink, struct tc_err *err)
@@ -96,18 +106,50 @@ static int check_limits(const struct tc_sink *sink, struct tc_err *err)
     return 0;
 }
 
+/* Of the first end bytes, those that reserving takes: what was adopted has its own. */
+static uint64_t beyond(const struct tc_sink *sink, uint64_t end)
+{
+    return end > sink->held ? end - sink->held : 0;
+}
+
 /* Room for all of it beside what other files of this agent have been promised: promised to this one then. */
 static int promise(struct tc_sink *sink, struct tc_err *err)
 {
-    uint64_t room = tc_folder_room(sink->folder),
-             promised = tc_folder_promise(sink->folder, sink->size, 0) - sink->size;
-    room -= promised < room ? promised : room;
-    if (room >= SPARE && sink->size <= room - SPARE) {
-        atomic_store(&sink->reserved, 0);
+    uint64_t needed = beyond(sink, sink->size);
+    for (bool again = true;; again = false) {
+        uint64_t room = tc_folder_room(sink->folder), promised = tc_folder_promise(sink->folder, needed, 0) - needed;
+        room -= promised < room ? promised : room;
+        if (room >= SPARE && needed <= room - SPARE) {
+            atomic_store(&sink->reserved, 0);
+            return 0;
+        }
+        tc_folder_promise(sink->folder, 0, needed);
+        if (!again || needed > INT64_MAX || !tc_partial_make_room(sink->folder, needed + SPARE))
+            return no_room(sink, room + sink->held, err);
+    }
+}
+
+/* Holding the folder's lock. */
+static int create_locked(struct tc_sink *sink, struct tc_err *err)
+{
+    struct stat status;
+    int state = tc_folder_state_fd(sink->folder);
+    const char *path = tc_folder_path(sink->folder);
+    sink->fd = tc_partial_adopt(sink->folder, sink->name, sink->part, sink->size);
+    sink->adopted = sink->fd >= 0;
+    if (sink->adopted) {
+        uint64_t held = fstat(sink->fd, &status) == 0 ? (uint64_t)status.st_blocks * 512 : 0;
+        sink->held = held < sink->size ? held : sink->size;
         return 0;
     }
-    tc_folder_promise(sink->folder, 0, sink->size);
-    return no_room(sink, room, err);
+    sink->fd = tc_inside_open(state, sink->part, O_RDWR | O_CREAT | O_EXCL, 0600);
+    if (sink->fd < 0 && errno == EEXIST)
+        return tc_fail(err, TC_E_EXISTS, "%s is being received here already", sink->name);
+    if (sink->fd < 0)
+        return tc_fail_errno(err, errno, "cannot create a file in %s/%s", path, TC_FOLDER_STATE);
+    if (flock(sink->fd, LOCK_EX | LOCK_NB)) /* from here on tc_sink_free unlinks it */
+        return tc_fail_errno(err, errno, "cannot lock a file in %s/%s", path, TC_FOLDER_STATE);
+    return 0;
 }
 
 static int create(struct tc_sink *sink, struct tc_err *err)
@@ -115,35 +157,43 @@ static int create(struct tc_sink *sink, struct tc_err *err)
     int lock = tc_inside_lock(tc_folder_state_fd(sink->folder), err);
     if (lock < 0)
         return lock;
-    int rc = 0;
-    int fd = tc_inside_open(tc_folder_state_fd(sink->folder), sink->part, O_RDWR | O_CREAT | O_EXCL, 0600);
-    if (fd < 0 && errno == EEXIST)
-        rc = tc_fail(err, TC_E_EXISTS, "%s is being received here already", sink->name);
-    else if (fd < 0)
-        rc = tc_fail_errno(err, errno, "cannot create a file in %s/%s", tc_folder_path(sink->folder), TC_FOLDER_STATE);
-    else if (flock(fd, LOCK_EX | LOCK_NB))
-        rc = tc_fail_errno(err, errno, "cannot lock a file in %s/%s", tc_folder_path(sink->folder), TC_FOLDER_STATE);
-    sink->fd = fd; /* from here on tc_sink_free unlinks it */
+    int rc = create_locked(sink, err);
     close(lock);
     return rc;
 }
 
-/* Make the first end bytes the file's own. posix_fallocate writes every block where the file system cannot reserve. */
-static int reserve(struct tc_sink *sink, uint64_t end, struct tc_err *err)
+/* posix_fallocate writes every block where the file system cannot reserve. Left-overs go before it is said that there is
+ * no room. */
+static int allocate_part(struct tc_sink *sink, uint64_t at, uint64_t part, struct tc_err *err)
 {
-    uint64_t room = tc_folder_room(sink->folder);
-    for (uint64_t at = atomic_load(&sink->reserved); at < end;) {
-        uint64_t part = end - at < SLICE ? end - at : SLICE;
+    for (bool again = true;;) {
+        uint64_t room = tc_folder_room(sink->folder);
         int number = posix_fallocate(sink->fd, (off_t)at, (off_t)part);
+        if (number == 0)
+            return 0;
         if (number == EINTR)
             continue;
-        if (number == ENOSPC || number == EDQUOT)
-            return no_room(sink, room, err);
-        if (number)
-            return tc_fail_errno(err, number, "cannot reserve room in %s", tc_folder_path(sink->folder));
+        bool full = number == ENOSPC || number == EDQUOT;
+        if (full && again && tc_partial_make_room(sink->folder, part)) {
+            again = false;
+            continue;
+        }
+        return full ? no_room(sink, room, err)
+                    : tc_fail_errno(err, number, "cannot reserve room in %s", tc_folder_path(sink->folder));
+    }
+}
+
+/* Make the first end bytes the file's own. */
+static int reserve(struct tc_sink *sink, uint64_t end, struct tc_err *err)
+{
+    for (uint64_t at = atomic_load(&sink->reserved); at < end;) {
+        uint64_t part = end - at < SLICE ? end - at : SLICE;
+        int rc = allocate_part(sink, at, part, err);
+        if (rc)
+            return rc;
+        tc_folder_promise(sink->folder, 0, beyond(sink, at + part) - beyond(sink, at));
         at += part;
         atomic_store(&sink->reserved, at);
-        tc_folder_promise(sink->folder, 0, part);
     }
     return 0;
 }
@@ -169,6 +219,71 @@ static int reserve_until(struct tc_sink *sink, uint64_t end, struct tc_err *err)
     return rc;
 }
 
+int tc_sink_allocate(struct tc_sink *sink, struct tc_err *err)
+{
+    int rc = create(sink, err);
+    if (rc == 0)
+        rc = promise(sink, err);
+    return rc == 0 ? reserve_first(sink, err) : rc;
+}
+
+static bool same_array(const struct tc_array *one, const struct tc_array *other)
+{
+    char *a = tc_array_print(one, NULL), *b = tc_array_print(other, NULL);
+    bool same = a && b && strcmp(a, b) == 0;
+    free(a);
+    free(b);
+    return same;
+}
+
+/* Whether the published NAME, open as sink->old, may be the file offered; else it must be one that may go. */
+static int look_at_old(struct tc_sink *sink, bool *may_be, struct tc_err *err)
+{
+    struct tc_description description;
+    struct stat again;
+    *may_be = false;
+    if (sink->options.array && (uint64_t)sink->old_status.st_size == sink->size) {
+        int fd = tc_folder_open_array(sink->folder, sink->name, &description, NULL);
+        if (fd >= 0) {
+            *may_be = fstat(fd, &again) == 0 && again.st_ino == sink->old_status.st_ino &&
+                      same_array(&description.array, sink->options.array);
+            tc_array_free(&description.array);
+            close(fd);
+        }
+    }
+    return *may_be || sink->options.force ? 0 : exists(sink, err);
+}
+
+/* The published NAME, if there is one, to compare with. */
+static int open_old(struct tc_sink *sink, bool *may_be, struct tc_err *err)
+{
+    *may_be = false;
+    int rc = check_name(sink, &sink->old_status, true, err);
+    if (rc || sink->old_status.st_ino == 0)
+        return rc;
+    sink->old = tc_inside_open(tc_folder_fd(sink->folder), sink->name, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+    if (sink->old >= 0 && (fstat(sink->old, &sink->old_status) || !S_ISREG(sink->old_status.st_mode))) {
+        close(sink->old);
+        sink->old = -1;
+    }
+    if (sink->old < 0) /* one that cannot be read may still go */
+        return sink->options.force ? 0 : exists(sink, err);
+    rc = look_at_old(sink, may_be, err);
+    if (rc || !*may_be)
+        return rc;
+    sink->in_place = calloc(sink->size / TC_BLOCK_SIZE / 64 + 1, sizeof *sink->in_place);
+    return sink->in_place ? 0 : tc_fail(err, TC_E_NOMEM, "out of memory");
+}
+
+static void name_part(struct tc_sink *sink, const char *name, const uint8_t session[TC_SESSION_ID_SIZE])
+{
+    strcpy(sink->name, name);
+    int used = sprintf(sink->part, "%s.", name);
+    for (size_t i = 0; i < TC_SESSION_ID_SIZE; i++)
+        used += sprintf(sink->part + used, "%02x", session[i]);
+    strcpy(sink->part + used, TC_INSIDE_PART);
+}
+
 struct tc_sink *tc_sink_new(struct tc_folder *folder, const char *name, const uint8_t session[TC_SESSION_ID_SIZE],
                             uint64_t size, const struct tc_sink_options *options, struct tc_err *err)
 {
@@ -179,21 +294,45 @@ struct tc_sink *tc_sink_new(struct tc_folder *folder, const char *name, const ui
         tc_fail(err, TC_E_NOMEM, "out of memory");
         return NULL;
     }
-    *sink = (struct tc_sink){.folder = folder, .options = *options, .size = size, .fd = -1};
+    *sink = (struct tc_sink){.folder = folder, .options = *options, .size = size, .fd = -1, .old = -1};
     atomic_init(&sink->reserved, size); /* until it is promised something */
     pthread_mutex_init(&sink->reserving, NULL);
-    strcpy(sink->name, name);
-    int used = sprintf(sink->part, "%s.", name);
-    for (size_t i = 0; i < TC_SESSION_ID_SIZE; i++)
-        used += sprintf(sink->part + used, "%02x", session[i]);
-    strcpy(sink->part + used, TC_INSIDE_PART);
+    name_part(sink, name, session);
 
-    struct stat old;
-    if (check_name(sink, &old, err) == 0 && check_limits(sink, err) == 0 && promise(sink, err) == 0 &&
-        create(sink, err) == 0 && reserve_first(sink, err) == 0)
+    bool may_be;
+    if (open_old(sink, &may_be, err) == 0 && check_limits(sink, err) == 0 &&
+        (may_be || tc_sink_allocate(sink, err) == 0)) {
+        sink->options.array = NULL;
         return sink;
+    }
     tc_sink_free(sink);
     return NULL;
+}
+
+unsigned tc_sink_found(const struct tc_sink *sink)
+{
+    return (sink->old_status.st_ino ? TC_SINK_OLD : 0) | (sink->old >= 0 || sink->adopted ? TC_SINK_COMPARE : 0);
+}
+
+bool tc_sink_allocated(const struct tc_sink *sink)
+{
+    return sink->fd >= 0;
+}
+
+/* Where the block at offset is to be read. */
+static bool is_in_place(const struct tc_sink *sink, uint64_t offset)
+{
+    uint64_t block = offset / TC_BLOCK_SIZE;
+    return !sink->in_place || (atomic_load(&sink->in_place[block / 64]) >> block % 64 & 1);
+}
+
+static void note_in_place(struct tc_sink *sink, uint64_t offset, size_t size)
+{
+    atomic_store(&sink->placed, true);
+    for (uint64_t block = offset / TC_BLOCK_SIZE; sink->in_place && size > 0; block++) {
+        atomic_fetch_or(&sink->in_place[block / 64], UINT64_C(1) << block % 64);
+        size -= size < TC_BLOCK_SIZE ? size : TC_BLOCK_SIZE;
+    }
 }
 
 static int check_range(const struct tc_sink *sink, uint64_t offset, size_t size, struct tc_err *err)
@@ -209,32 +348,66 @@ int tc_sink_place(struct tc_sink *sink, uint64_t offset, const void *bytes, size
     int rc = check_range(sink, offset, size, err);
     if (rc == 0)
         rc = reserve_until(sink, offset + size, err);
-    while (rc == 0 && size > 0) {
-        ssize_t put = pwrite(sink->fd, at, size, (off_t)offset);
+    for (size_t done = 0; rc == 0 && done < size;) {
+        ssize_t put = pwrite(sink->fd, at + done, size - done, (off_t)(offset + done));
         if (put < 0 && errno == EINTR)
             continue;
         if (put <= 0)
             return tc_fail_errno(err, put ? errno : EIO, "cannot write %s", sink->name);
-        at += put;
-        offset += (uint64_t)put;
-        size -= (size_t)put;
+        done += (size_t)put;
     }
+    if (rc == 0)
+        note_in_place(sink, offset, size);
     return rc;
+}
+
+/* Exactly size bytes; -1 and errno. */
+static int read_exactly(int fd, uint64_t offset, void *bytes, size_t size)
+{
+    for (size_t done = 0; done < size;) {
+        ssize_t got = pread(fd, (uint8_t *)bytes + done, size - done, (off_t)(offset + done));
+        if (got < 0 && errno == EINTR)
+            continue;
+        if (got == 0)
+            errno = EIO;
+        if (got <= 0)
+            return -1;
+        done += (size_t)got;
+    }
+    return 0;
 }
 
 int tc_sink_read(struct tc_sink *sink, uint64_t offset, void *bytes, size_t size, struct tc_err *err)
 {
-    uint8_t *at = bytes;
     int rc = check_range(sink, offset, size, err);
-    while (rc == 0 && size > 0) {
-        ssize_t got = pread(sink->fd, at, size, (off_t)offset);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0)
-            return tc_fail_errno(err, got ? errno : EIO, "cannot read %s", sink->name);
-        at += got;
-        offset += (uint64_t)got;
-        size -= (size_t)got;
+    if (rc == 0 && read_exactly(is_in_place(sink, offset) ? sink->fd : sink->old, offset, bytes, size))
+        rc = tc_fail_errno(err, errno, "cannot read %s", sink->name);
+    return rc;
+}
+
+/* The bytes at offset of fd are those. */
+static bool matches(int fd, uint64_t offset, void *bytes, size_t size, const struct tc_digest *digest)
+{
+    struct tc_digest found;
+    return fd >= 0 && read_exactly(fd, offset, bytes, size) == 0 &&
+           tc_digest_chunk(bytes, size, NULL, &found, NULL) == 0 && tc_digest_equal(&found, digest);
+}
+
+/* A hole reads as zeros, and may be just what is looked for: the range is reserved before it counts as placed. */
+int tc_sink_compare(struct tc_sink *sink, uint64_t offset, void *bytes, size_t size, const struct tc_digest *digest,
+                    bool *found, struct tc_err *err)
+{
+    int rc = check_range(sink, offset, size, err);
+    *found = false;
+    if (rc == 0 && sink->adopted && matches(sink->fd, offset, bytes, size, digest)) {
+        *found = true;
+        rc = reserve_until(sink, offset + size, err);
+        if (rc == 0)
+            note_in_place(sink, offset, size);
+    } else if (rc == 0 && matches(sink->old, offset, bytes, size, digest)) {
+        *found = true;
+        if (sink->fd >= 0)
+            rc = tc_sink_place(sink, offset, bytes, size, err);
     }
     return rc;
 }
@@ -305,8 +478,7 @@ static int rename_data(const struct tc_sink *sink, struct tc_err *err)
             unlinkat(from, sink->part, 0);
     }
     if (rc && errno == EEXIST)
-        return tc_fail(err, TC_E_EXISTS, "%s is already in %s: use --force to replace it", sink->name,
-                       tc_folder_path(sink->folder));
+        return exists(sink, err);
     return rc ? tc_fail_errno(err, errno, "cannot publish %s", sink->name) : 0;
 }
 
@@ -318,7 +490,7 @@ static int publish(struct tc_sink *sink, const char *text, struct tc_err *err)
     struct stat own, old;
     if (fstat(sink->fd, &own))
         return tc_fail_errno(err, errno, "cannot read %s", sink->name);
-    int rc = check_name(sink, &old, err);
+    int rc = check_name(sink, &old, sink->options.force, err);
     if (rc == 0)
         rc = tc_inside_describe(sink->folder, sink->name, own.st_ino, text, err);
     if (rc == 0)
@@ -328,16 +500,36 @@ static int publish(struct tc_sink *sink, const char *text, struct tc_err *err)
         return rc;
     }
     sink->published = true;
+    tc_partial_drop(sink->folder, sink->name, NULL);
     rc = sync_directory(sink->folder, tc_folder_fd(sink->folder), err);
     if (rc == 0 && old.st_ino)
         unlinkat(state, tc_inside_name(file, old.st_ino, TC_INSIDE_JSON), 0);
     return rc;
 }
 
+/* NAME must be the file that was compared. Whatever was left of another version is of no use then. */
+static int confirm(const struct tc_sink *sink, struct tc_err *err)
+{
+    struct stat now;
+    int lock = tc_inside_lock(tc_folder_state_fd(sink->folder), err);
+    if (lock < 0)
+        return lock;
+    bool there = fstatat(tc_folder_fd(sink->folder), sink->name, &now, AT_SYMLINK_NOFOLLOW) == 0 &&
+                 now.st_ino == sink->old_status.st_ino && now.st_dev == sink->old_status.st_dev;
+    if (there)
+        tc_partial_drop(sink->folder, sink->name, NULL);
+    close(lock);
+    return there ? 0
+                 : tc_fail(err, TC_E_NOTFOUND, "%s was removed or replaced while it was compared: send it again",
+                           sink->name);
+}
+
 int tc_sink_publish(struct tc_sink *sink, const struct tc_description *description, struct tc_err *err)
 {
     if (strcmp(description->name, sink->name) != 0 || description->size != sink->size)
         return tc_fail(err, TC_E_FAILED, "the description of %s is not of the file received", sink->name);
+    if (sink->fd < 0)
+        return confirm(sink, err);
     int rc = finish_data(sink, err);
     if (rc)
         return rc;
@@ -355,16 +547,37 @@ int tc_sink_publish(struct tc_sink *sink, const struct tc_description *descripti
     return rc;
 }
 
+void tc_sink_drop(struct tc_sink *sink)
+{
+    sink->drop = true;
+}
+
+/* The end of a file that was not published: it stays for the next session if it is worth something. */
+static void leave(struct tc_sink *sink)
+{
+    int state = tc_folder_state_fd(sink->folder);
+    int lock = sink->drop || !(sink->adopted || atomic_load(&sink->placed)) ? -1 : tc_inside_lock(state, NULL);
+    if (lock < 0) {
+        unlinkat(state, sink->part, 0);
+        return;
+    }
+    tc_partial_drop(sink->folder, sink->name, sink->part);
+    close(lock);
+}
+
 void tc_sink_free(struct tc_sink *sink)
 {
     if (!sink)
         return;
     if (sink->fd >= 0) {
         if (!sink->published)
-            unlinkat(tc_folder_state_fd(sink->folder), sink->part, 0);
+            leave(sink);
         close(sink->fd);
     }
-    tc_folder_promise(sink->folder, 0, sink->size - atomic_load(&sink->reserved));
+    if (sink->old >= 0)
+        close(sink->old);
+    tc_folder_promise(sink->folder, 0, beyond(sink, sink->size) - beyond(sink, atomic_load(&sink->reserved)));
     pthread_mutex_destroy(&sink->reserving);
+    free(sink->in_place);
     free(sink);
 }

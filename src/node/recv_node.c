@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "door/server.h"
 #include "file/lease.h"
+#include "file/partial.h"
 #include "file/sink.h"
 #include "net/listen.h"
 #include "node/privilege.h"
@@ -20,6 +21,7 @@
 #include "session/agent.h"
 
 enum {
+    HOUR_S = 60 * 60,
     FIRST_WORD_S = 3,        /* from TCP to a HELLO that belongs to a session */
     CACHE_BYTES = 16 << 20,  /* chunks kept for children */
     BACKLOG_BYTES = 8 << 20, /* arrived and not yet in place: then links stop reading */
@@ -46,8 +48,11 @@ struct session {
     uint64_t arrived_at[PACE_CHUNKS]; /* ms; of the last chunks, a ring */
     unsigned arrivals;
     bool paused;
-    bool in_memory; /* the file is on tmpfs: placing never blocks */
-    bool over;      /* the machine has ended */
+    bool in_memory;        /* the file is on tmpfs: placing never blocks */
+    bool over;             /* the machine has ended */
+    bool has_file;         /* or may have, while it is being prepared */
+    bool published;        /* its file has its name: what is left of the session is nobody's concern */
+    struct job *preparing; /* waits until an earlier session has let go of its file */
     enum { STAYS, MAY_GO, GOES } exit;
     struct tc_err why;
     char peer[TC_ADDRESS_MAX];
@@ -64,6 +69,7 @@ struct node {
     struct tc_door *door;
     struct tc_leases *leases;
     struct tc_signal *term, *interrupt, *usr1;
+    struct tc_timer *hourly;
     struct tc_verifier *origin;
     struct session *sessions;
     struct tc_wire *strangers; /* listed through next and prev as in a runner */
@@ -135,9 +141,17 @@ static void prepare_run(struct tc_task *task, struct tc_worker *worker)
     (void)worker;
     struct tc_sink_options options = {.mode = node->options.mode ? node->options.mode : 0444,
                                       .group = node->options.group,
-                                      .force = offer->flags & TC_OFFER_FORCE};
+                                      .force = offer->flags & TC_OFFER_FORCE,
+                                      .array = &offer->array};
+    tc_partial_expire(node->folder, TC_PARTIAL_SECONDS);
     session->sink = tc_sink_new(node->folder, offer->name, offer->session, offer->layout.size, &options, &job->err);
-    if (session->sink && offer->flags & TC_OFFER_DRY_RUN) {
+    if (!session->sink)
+        return;
+    unsigned found = tc_sink_found(session->sink);
+    job->flags |= found & TC_SINK_OLD ? TC_PREPARED_EXISTS : 0;
+    job->flags |= found & TC_SINK_COMPARE ? TC_PREPARED_COMPARE : 0;
+    job->flags |= tc_sink_allocated(session->sink) ? 0 : TC_PREPARED_LATER;
+    if (offer->flags & TC_OFFER_DRY_RUN) {
         tc_sink_free(session->sink);
         session->sink = NULL;
     }
@@ -145,6 +159,8 @@ static void prepare_run(struct tc_task *task, struct tc_worker *worker)
 
 static void prepare_done(struct tc_task *task)
 {
+    struct session *session = ((struct job *)task)->session;
+    session->has_file = session->sink != NULL;
     finish_job((struct job *)task, TC_EV_PREPARED);
 }
 
@@ -166,6 +182,38 @@ static int prepare_file(struct session *session, struct tc_err *err)
     return tc_runner_file(&session->runner, &offer->layout, offer->session, CACHE_BYTES, compress, err);
 }
 
+/* An earlier session of the same name that has ended, or has lost its sender, and still holds what it left. */
+static struct session *predecessor(const struct session *session)
+{
+    for (struct session *other = session->node->sessions; other; other = other->next)
+        if (other != session && other->has_file && !other->published &&
+            strcmp(other->offer->name, session->offer->name) == 0 && (other->over || tc_agent_orphaned(other->machine)))
+            return other;
+    return NULL;
+}
+
+/* Begin what waits, as soon as nothing is in its way. */
+static void begin_prepare(struct session *session)
+{
+    struct tc_err why = {0};
+    struct session *other = predecessor(session);
+    if (other && !other->over) {
+        struct tc_event stop = {.kind = TC_EV_STOP, .err = &why};
+        tc_fail(&why, TC_E_COORDINATOR_LOST, "coordinator lost, and %s is being sent anew", session->offer->name);
+        tc_runner_event(&other->runner, &stop);
+    }
+    struct job *job = other ? NULL : session->preparing;
+    if (!job)
+        return;
+    session->preparing = NULL;
+    if (session->over) {
+        free(job);
+        return;
+    }
+    session->has_file = true;
+    tc_runner_add(&session->runner, &job->task);
+}
+
 static void prepare(struct session *session, const struct tc_action *action)
 {
     struct tc_err err = {0};
@@ -175,11 +223,67 @@ static void prepare(struct session *session, const struct tc_action *action)
         return;
     }
     if (prepare_file(session, &err) == 0) {
-        tc_runner_add(&session->runner, &job->task);
+        session->preparing = job;
+        begin_prepare(session);
         return;
     }
     free(job);
     tc_runner_event(&session->runner, &(struct tc_event){.kind = TC_EV_PREPARED, .err = &err});
+}
+
+/* It is not the file that is here: reserve one. */
+
+static void allocate_run(struct tc_task *task, struct tc_worker *worker)
+{
+    struct job *job = (struct job *)task;
+    (void)worker;
+    tc_sink_allocate(job->session->sink, &job->err);
+}
+
+static void allocate_done(struct tc_task *task)
+{
+    finish_job((struct job *)task, TC_EV_ALLOCATED);
+}
+
+static void allocate(struct session *session, const struct tc_action *action)
+{
+    struct job *job = new_job(session, allocate_run, allocate_done);
+    if (job)
+        tc_runner_add(&session->runner, &job->task);
+    else
+        no_memory(session, TC_EV_ALLOCATED, action);
+}
+
+/* Compare: is the chunk here already? */
+
+static void compare_run(struct tc_task *task, struct tc_worker *worker)
+{
+    struct job *job = (struct job *)task;
+    const struct tc_layout *layout = &job->session->runner.layout;
+    uint32_t length = tc_chunk_length(layout, job->chunk);
+    uint8_t *scratch = tc_worker_scratch(worker, length, &job->err);
+    bool found = false;
+    if (scratch)
+        tc_sink_compare(job->session->sink, tc_chunk_offset(layout, job->chunk), scratch, length, &job->digest, &found,
+                        &job->err);
+    job->flags = found;
+}
+
+static void compare_done(struct tc_task *task)
+{
+    finish_job((struct job *)task, TC_EV_COMPARED);
+}
+
+static void compare(struct session *session, const struct tc_action *action)
+{
+    struct job *job = new_job(session, compare_run, compare_done);
+    if (!job) {
+        no_memory(session, TC_EV_COMPARED, action);
+        return;
+    }
+    job->chunk = action->chunk;
+    job->digest = action->digest;
+    tc_runner_add(&session->runner, &job->task);
 }
 
 /* Open: decode, compare with the digest, place. */
@@ -293,7 +397,8 @@ static void publish_done(struct tc_task *task)
 {
     struct job *job = (struct job *)task;
     struct session *session = job->session;
-    if (job->err.reason == 0 && session->node->door)
+    session->published = job->err.reason == 0;
+    if (session->published && session->node->door)
         tc_door_published(session->node->door, session->offer->name);
     finish_job(job, TC_EV_PUBLISHED);
 }
@@ -311,10 +416,33 @@ static void publish(struct session *session, const struct tc_action *action)
 
 /* The end of a session: links have said their last words, tasks are back, the file is closed by the pool. */
 
+/* What was received stays for the next try, but not where a full or broken disk was the trouble, and not after an end
+ * that somebody wished: then nobody may come to use it or to clear it away. */
+static bool worth_keeping(const struct session *session)
+{
+    switch (session->why.reason) {
+    case TC_E_NOROOM:
+    case TC_E_IO:
+    case TC_E_INTERRUPTED:
+    case TC_E_ABORTED:
+        return false;
+    default:
+        return !session->node->stopping;
+    }
+}
+
+static void close_file(struct session *session)
+{
+    if (session->sink && !worth_keeping(session))
+        tc_sink_drop(session->sink);
+    tc_sink_free(session->sink);
+    session->sink = NULL;
+}
+
 static void close_run(struct tc_task *task, struct tc_worker *worker)
 {
     (void)worker;
-    tc_sink_free(((struct job *)task)->session->sink);
+    close_file(((struct job *)task)->session);
 }
 
 /* With --once a link that never came to an offer (the same agent listed twice, say) does not end the one that did. */
@@ -337,7 +465,13 @@ static void free_session(struct session *session)
     tc_runner_end(&session->runner);
     tc_agent_free(session->machine);
     tc_blob_pool_free(session->blobs);
+    free(session->preparing);
     free(session);
+    for (struct session *other = node->sessions, *next; other && node->listen; other = next) {
+        next = other->next;
+        if (other->preparing)
+            begin_prepare(other);
+    }
     if ((node->options.once || node->stopping) && !work_left(node))
         tc_loop_stop(node->loop);
 }
@@ -358,7 +492,7 @@ static void retire(struct session *session)
         tc_runner_add(&session->runner, &job->task);
         return;
     }
-    tc_sink_free(session->sink);
+    close_file(session);
     free_session(session);
 }
 
@@ -384,6 +518,15 @@ static void arrived(struct session *session)
         session->exit = MAY_GO;
 }
 
+/* Whether another session may still bring what this one did not. */
+static bool sent_anew(const struct session *session, const char *name)
+{
+    for (const struct session *other = session->node->sessions; other; other = other->next)
+        if (other != session && !other->over && other->offer && strcmp(other->offer->name, name) == 0)
+            return true;
+    return false;
+}
+
 static void on_end(struct session *session, const struct tc_action *action)
 {
     struct node *node = session->node;
@@ -395,7 +538,8 @@ static void on_end(struct session *session, const struct tc_action *action)
     if (action->err.reason) {
         tc_log(TC_LOG_WARN, "%s from %s: %s", name ? name : "a session", session->peer,
                tc_escape(text, sizeof text, action->err.text));
-        if (name && node->door && !(job->flags & TC_OFFER_DRY_RUN)) /* what nobody was to send has not failed */
+        if (name && node->door && !sent_anew(session, name) &&
+            !(job->flags & TC_OFFER_DRY_RUN)) /* what nobody was to send has not failed */
             tc_door_failed(node->door, name, &action->err);
     } else {
         tc_log(TC_LOG_INFO, "%s from %s: done", name ? name : "a session", session->peer);
@@ -423,6 +567,12 @@ static void act(void *arg, struct tc_action *action)
         break;
     case TC_ACT_PREPARE:
         prepare(session, action);
+        break;
+    case TC_ACT_ALLOCATE:
+        allocate(session, action);
+        break;
+    case TC_ACT_COMPARE:
+        compare(session, action);
         break;
     case TC_ACT_OPEN:
         open_action(session, action);
@@ -755,9 +905,10 @@ static json_t *session_status(const struct session *session)
                                                (json_int_t)received, "sent", (json_int_t)sent, "queued",
                                                (json_int_t)tc_link_queued(wire->link)));
     }
-    return json_pack("{s:s, s:s, s:I, s:I, s:s, s:o}", "name", job->name, "state",
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:s, s:o}", "name", job->name, "state",
                      tc_agent_state_name(tc_agent_state(session->machine)), "size", (json_int_t)job->layout.size,
-                     "bytes", (json_int_t)tc_agent_bytes(session->machine), "from", session->peer, "links", links);
+                     "bytes", (json_int_t)tc_agent_bytes(session->machine), "adopted",
+                     (json_int_t)tc_agent_adopted(session->machine), "from", session->peer, "links", links);
 }
 
 static int add_published(const struct tc_description *description, void *arg)
@@ -808,6 +959,37 @@ static void on_stop(void *arg)
     struct tc_event event = {.kind = TC_EV_STOP, .err = &why};
     for (struct session *session = node->sessions; session; session = session->next)
         tc_runner_event(&session->runner, &event);
+}
+
+/* Left-overs of interrupted sessions have their time. */
+
+struct expiry {
+    struct tc_task task;
+    struct node *node;
+};
+
+static void expire_run(struct tc_task *task, struct tc_worker *worker)
+{
+    (void)worker;
+    tc_partial_expire(((struct expiry *)task)->node->folder, TC_PARTIAL_SECONDS);
+}
+
+static void expire_done(struct tc_task *task)
+{
+    free(task);
+}
+
+static void on_hour(void *arg)
+{
+    struct node *node = arg;
+    struct expiry *expiry = calloc(1, sizeof *expiry);
+    tc_timer_set(node->hourly, HOUR_S * 1000);
+    if (!expiry)
+        return;
+    expiry->task.run = expire_run;
+    expiry->task.done = expire_done;
+    expiry->node = node;
+    tc_pool_add(node->pool, &expiry->task);
 }
 
 static void on_usr1(void *arg)
@@ -893,7 +1075,11 @@ static int open_node(struct node *node, const char *listen, struct tc_err *err)
     node->term = tc_signal_new(node->loop, SIGTERM, on_stop, node, err);
     node->interrupt = tc_signal_new(node->loop, SIGINT, on_stop, node, err);
     node->usr1 = tc_signal_new(node->loop, SIGUSR1, on_usr1, node, err);
-    return node->term && node->interrupt && node->usr1 ? 0 : -err->reason;
+    node->hourly = tc_timer_new(node->loop, on_hour, node, err);
+    if (!node->term || !node->interrupt || !node->usr1 || !node->hourly)
+        return -err->reason;
+    on_hour(node); /* what earlier agents left */
+    return 0;
 }
 
 static void close_node(struct node *node)
@@ -901,13 +1087,14 @@ static void close_node(struct node *node)
     tc_signal_free(node->term);
     tc_signal_free(node->interrupt);
     tc_signal_free(node->usr1);
+    tc_timer_free(node->hourly);
     tc_listen_close(node->listen);
     node->listen = NULL;
     for (struct session *session = node->sessions; session; session = session->next)
         session->over = true; /* what comes back from the pool is only freed */
     tc_pool_free(node->pool);
     while (node->sessions) {
-        tc_sink_free(node->sessions->sink);
+        close_file(node->sessions);
         free_session(node->sessions);
     }
     while (node->strangers) {

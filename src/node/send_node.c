@@ -54,13 +54,10 @@ const char *tc_host_state_name(enum tc_host_state state)
 static enum tc_host_state state_of(enum tc_host_end end)
 {
     static const enum tc_host_state states[] = {
-        [TC_END_NONE] = TC_HOST_PENDING,
-        [TC_END_READY] = TC_HOST_READY,
-        [TC_END_PUBLISHED] = TC_HOST_PUBLISHED,
-        [TC_END_REFUSED] = TC_HOST_REFUSED,
-        [TC_END_UNREACHABLE] = TC_HOST_UNREACHABLE,
-        [TC_END_FAILED] = TC_HOST_FAILED,
-        [TC_END_ABORTED] = TC_HOST_ABORTED,
+        [TC_END_NONE] = TC_HOST_PENDING,        [TC_END_READY] = TC_HOST_READY,
+        [TC_END_PUBLISHED] = TC_HOST_PUBLISHED, [TC_END_UNCHANGED] = TC_HOST_UNCHANGED,
+        [TC_END_REFUSED] = TC_HOST_REFUSED,     [TC_END_UNREACHABLE] = TC_HOST_UNREACHABLE,
+        [TC_END_FAILED] = TC_HOST_FAILED,       [TC_END_ABORTED] = TC_HOST_ABORTED,
         [TC_END_LOST] = TC_HOST_LOST,
     };
     return states[end];
@@ -101,12 +98,15 @@ static void update_report(struct node *node)
     struct tc_send_report *report = node->report;
     uint64_t planned = tc_coordinator_planned_at(node->machine), worst = 0, least = UINT64_MAX;
     memset(report->counts, 0, sizeof report->counts);
+    report->adopted = 0;
     report->slowest = report->host_count;
     for (size_t i = 0; i < report->host_count; i++) {
         const struct tc_host_view *view = tc_coordinator_host(node->machine, (uint32_t)i);
         struct tc_send_host *host = row(node, i);
         host->state = state_of(view->end);
         host->bytes = view->bytes;
+        host->adopted = view->adopted;
+        report->adopted += view->adopted;
         host->why.reason = view->why.reason;
         tc_escape(host->why.text, sizeof host->why.text, view->why.text);
         host->seconds = view->whole_at ? seconds(planned, view->whole_at) : 0.0;

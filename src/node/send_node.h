@@ -35,6 +35,7 @@ struct tc_send_host {
     enum tc_host_state state;
     struct tc_err why; /* refused, unreachable, failed, aborted, lost; text may hold a peer's words, escaped already */
     uint64_t bytes;    /* of the array that it holds, verified */
+    uint64_t adopted;  /* of these, bytes that it held before the broadcast */
     double seconds;    /* from the start of the transfer until it was whole; 0 before */
 };
 
@@ -43,6 +44,7 @@ struct tc_send_report {
     size_t host_count;
     size_t counts[TC_HOST_LOST + 1]; /* hosts by state */
     uint64_t size;                   /* bytes of the array */
+    uint64_t adopted;                /* bytes that hosts held before, of all */
     uint64_t sent, encoded;          /* payload bytes that left this host, and of these in compressed form */
     uint32_t chunk_size;
     struct tc_tree_spec tree; /* never auto once planned */

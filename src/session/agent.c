@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "session/children.h"
+#include "session/compare.h"
 
 enum { HELD_MOST = 64 };
 
@@ -16,6 +17,7 @@ struct parent { /* where one tree's chunks come from */
     char address[TC_ADDRESS_MAX];
     uint32_t link;
     struct tc_bits asked; /* chunks wanted from it and not here yet */
+    struct tc_bits owed;  /* pages that it has no answer to yet */
 };
 
 struct held { /* a data link that came before its PLAN row */
@@ -47,6 +49,12 @@ struct tc_agent {
     struct tc_bits pending; /* asked for, or being opened */
     uint64_t bytes, sent;
 
+    struct tc_compare compare;
+    bool allocated;      /* there is a file to place chunks in */
+    bool differs;        /* it is not the published one: the file is being reserved */
+    struct tc_bits lent; /* of have: in the published file only */
+    uint64_t adopted, compared;
+
     uint32_t epoch; /* of the last PLAN; 0: none */
     uint32_t rank;
     unsigned trees;
@@ -61,8 +69,8 @@ struct tc_agent {
 
 const char *tc_agent_state_name(enum tc_agent_state state)
 {
-    static const char *const names[] = {"new",   "offered",   "prepared", "filling",
-                                        "whole", "published", "failed",   "ended"};
+    static const char *const names[] = {"new",       "offered",   "prepared", "filling", "whole",
+                                        "published", "unchanged", "failed",   "ended"};
     return (unsigned)state < sizeof names / sizeof names[0] ? names[state] : "unknown";
 }
 
@@ -73,8 +81,10 @@ static void enter(struct tc_agent *agent, enum tc_agent_state state, const char 
         [TC_AGENT_OFFERED] = 1 << TC_AGENT_PREPARED | 1 << TC_AGENT_FAILED | 1 << TC_AGENT_ENDED,
         [TC_AGENT_PREPARED] = 1 << TC_AGENT_FILLING | 1 << TC_AGENT_FAILED | 1 << TC_AGENT_ENDED,
         [TC_AGENT_FILLING] = 1 << TC_AGENT_WHOLE | 1 << TC_AGENT_FAILED | 1 << TC_AGENT_ENDED,
-        [TC_AGENT_WHOLE] = 1 << TC_AGENT_PUBLISHED | 1 << TC_AGENT_FAILED | 1 << TC_AGENT_ENDED,
+        [TC_AGENT_WHOLE] =
+            1 << TC_AGENT_PUBLISHED | 1 << TC_AGENT_UNCHANGED | 1 << TC_AGENT_FAILED | 1 << TC_AGENT_ENDED,
         [TC_AGENT_PUBLISHED] = 1 << TC_AGENT_ENDED,
+        [TC_AGENT_UNCHANGED] = 1 << TC_AGENT_ENDED,
         [TC_AGENT_FAILED] = 1 << TC_AGENT_ENDED,
         [TC_AGENT_ENDED] = 0,
     };
@@ -118,6 +128,8 @@ static void send_progress(struct tc_agent *agent)
     message.progress.chunks = agent->have.count;
     message.progress.bytes = agent->bytes;
     message.progress.sent = agent->sent;
+    message.progress.adopted = agent->adopted;
+    message.progress.compared = agent->compared;
     send_message(agent, agent->control, &message);
     agent->progress_due = agent->now + TC_MS_PROGRESS;
 }
@@ -245,9 +257,17 @@ static void on_prepared(struct tc_agent *agent, const struct tc_event *event)
         fail(agent, event->err);
         return;
     }
+    struct tc_err err = {0};
+    const struct tc_layout *layout = &agent->job.layout;
+    agent->allocated = !(event->flags & TC_PREPARED_LATER);
+    if (event->flags & TC_PREPARED_COMPARE &&
+        (tc_compare_init(&agent->compare, layout, &err) < 0 || tc_bits_init(&agent->lent, layout->chunks, &err) < 0)) {
+        fail(agent, &err);
+        return;
+    }
     enter(agent, TC_AGENT_PREPARED, "prepared");
     struct tc_message message = {.type = TC_MSG_READY};
-    message.ready.flags = event->flags;
+    message.ready.flags = event->flags & TC_PREPARED_EXISTS;
     send_message(agent, agent->control, &message);
 }
 
@@ -258,11 +278,19 @@ static bool dead(const struct parent *parent)
     return parent->state == PARENT_NONE;
 }
 
+/* What is wanted of page is known: each of its chunks has been looked for here, and there is a file to put them in. */
+static bool settled(const struct tc_agent *agent, uint32_t page)
+{
+    return !agent->differs && tc_compare_settled(&agent->compare, page);
+}
+
 /* Chunks of page to want from the parent of tree t: those of its tree, and those of trees that have no parent now. */
 static uint64_t wish(const struct tc_agent *agent, unsigned t, uint32_t page)
 {
     uint32_t first = tc_page_first(page), count = tc_page_count(&agent->job.layout, page);
     uint64_t wanted = 0;
+    if (!settled(agent, page))
+        return 0;
     for (uint32_t i = 0; i < count; i++) {
         uint32_t chunk = first + i;
         unsigned tree = chunk % agent->trees;
@@ -287,6 +315,24 @@ static void want(struct tc_agent *agent, unsigned t, uint32_t page)
     send_message(agent, parent->link, &message);
 }
 
+/* A page is answered once to each parent, and only when it is known what is wanted of it. */
+static void answer(struct tc_agent *agent, unsigned t, uint32_t page)
+{
+    if (settled(agent, page))
+        want(agent, t, page);
+    else
+        tc_bits_add(&agent->parents[t].owed, page);
+}
+
+static void answer_all(struct tc_agent *agent, uint32_t page)
+{
+    for (unsigned t = 0; t < agent->trees; t++) {
+        struct parent *parent = &agent->parents[t];
+        if (parent->state == PARENT_UP && (tc_bits_remove(&parent->owed, page) || wish(agent, t, page) != 0))
+            want(agent, t, page);
+    }
+}
+
 static int poll_children(struct tc_agent *agent, struct tc_err *err)
 {
     struct tc_store store = store_of(agent);
@@ -297,7 +343,7 @@ static void maybe_whole(struct tc_agent *agent)
 {
     const struct tc_layout *layout = &agent->job.layout;
     if (agent->state != TC_AGENT_FILLING || agent->have.count < layout->chunks ||
-        agent->have_pages.count < layout->pages)
+        agent->have_pages.count < layout->pages || !tc_compare_idle(&agent->compare) || agent->differs)
         return;
     enter(agent, TC_AGENT_WHOLE, "last chunk");
     send_progress(agent);
@@ -321,7 +367,23 @@ static int take_page(struct tc_agent *agent, const struct tc_page *page, struct 
     *kept = *page;
     agent->pages[page->index] = kept;
     tc_bits_add(&agent->have_pages, page->index);
+    tc_compare_page(&agent->compare, &agent->job.layout, page->index);
     return 0;
+}
+
+static const struct tc_digest *digest_of(const struct tc_agent *agent, uint32_t chunk)
+{
+    return &agent->pages[chunk / TC_PAGE_CHUNKS]->chunks[chunk % TC_PAGE_CHUNKS];
+}
+
+static void compare_more(struct tc_agent *agent)
+{
+    uint32_t chunk;
+    while (!agent->differs && (chunk = tc_compare_take(&agent->compare)) != TC_BITS_NONE) {
+        struct tc_action *action = tc_actions_add(&agent->actions, TC_ACT_COMPARE);
+        action->chunk = chunk;
+        action->digest = *digest_of(agent, chunk);
+    }
 }
 
 static int on_page(struct tc_agent *agent, unsigned t, const struct tc_page *page, struct tc_err *err)
@@ -329,7 +391,8 @@ static int on_page(struct tc_agent *agent, unsigned t, const struct tc_page *pag
     int status = take_page(agent, page, err);
     if (status < 0)
         return status;
-    want(agent, t, page->index);
+    compare_more(agent);
+    answer(agent, t, page->index);
     agent->last_byte = agent->now;
     maybe_whole(agent);
     return poll_children(agent, err);
@@ -348,7 +411,7 @@ static int on_chunk(struct tc_agent *agent, unsigned t, const struct tc_msg_chun
     action->link = parent->link;
     action->chunk = chunk->index;
     action->keep = tc_children_in_tree(&agent->children, chunk->index % agent->trees);
-    action->digest = agent->pages[chunk->index / TC_PAGE_CHUNKS]->chunks[chunk->index % TC_PAGE_CHUNKS];
+    action->digest = *digest_of(agent, chunk->index);
     action->body = tc_blob_ref(body);
     return 0;
 }
@@ -461,7 +524,7 @@ static void parent_up(struct tc_agent *agent, unsigned t)
         take_back(agent, t);
     for (uint32_t p = 0; p < agent->job.layout.pages; p++)
         if (tc_bits_has(&agent->have_pages, p))
-            want(agent, t, p); /* the parent does not push these, so they are wanted unasked */
+            answer(agent, t, p); /* the parent does not push these, so they are wanted unasked */
 }
 
 /* The plan. */
@@ -474,8 +537,10 @@ static int adopt_parent(struct tc_agent *agent, unsigned t, const struct tc_msg_
             complain(agent, t, TC_E_CLOSED); /* the row was made before the first complaint came, which is stale now */
         return 0;
     }
-    if (parent->asked.size == 0 && agent->job.layout.chunks > 0) {
+    if (parent->owed.size == 0) {
         int status = tc_bits_init(&parent->asked, agent->job.layout.chunks, err);
+        if (status == 0)
+            status = tc_bits_init(&parent->owed, agent->job.layout.pages, err);
         if (status < 0)
             return status;
     }
@@ -702,7 +767,7 @@ static void on_data_frame(struct tc_agent *agent, const struct tc_event *event)
     struct tc_message message;
     struct tc_child *child = tc_children_by_link(&agent->children, event->link);
     int t = parent_of_link(agent, event->link);
-    if (agent->state < TC_AGENT_OFFERED || agent->state > TC_AGENT_PUBLISHED)
+    if (agent->state < TC_AGENT_OFFERED || agent->state > TC_AGENT_UNCHANGED)
         return;
     int status = tc_message_unpack(&message, event->type, event->body->bytes, event->body->size, &err);
     if (status == 0 && t >= 0)
@@ -739,6 +804,11 @@ static int on_control_hello(struct tc_agent *agent, const struct tc_msg_hello *h
     return 0;
 }
 
+static bool done(const struct tc_agent *agent)
+{
+    return agent->state == TC_AGENT_PUBLISHED || agent->state == TC_AGENT_UNCHANGED;
+}
+
 static int on_control_message(struct tc_agent *agent, const struct tc_message *message, struct tc_blob *body,
                               struct tc_err *err)
 {
@@ -747,16 +817,16 @@ static int on_control_message(struct tc_agent *agent, const struct tc_message *m
     if (message->type == TC_MSG_OFFER && agent->state == TC_AGENT_NEW && agent->greeted)
         return on_offer(agent, message, body, err);
     /* Not after a dry run: then there is no file to fill. */
-    if (message->type == TC_MSG_PLAN && agent->state >= TC_AGENT_PREPARED && agent->state <= TC_AGENT_PUBLISHED &&
+    if (message->type == TC_MSG_PLAN && agent->state >= TC_AGENT_PREPARED && agent->state <= TC_AGENT_UNCHANGED &&
         !(agent->job.flags & TC_OFFER_DRY_RUN))
         return on_plan(agent, message, body, err);
     if (message->type == TC_MSG_ABORT && agent->greeted) {
         struct tc_err why = {.reason = tc_reason_known(message->why.reason) ? message->why.reason : TC_E_ABORTED};
         snprintf(why.text, sizeof why.text, "%s", message->why.text);
-        end(agent, agent->state == TC_AGENT_PUBLISHED ? NULL : &why, "ABORT");
+        end(agent, done(agent) ? NULL : &why, "ABORT");
         return 0;
     }
-    if (message->type == TC_MSG_BYE && (agent->state == TC_AGENT_PUBLISHED || agent->state == TC_AGENT_PREPARED)) {
+    if (message->type == TC_MSG_BYE && (done(agent) || agent->state == TC_AGENT_PREPARED)) {
         end(agent, NULL, "BYE");
         return 0;
     }
@@ -807,6 +877,87 @@ static void on_down(struct tc_agent *agent, const struct tc_event *event)
 
 /* Results of actions. */
 
+static bool here(struct tc_agent *agent, uint32_t chunk)
+{
+    if (!tc_bits_add(&agent->have, chunk))
+        return false;
+    agent->bytes += tc_chunk_length(&agent->job.layout, chunk);
+    return true;
+}
+
+/* The published file is another one. Everything is looked for again once there is a file to put it in: what was found,
+ * to be copied, and what was not, for a session may have left that. */
+static void on_difference(struct tc_agent *agent)
+{
+    struct tc_err why = {0};
+    agent->differs = true;
+    if (!(agent->job.flags & TC_OFFER_FORCE)) {
+        tc_fail(&why, TC_E_EXISTS, "%s is already here with other content: use --force to replace it", agent->job.name);
+        fail(agent, &why);
+    } else if (agent->compare.out.count == 0) {
+        tc_actions_add(&agent->actions, TC_ACT_ALLOCATE);
+    }
+}
+
+static void on_allocated(struct tc_agent *agent, const struct tc_event *event)
+{
+    if (agent->state != TC_AGENT_FILLING)
+        return;
+    if (event->err && event->err->reason) {
+        fail(agent, event->err);
+        return;
+    }
+    agent->allocated = true;
+    agent->differs = false;
+    for (uint32_t p = tc_bits_next(&agent->have_pages, 0); p != TC_BITS_NONE;
+         p = tc_bits_next(&agent->have_pages, p + 1))
+        tc_compare_page(&agent->compare, &agent->job.layout, p);
+    compare_more(agent);
+}
+
+/* One chunk was looked for: found, it is here and, with a file, in place; else it is to be wanted. */
+static void take_comparison(struct tc_agent *agent, uint32_t chunk, bool found)
+{
+    uint64_t length = tc_chunk_length(&agent->job.layout, chunk);
+    agent->compared += length;
+    if (found) {
+        agent->adopted += here(agent, chunk) ? length : 0;
+        if (agent->allocated)
+            tc_bits_remove(&agent->lent, chunk);
+        else
+            tc_bits_add(&agent->lent, chunk);
+    } else if (tc_bits_remove(&agent->lent, chunk)) { /* the published file was changed between two looks */
+        tc_bits_remove(&agent->have, chunk);
+        agent->bytes -= length;
+        agent->adopted -= length;
+    }
+}
+
+static void on_compared(struct tc_agent *agent, const struct tc_event *event)
+{
+    struct tc_err err = {0};
+    if (agent->state != TC_AGENT_FILLING)
+        return;
+    if (event->err && event->err->reason) {
+        fail(agent, event->err);
+        return;
+    }
+    bool found = event->flags & 1;
+    tc_compare_done(&agent->compare, event->chunk);
+    take_comparison(agent, event->chunk, found);
+    agent->last_byte = agent->now;
+    if (!agent->allocated && (!found || agent->differs)) {
+        on_difference(agent);
+        return;
+    }
+    compare_more(agent);
+    if (settled(agent, event->chunk / TC_PAGE_CHUNKS))
+        answer_all(agent, event->chunk / TC_PAGE_CHUNKS);
+    maybe_whole(agent);
+    if (poll_children(agent, &err) < 0)
+        fail(agent, &err);
+}
+
 static void on_opened(struct tc_agent *agent, const struct tc_event *event)
 {
     struct tc_err err = {0};
@@ -828,8 +979,7 @@ static void on_opened(struct tc_agent *agent, const struct tc_event *event)
         return;
     }
     tc_bits_remove(&agent->pending, event->chunk);
-    if (tc_bits_add(&agent->have, event->chunk))
-        agent->bytes += tc_chunk_length(&agent->job.layout, event->chunk);
+    here(agent, event->chunk);
     maybe_whole(agent);
     if (poll_children(agent, &err) < 0)
         fail(agent, &err);
@@ -862,7 +1012,7 @@ static void on_published(struct tc_agent *agent, const struct tc_event *event)
         fail(agent, event->err);
         return;
     }
-    enter(agent, TC_AGENT_PUBLISHED, "published");
+    enter(agent, agent->allocated ? TC_AGENT_PUBLISHED : TC_AGENT_UNCHANGED, "published");
     struct tc_message message = {.type = TC_MSG_DONE};
     message.done.state = (uint8_t)agent->state;
     message.done.digest = agent->pages[agent->job.layout.pages - 1]->content;
@@ -958,8 +1108,12 @@ void tc_agent_free(struct tc_agent *agent)
     free(agent->pages);
     for (unsigned i = 0; i < agent->held_count; i++)
         tc_blob_unref(agent->held[i].hello);
-    for (unsigned t = 0; t < TC_TREES_MAX; t++)
+    for (unsigned t = 0; t < TC_TREES_MAX; t++) {
         tc_bits_free(&agent->parents[t].asked);
+        tc_bits_free(&agent->parents[t].owed);
+    }
+    tc_compare_free(&agent->compare);
+    tc_bits_free(&agent->lent);
     tc_bits_free(&agent->have_pages);
     tc_bits_free(&agent->have);
     tc_bits_free(&agent->pending);
@@ -995,6 +1149,12 @@ void tc_agent_event(struct tc_agent *agent, const struct tc_event *event, uint64
         break;
     case TC_EV_PREPARED:
         on_prepared(agent, event);
+        break;
+    case TC_EV_ALLOCATED:
+        on_allocated(agent, event);
+        break;
+    case TC_EV_COMPARED:
+        on_compared(agent, event);
         break;
     case TC_EV_OPENED:
         on_opened(agent, event);
@@ -1037,6 +1197,16 @@ const struct tc_job *tc_agent_job(const struct tc_agent *agent)
 uint64_t tc_agent_bytes(const struct tc_agent *agent)
 {
     return agent->bytes;
+}
+
+uint64_t tc_agent_adopted(const struct tc_agent *agent)
+{
+    return agent->adopted;
+}
+
+bool tc_agent_orphaned(const struct tc_agent *agent)
+{
+    return agent->control == TC_NO_LINK && agent->state == TC_AGENT_FILLING;
 }
 
 bool tc_agent_has(const struct tc_agent *agent, uint32_t chunk)

@@ -14,6 +14,7 @@ enum tc_agent_state {
     TC_AGENT_FILLING,   /* planned; chunks arrive */
     TC_AGENT_WHOLE,     /* every chunk verified; publishing */
     TC_AGENT_PUBLISHED, /* DONE said; serves its children until BYE */
+    TC_AGENT_UNCHANGED, /* the same: NAME had these bytes already, and keeps its file */
     TC_AGENT_FAILED,    /* reason said; ends */
     TC_AGENT_ENDED
 };
@@ -50,6 +51,8 @@ uint64_t tc_agent_wake(const struct tc_agent *agent);                 /* when TC
 enum tc_agent_state tc_agent_state(const struct tc_agent *agent);
 const struct tc_job *tc_agent_job(const struct tc_agent *agent); /* NULL before an offer was accepted. Borrowed */
 uint64_t tc_agent_bytes(const struct tc_agent *agent);           /* verified and in place */
+uint64_t tc_agent_adopted(const struct tc_agent *agent);         /* of these, here before the session */
+bool tc_agent_orphaned(const struct tc_agent *agent);            /* its coordinator is gone, it is not whole */
 bool tc_agent_has(const struct tc_agent *agent, uint32_t chunk); /* may be served */
 
 /* The key of data link id: 1 known (copied to key), 0 unknown, -1 not yet (no plan has come, or it may be of the next). */

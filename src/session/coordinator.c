@@ -22,6 +22,7 @@ struct host {
     uint8_t nonce[TC_NONCE_SIZE];
     char address[TC_ADDRESS_MAX]; /* for other agents */
     uint64_t heard;               /* last control message */
+    uint64_t compared;            /* bytes that it has looked for in what it has */
     bool changed;                 /* its row differs from what it was told */
     uint32_t row_epoch;           /* of the last row it was told: older complaints are of no interest */
     unsigned retries;             /* fresh links below rank 0 so far */
@@ -603,7 +604,10 @@ static int on_done(struct tc_coordinator *c, struct host *host, const struct tc_
     host->view.bytes = c->config.layout.size;
     if (host->view.whole_at == 0)
         host->view.whole_at = c->now;
-    end_host(c, host, TC_END_PUBLISHED, NULL);
+    bool unchanged = message->done.state == TC_AGENT_UNCHANGED;
+    if (unchanged)
+        host->view.adopted = c->config.layout.size;
+    end_host(c, host, unchanged ? TC_END_UNCHANGED : TC_END_PUBLISHED, NULL);
     return 0;
 }
 
@@ -617,6 +621,12 @@ static void on_progress(struct tc_coordinator *c, struct host *host, const struc
         view->bytes = progress->bytes;
         c->moved_at = c->now;
     }
+    if (progress->compared > host->compared) {
+        host->compared = progress->compared;
+        c->moved_at = c->now;
+    }
+    if (progress->adopted <= size)
+        view->adopted = progress->adopted;
     if (progress->state == TC_AGENT_WHOLE && progress->bytes == size) {
         view->phase = TC_PHASE_WHOLE;
         view->whole_at = c->moved_at = c->now;

@@ -45,6 +45,7 @@ enum tc_host_end {
     TC_END_NONE,
     TC_END_READY,
     TC_END_PUBLISHED,
+    TC_END_UNCHANGED, /* had it already */
     TC_END_REFUSED,
     TC_END_UNREACHABLE,
     TC_END_FAILED,
@@ -57,6 +58,7 @@ struct tc_host_view {
     enum tc_host_end end;
     struct tc_err why;
     uint64_t bytes;    /* verified there */
+    uint64_t adopted;  /* of these, there before the session */
     uint64_t whole_at; /* ms; 0: not yet */
     uint64_t ended_at;
     uint32_t rank; /* 0: none */

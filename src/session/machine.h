@@ -19,12 +19,20 @@ enum tc_event_kind {
     TC_EV_FRAME,     /* link, type, body */
     TC_EV_DOWN,      /* link, err: gone; no further event of it */
     TC_EV_SERVED,    /* link: one chunk handed to it has left; it takes another. err when the chunk could not be read */
-    TC_EV_PREPARED,  /* agent: the file is there (flags: 1 a file of that name exists), or err */
+    TC_EV_PREPARED,  /* agent: the offer can be taken (flags: enum tc_prepared), or err */
+    TC_EV_ALLOCATED, /* agent: the file is there, or err */
+    TC_EV_COMPARED, /* agent: chunk is here already (flags: 1) and in place if there is a file; or it is not (0), or err */
     TC_EV_OPENED,    /* agent: chunk is verified and in place, or err */
     TC_EV_PUBLISHED, /* agent: done, or err */
     TC_EV_DIGESTED,  /* coordinator: chunk, digest, blocks; or err */
     TC_EV_CHECKED,   /* coordinator: the source is unchanged, or err */
     TC_EV_STOP       /* the user ends it: err says why */
+};
+
+enum tc_prepared {
+    TC_PREPARED_EXISTS = 1,  /* a file of that name is published here */
+    TC_PREPARED_COMPARE = 2, /* something is here to compare chunks with: that file, or what a session left */
+    TC_PREPARED_LATER = 4    /* that file may be the one offered: nothing is reserved before TC_ACT_ALLOCATE */
 };
 
 struct tc_event {
@@ -40,19 +48,22 @@ struct tc_event {
 };
 
 enum tc_action_kind {
-    TC_ACT_DIAL,    /* link, address; control links: host; data links: id and key */
-    TC_ACT_SEND,    /* link, type, body (taken) */
-    TC_ACT_SERVE,   /* link, chunk: send it when it is at hand, then TC_EV_SERVED; keep: another child will want it */
-    TC_ACT_CLOSE,   /* link, linger: send what is queued for so many ms, close; no TC_EV_DOWN follows */
-    TC_ACT_EXPECT,  /* agent: the key of data link id is known now (tc_agent_link_key answers) */
-    TC_ACT_PREPARE, /* agent: reserve the file of the offer (flags: TC_OFFER_*) */
-    TC_ACT_OPEN,    /* agent: chunk from body (taken: a CHUNK frame's body): decode, compare with digest, place;
+    TC_ACT_DIAL,     /* link, address; control links: host; data links: id and key */
+    TC_ACT_SEND,     /* link, type, body (taken) */
+    TC_ACT_SERVE,    /* link, chunk: send it when it is at hand, then TC_EV_SERVED; keep: another child will want it */
+    TC_ACT_CLOSE,    /* link, linger: send what is queued for so many ms, close; no TC_EV_DOWN follows */
+    TC_ACT_EXPECT,   /* agent: the key of data link id is known now (tc_agent_link_key answers) */
+    TC_ACT_PREPARE,  /* agent: look for what is here, reserve the file of the offer (flags: TC_OFFER_*) */
+    TC_ACT_ALLOCATE, /* agent: it is not the file that is published here: reserve it now */
+    TC_ACT_COMPARE,  /* agent: look for chunk, by its digest, in what is here; put it in place */
+    TC_ACT_OPEN,     /* agent: chunk from body (taken: a CHUNK frame's body): decode, compare with digest, place;
                        keep: children will want it soon */
-    TC_ACT_PUBLISH, /* agent: give the file its name; digest is the content's */
-    TC_ACT_DIGEST,  /* coordinator: read and digest chunk (and encode it for its children) */
-    TC_ACT_CHECK,   /* coordinator: is the source what it was? */
-    TC_ACT_NEWS,    /* coordinator: host has ended, or the plan is made (host TC_NO_RANK) */
-    TC_ACT_END      /* the session is over: err; the last action */
+    TC_ACT_PUBLISH,  /* agent: give the file its name; digest is the content's. Without a file (PREPARED_LATER) the
+                       published one was compared in full, and stays */
+    TC_ACT_DIGEST,   /* coordinator: read and digest chunk (and encode it for its children) */
+    TC_ACT_CHECK,    /* coordinator: is the source what it was? */
+    TC_ACT_NEWS,     /* coordinator: host has ended, or the plan is made (host TC_NO_RANK) */
+    TC_ACT_END       /* the session is over: err; the last action */
 };
 
 struct tc_action {

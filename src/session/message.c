@@ -200,6 +200,8 @@ static void pack_body(struct tc_buf *buf, const struct tc_message *message)
         tc_buf_put32(buf, message->progress.chunks);
         tc_buf_put64(buf, message->progress.bytes);
         tc_buf_put64(buf, message->progress.sent);
+        tc_buf_put64(buf, message->progress.adopted);
+        tc_buf_put64(buf, message->progress.compared);
         break;
     case TC_MSG_COMPLAIN:
         tc_buf_put32(buf, message->complaint.epoch);
@@ -266,6 +268,8 @@ static void unpack_body(struct tc_buf *buf, struct tc_message *message)
         message->progress.chunks = tc_buf_get32(buf);
         message->progress.bytes = tc_buf_get64(buf);
         message->progress.sent = tc_buf_get64(buf);
+        message->progress.adopted = tc_buf_get64(buf);
+        message->progress.compared = tc_buf_get64(buf);
         break;
     case TC_MSG_COMPLAIN:
         message->complaint.epoch = tc_buf_get32(buf);

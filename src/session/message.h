@@ -88,10 +88,12 @@ struct tc_msg_plan {
 
 struct tc_msg_progress {
     uint32_t epoch;
-    uint8_t state;   /* enum tc_agent_state */
-    uint32_t chunks; /* verified and in place */
-    uint64_t bytes;  /* the same in bytes */
-    uint64_t sent;   /* chunk bytes given to children */
+    uint8_t state;     /* enum tc_agent_state */
+    uint32_t chunks;   /* verified and in place */
+    uint64_t bytes;    /* the same in bytes */
+    uint64_t sent;     /* chunk bytes given to children */
+    uint64_t adopted;  /* of bytes, those that were here before the session */
+    uint64_t compared; /* bytes looked for in what is here: rises while nothing else may */
 };
 
 struct tc_msg_why { /* REFUSE, FAILED, ABORT */

@@ -2,6 +2,7 @@ noinst_LTLIBRARIES += libtc-session.la
 libtc_session_la_SOURCES = \
 	src/session/agent.c src/session/agent.h \
 	src/session/children.c src/session/children.h \
+	src/session/compare.c src/session/compare.h \
 	src/session/coordinator.c src/session/coordinator.h \
 	src/session/feed.c src/session/feed.h \
 	src/session/machine.c src/session/machine.h \

@@ -39,10 +39,11 @@ def chunk_sizes(scene):
     agent = scene.agent()
     source = scene.noise("a", (5 << 20) + 12345)
     for chunk in ("64K", "128K", "1M", "4M"):
-        scene.send([agent], source, "-s", chunk, "-f").expect(0)
+        scene.send([agent], source, "-s", chunk).expect(0)
         scene.require_published([agent], "a", source)
         shown = scene.run("list", "--json", "-d", agent.folder, "a").last
         ensure(shown["digest"] == content_digest(source), f"chunk {chunk}: {shown}")
+        scene.forget([agent], "a")
 
 
 @scenario

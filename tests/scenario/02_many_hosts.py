@@ -41,11 +41,12 @@ def trees_and_sizes(scene):
     for size in (0, 65537, 3 * MIB):
         source = scene.noise(f"s{size}", size)
         for tree in ("binomial", "double", "chain", "kary:3", "2"):
-            sent = scene.send(agents, source, "-F", tree, "-f", "--json").expect(0)
+            sent = scene.send(agents, source, "-F", tree, "--json").expect(0)
             check_lines(sent, agents, f"s{size}", size)
             planned = {"2": "kary:2"}.get(tree, tree)
             ensure(sent.lines[0]["type"] == "plan" and sent.lines[0]["tree"] == planned, f"{sent.lines[0]}")
             scene.require_published(agents, f"s{size}", source)
+            scene.forget(agents, f"s{size}")
 
 
 @scenario
@@ -55,11 +56,13 @@ def codecs(scene):
     size = 8 * MIB
     noise, field = scene.noise("noise", size), smooth(scene, "field", size)
     def sent(source, codec):
-        run = scene.send(agents, source, "-C", codec, "-f", "--json").expect(0)
+        run = scene.send(agents, source, "-C", codec, "--json").expect(0)
         scene.require_published(agents, os.path.basename(source), source)
+        scene.forget(agents, os.path.basename(source))
         return run.last["sent"], run.last["encoded"]
     for source in (noise, field):
-        ensure(sent(source, "none") == (size, 0), f"none: {sent(source, 'none')}")
+        counts = sent(source, "none")
+        ensure(counts == (size, 0), f"none: {counts}")
     plain, encoded = sent(noise, "auto")
     ensure(size <= plain < 1.01 * size and encoded < 0.1 * size, f"auto on noise: {plain} with {encoded} encoded")
     for codec in ("auto", "zstd:3"):
@@ -84,7 +87,7 @@ def sent_once(scene):
     agents = scene.agents(HOSTS)
     source = scene.noise("a", 4 * MIB)
     for tree in ("double", "chain"):
-        last = scene.send(agents, source, "-F", tree, "-C", "none", "-f", "--json").expect(0).last
+        last = scene.run("send", "-w", hosts_of(agents), "-F", tree, "-C", "none", "--json", source, tree).expect(0).last
         ensure(last["sent"] == 4 * MIB, f"{tree}: {last['sent']} bytes were sent")
 
 
@@ -95,9 +98,10 @@ def what_people_see(scene):
     source = scene.noise("a", MIB)
     plain = scene.send(agents, source).expect(0, out="a: 1 MiB to 8 of 8 hosts in ")
     ensure(plain.out.count("\n") == 1 and plain.err == "", str(plain))
-    quiet = scene.send(agents, source, "-f", "-q").expect(0)
+    quiet = scene.send(agents, source, "-q").expect(0)
     ensure(quiet.out == quiet.err == "", str(quiet))
-    told = scene.send(agents, source, "-f", "-v").expect(0, err="a: 1 MiB to 8 hosts, tree ")
+    scene.forget(agents, "a")
+    told = scene.send(agents, source, "-v").expect(0, err="a: 1 MiB to 8 hosts, tree ")
     for agent in agents:
         ensure(f"{agent.address}: published\n" in told.err, str(told))
     ensure("\r" not in told.err and "\033" not in told.err, "control characters without a terminal")

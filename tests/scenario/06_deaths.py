@@ -3,7 +3,7 @@
 import signal
 import time
 
-from agents import SLOW, ensure, main, scenario, wait_for
+from agents import SLOW, ensure, hosts_of, main, same_bytes, scenario, wait_for
 
 MIB = 1 << 20
 SLOWLY = ("-C", "zstd:19", "-s", "64K", "--json")
@@ -33,7 +33,7 @@ def agent_killed(scene):
     ensure(state == "lost" and answer.last["lost"] == 1 and answer.last["type"] == "summary", str(answer))
     ensure(answer.hosts[agents[1].address]["reason"] == "lost", str(answer))
     # What the dead one left is not to be seen, and goes.
-    ensure(agents[1].published() == [] and len(agents[1].left_overs()) == 1, str(agents[1].left_overs()))
+    ensure(agents[1].published() == [] and agents[1].partials() == ["a"], str(agents[1].partials()))
     scene.run("list", "-d", agents[1].folder).expect(0)
     scene.run("clean", "-d", agents[1].folder).expect(0, out="removed 1 file, ")
     scene.require_nothing([agents[1]])
@@ -84,7 +84,8 @@ def agent_frozen(scene):
     answer.expect(3)
     ensure(state == "lost" and time.monotonic() - began < 25 * SLOW, str(answer))
     agents[1].signal(signal.SIGCONT)
-    scene.require_nothing([agents[1]])
+    scene.require_nothing([agents[1]], kept="a")
+    scene.run("clean", "-d", agents[1].folder).expect(0, out="removed 1 file, ")
     source = scene.noise("b", MIB)
     scene.send(agents, source).expect(0)
     scene.require_published(agents, "b", source)
@@ -105,7 +106,7 @@ def coordinator_killed(scene):
         worker.finish(20).expect(9, err="coordinator lost")
     once.finish(20).expect(9)
     ensure(time.monotonic() - began < 12 * SLOW, f"{time.monotonic() - began:.1f} s until all had given up")
-    scene.require_nothing([*agents, once])
+    scene.require_nothing([*agents, once], kept="a")
     small = scene.noise("a", MIB)
     scene.send(agents, small).expect(0)
     scene.require_published(agents, "a", small)
@@ -115,19 +116,21 @@ def coordinator_killed(scene):
 def coordinator_killed_at_the_end(scene):
     """kill -9 of the sender at any moment: on every host the whole array is there or nothing of it."""
     agents = scene.agents(4)
-    source = scene.noise("a", 6 * MIB)
+    sources = [scene.noise("a", 6 * MIB, seed=1), scene.noise("b", 6 * MIB, seed=2)]
     began = time.monotonic()
-    scene.send(agents, source).expect(0)
+    scene.send(agents, sources[0]).expect(0)
     took = time.monotonic() - began
-    for part in (0.3, 0.6, 0.8, 0.9, 1.0):
-        sender = scene.start_send(agents, source, "--force")
+    for step, part in enumerate((0.3, 0.6, 0.8, 0.9, 1.0), 1):
+        sender = scene.start("send", "-w", hosts_of(agents), "--force", sources[step % 2], "a")
         deadline = time.monotonic() + took * part
         wait_for(lambda: time.monotonic() > deadline or not sender.running(), "the moment", timeout=60)
         sender.kill()
         for agent in agents:
             ensure(agent.published() == ["a"], f"{agent.published()}")
             scene.run("verify", "-d", agent.folder, "a").expect(0)
-    scene.require_published(agents, "a", source)
+            ensure(any(same_bytes(agent.path("a"), source) for source in sources), "other bytes")
+    scene.run("send", "-w", hosts_of(agents), "--force", sources[0], "a").expect(0)
+    scene.require_published(agents, "a", sources[0])
 
 
 @scenario
@@ -179,8 +182,6 @@ def waiter_survives(scene):
     agent = scene.agent()
     scene.send([agent], source).expect(0)
     waiting.finish(10).expect(0)
-    ensure(len(agent.left_overs()) <= 1, f"{agent.left_overs()}")
-    scene.run("clean", "-d", agent.folder).expect(0)
     scene.require_published([agent], "a", source)
 
 

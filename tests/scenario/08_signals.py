@@ -137,8 +137,10 @@ def options_from_elsewhere(scene):
         file.write(f"[treecast]\nkey-file = {key}\n[recv]\nmax-size = 1M\n[send]\ncompress = none\nforce = yes\n"
                    "json = yes\n")
     agent = scene.agent()
-    source = scene.crumbs("a", 100000)
-    for _ in range(2):  # the second needs force
+    for seed in (1, 2, 3):  # the second needs force
+        source = scene.crumbs("a", 100000, seed)
+        if seed == 3:
+            break
         last = scene.send([agent], source).expect(0).last
         ensure((last["sent"], last["encoded"]) == (100000, 0), f"{last}")
     scene.send([agent], scene.noise("b", 2 * MIB)).expect(6)

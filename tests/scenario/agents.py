@@ -168,13 +168,16 @@ class Agent(Process):
             raise LabError(f"the agent in {self.folder} ended with {self.popen.returncode}: {self.err}")
         return READY.search(self.out)
 
-    def path(self, name):
-        return os.path.join(self.folder, name)
+    def path(self, *names):
+        return os.path.join(self.folder, *names)
 
     def left_overs(self):
-        """What a session that has ended must not leave: temporary files."""
-        hidden = os.listdir(self.path(".treecast"))
-        return [name for name in hidden if name.endswith((".part", ".tmp"))]
+        """What a session that has ended must not leave: temporary files, and the one being filled."""
+        return temporary(self.path(".treecast"), self.pid)[0]
+
+    def partials(self):
+        """What interrupted sessions left for the next one, by the names of their arrays."""
+        return temporary(self.path(".treecast"), self.pid)[1]
 
     def under_way(self):
         """Bytes that the agent has of arrays which are not published, asked at its door as a local program would."""
@@ -292,6 +295,11 @@ class Scene:
             file.write(random.Random(seed).randbytes(size).translate(bytes(i % 40 for i in range(256))))
         return self.path(name)
 
+    def forget(self, agents, name):
+        """The array is on none of agents any more: what is sent again moves again."""
+        for agent in agents:
+            self.run("rm", "-d", agent.folder, name).expect(0)
+
     # What must hold
 
     def require_published(self, agents, name, source):
@@ -303,17 +311,32 @@ class Scene:
             ensure(mode == 0o444, f"{agent.address}: {name} has mode {mode:04o}")
             self.require_clean(agent)
 
-    def require_clean(self, agent):
-        """An agent may take a moment to end a session of which the sender has gone."""
+    def require_clean(self, agent, kept=None):
+        """Nothing temporary is there, but a partial of the array kept. An agent may take a moment to end a session of
+        which the sender has gone."""
         try:
             wait_for(lambda: not agent.left_overs(), "the end of temporary files", timeout=10 * SLOW)
         except LabError:
             ensure(False, f"{agent.address}: left {agent.left_overs()}")
+        ensure(agent.partials() in ([], [kept]), f"{agent.address}: keeps parts of {agent.partials()}")
 
-    def require_nothing(self, agents, *names):
+    def require_nothing(self, agents, *names, kept=None):
         for agent in agents:
             ensure(agent.published() == sorted(names), f"{agent.address}: has {agent.published()}")
-            self.require_clean(agent)
+            self.require_clean(agent, kept)
+
+
+def temporary(folder, pid):
+    """Temporary files in .treecast: those that are in use or of no use, and the arrays of which a partial is kept."""
+    held = set()
+    for number in os.listdir(f"/proc/{pid}/fd") if os.path.exists(f"/proc/{pid}/fd") else ():
+        try:
+            held.add(os.path.basename(os.readlink(f"/proc/{pid}/fd/{number}")))
+        except FileNotFoundError:
+            pass
+    names = [name for name in os.listdir(folder) if name.endswith((".part", ".tmp"))]
+    kept = [name for name in names if name.endswith(".part") and name not in held]
+    return [name for name in names if name not in kept], sorted(re.sub(r"\.[0-9a-f]{32}\.part$", "", name) for name in kept)
 
 
 def hosts_of(agents):

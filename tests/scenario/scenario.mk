@@ -7,5 +7,6 @@ test_scripts += \
 	tests/scenario/05_keys.py \
 	tests/scenario/06_deaths.py \
 	tests/scenario/07_big.py \
-	tests/scenario/08_signals.py
+	tests/scenario/08_signals.py \
+	tests/scenario/09_again.py
 dist_noinst_DATA += tests/scenario/agents.py

@@ -71,6 +71,8 @@ struct node {
     uint32_t corrupt, given, opens, news;
     struct conns dialled, accepted; /* by link number */
     struct tc_bits got;
+    struct tc_bits older, left, in_place; /* chunks that are right in the published file, what was left, the new one */
+    bool allocated;
     struct sim_host_report report;
 };
 
@@ -460,10 +462,58 @@ static void expect(struct sim *sim, unsigned node)
     }
 }
 
+static bool has_old(enum sim_here here)
+{
+    return here == SIM_HERE_SAME || here == SIM_HERE_OLDER || here == SIM_HERE_BOTH || here == SIM_HERE_ALTERED;
+}
+
+static bool has_left(enum sim_here here)
+{
+    return here == SIM_HERE_LEFT || here == SIM_HERE_BOTH;
+}
+
+static void prepare(struct sim *sim, unsigned node)
+{
+    struct node *n = &sim->nodes[node];
+    bool old = has_old(n->report.here);
+    n->allocated = !old;
+    struct item *item = push(sim, sim->now + 100 + below(sim, 20000), IT_EVENT);
+    item->node = node;
+    item->event = (struct tc_event){.kind = TC_EV_PREPARED};
+    item->event.flags = (old ? TC_PREPARED_EXISTS | TC_PREPARED_LATER : 0) |
+                        (n->report.here != SIM_HERE_NOTHING ? TC_PREPARED_COMPARE : 0);
+    item->err.reason = n->refuses ? TC_E_NOROOM : 0;
+}
+
+static void allocate(struct sim *sim, unsigned node)
+{
+    struct node *n = &sim->nodes[node];
+    sim_assert(sim, !n->allocated && sim->options.flags & TC_OFFER_FORCE);
+    if (n->report.here == SIM_HERE_ALTERED)
+        tc_bits_remove(&n->older, (uint32_t)below(sim, sim->options.chunks));
+    n->report.found = 0;
+    n->report.chunks = 0;
+    n->allocated = true;
+    result(sim, node, 100 + below(sim, 20000), TC_EV_ALLOCATED, 0, 0, 0);
+}
+
+static void compare(struct sim *sim, unsigned node, const struct tc_action *action)
+{
+    struct node *n = &sim->nodes[node];
+    struct tc_digest digest = digest_of(sim, action->chunk, 0);
+    sim_assert(sim, tc_digest_equal(&digest, &action->digest));
+    bool found = tc_bits_has(&n->older, action->chunk) || (n->allocated && tc_bits_has(&n->left, action->chunk));
+    if (found && n->allocated)
+        tc_bits_add(&n->in_place, action->chunk);
+    struct item *item = push(sim, sim->now + 50 + below(sim, 1000), IT_EVENT);
+    item->node = node;
+    item->event = (struct tc_event){.kind = TC_EV_COMPARED, .chunk = action->chunk, .flags = found};
+}
+
 static void publish(struct sim *sim, unsigned node, const struct tc_action *action)
 {
     struct node *n = &sim->nodes[node];
-    sim_assert(sim, n->report.chunks == sim->options.chunks && !n->report.published);
+    sim_assert(sim, (n->allocated ? &n->in_place : &n->older)->count == sim->options.chunks && !n->report.published);
     sim_assert(sim, tc_digest_equal(&action->digest, &sim->content));
     result(sim, node, 100 + below(sim, 5000), TC_EV_PUBLISHED, 0, 0, n->publish_fails ? TC_E_EXISTS : 0);
 }
@@ -515,7 +565,13 @@ static void act(struct sim *sim, unsigned node, const struct tc_action *action)
         expect(sim, node);
         break;
     case TC_ACT_PREPARE:
-        result(sim, node, 100 + below(sim, 20000), TC_EV_PREPARED, 0, 0, sim->nodes[node].refuses ? TC_E_NOROOM : 0);
+        prepare(sim, node);
+        break;
+    case TC_ACT_ALLOCATE:
+        allocate(sim, node);
+        break;
+    case TC_ACT_COMPARE:
+        compare(sim, node, action);
         break;
     case TC_ACT_OPEN:
         open_chunk(sim, node, action);
@@ -768,10 +824,18 @@ static void on_result(struct sim *sim, struct item *item)
         return;
     if (event.kind == TC_EV_DIGESTED && !event.err)
         tc_bits_add(&sim->digested, event.chunk);
-    if (event.kind == TC_EV_OPENED && !event.err)
+    if (event.kind == TC_EV_OPENED && !event.err) {
+        sim_assert(sim, n->allocated && tc_bits_add(&n->in_place, event.chunk));
         n->report.chunks++;
-    if (event.kind == TC_EV_PUBLISHED && !event.err)
+    }
+    if (event.kind == TC_EV_COMPARED && event.flags) {
+        n->report.chunks++;
+        n->report.found++;
+    }
+    if (event.kind == TC_EV_PUBLISHED && !event.err) {
         n->report.published = true;
+        n->report.unchanged = !n->allocated;
+    }
     tell(sim, item->node, &event);
 }
 
@@ -831,6 +895,34 @@ static void make_origin(struct sim *sim)
         sim->origin = need(tc_signer_new(secret, NULL, NULL));
 }
 
+static void some_chunks(struct sim *sim, struct tc_bits *bits)
+{
+    uint64_t percent = sim->options.here_percent ? sim->options.here_percent : below(sim, 101);
+    for (uint32_t i = 0; i < sim->options.chunks; i++)
+        if (below(sim, 100) < percent)
+            tc_bits_add(bits, i);
+}
+
+/* What the host has already. */
+static void make_here(struct sim *sim, struct node *n)
+{
+    uint32_t chunks = sim->options.chunks;
+    n->report.here =
+        sim->options.here != SIM_HERE_MIXED ? sim->options.here : (enum sim_here)below(sim, SIM_HERE_MIXED);
+    tc_bits_init(&n->older, chunks, NULL);
+    tc_bits_init(&n->left, chunks, NULL);
+    tc_bits_init(&n->in_place, chunks, NULL);
+    if (n->report.here == SIM_HERE_SAME)
+        for (uint32_t i = 0; i < chunks; i++)
+            tc_bits_add(&n->older, i);
+    else if (has_old(n->report.here))
+        some_chunks(sim, &n->older);
+    if (has_left(n->report.here))
+        some_chunks(sim, &n->left);
+    if (n->report.here == SIM_HERE_ALTERED && chunks) /* it is noticed only where a file is reserved */
+        tc_bits_remove(&n->older, (uint32_t)below(sim, chunks));
+}
+
 static void make_hosts(struct sim *sim)
 {
     for (unsigned i = 0; i <= sim->options.hosts; i++) {
@@ -844,8 +936,13 @@ static void make_hosts(struct sim *sim)
         n->publish_fails = fault_of(sim, i, SIM_PUBLISH_FAILS);
         n->liar = fault_of(sim, i, SIM_LIAR);
         n->corrupt = fault_of(sim, i, SIM_CORRUPT) ? fault_of(sim, i, SIM_CORRUPT)->after : 0;
-        if (i > 0)
-            sim->hosts[i - 1] = n->address;
+        if (i == 0)
+            continue;
+        sim->hosts[i - 1] = n->address;
+        if (sim->options.here)
+            make_here(sim, n);
+        else
+            tc_bits_init(&n->in_place, sim->options.chunks, NULL);
     }
 }
 
@@ -928,6 +1025,9 @@ void sim_free(struct sim *sim)
     for (unsigned i = 0; i <= sim->options.hosts; i++) {
         tc_agent_free(sim->nodes[i].agent);
         tc_bits_free(&sim->nodes[i].got);
+        tc_bits_free(&sim->nodes[i].older);
+        tc_bits_free(&sim->nodes[i].left);
+        tc_bits_free(&sim->nodes[i].in_place);
         free(sim->nodes[i].dialled.items);
         free(sim->nodes[i].accepted.items);
     }
@@ -976,7 +1076,8 @@ static void check_published(struct sim *sim, unsigned host)
 {
     const struct sim_host_report *report = sim_host(sim, host);
     const struct tc_host_view *view = sim_view(sim, host);
-    if (!report->published || report->why.reason || view->end != TC_END_PUBLISHED)
+    enum tc_host_end end = report->unchanged ? TC_END_UNCHANGED : TC_END_PUBLISHED;
+    if (!report->published || report->why.reason || view->end != end)
         sim_fail(sim, "host %u is not published (%u chunks, end %d): '%s', the sender says '%s'", host, report->chunks,
                  view->end, report->why.text, view->why.text);
     sim_assert(sim, view->bytes == sim->config.layout.size);
@@ -991,6 +1092,32 @@ void sim_check_perfect(struct sim *sim)
         check_published(sim, i);
         if (report->duplicates || report->received != sim->options.chunks)
             sim_fail(sim, "host %u got %u chunks, %u of them twice", i, report->received, report->duplicates);
+    }
+}
+
+void sim_check_here(struct sim *sim)
+{
+    sim_assert(sim, sim->ended && sim->why.reason == 0);
+    for (unsigned i = 1; i <= sim->options.hosts; i++) {
+        const struct sim_host_report *report = sim_host(sim, i);
+        const struct node *n = &sim->nodes[i];
+        bool differs = has_old(report->here) && n->older.count < sim->options.chunks;
+        if (differs && !(sim->options.flags & TC_OFFER_FORCE)) {
+            sim_assert(sim, !report->published && report->received == 0 && sim_view(sim, i)->end == TC_END_FAILED);
+            sim_assert(sim, sim_view(sim, i)->why.reason == TC_E_EXISTS && report->why.reason == TC_E_EXISTS);
+            continue;
+        }
+        check_published(sim, i);
+        uint32_t have = 0;
+        for (uint32_t c = 0; c < sim->options.chunks; c++)
+            have += tc_bits_has(&n->older, c) || (n->allocated && tc_bits_has(&n->left, c));
+        sim_assert(sim, report->unchanged == (has_old(report->here) && !differs) && report->found == have);
+        bool exact =
+            sim_count(sim, TC_END_FAILED) == 0; /* else hosts were moved, and asked twice for what was under way */
+        sim_assert(sim, report->received - report->duplicates == sim->options.chunks - have);
+        sim_assert(sim, report->duplicates == 0 || !exact);
+        uint64_t adopted = sim_view(sim, i)->adopted, whole = (uint64_t)have * CHUNK_SIZE;
+        sim_assert(sim, adopted <= whole && adopted + CHUNK_SIZE > whole); /* the last chunk is shorter */
     }
 }
 

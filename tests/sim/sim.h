@@ -38,7 +38,20 @@ struct sim_fault {
 
 enum sim_origin { SIM_NO_ORIGIN, SIM_ORIGIN, SIM_ORIGIN_MISSING, SIM_ORIGIN_WRONG };
 
+/* What hosts have before the session. */
+enum sim_here {
+    SIM_HERE_NOTHING,
+    SIM_HERE_SAME,    /* the file itself, published */
+    SIM_HERE_OLDER,   /* another version of it: some chunks are the same */
+    SIM_HERE_LEFT,    /* what an interrupted session left: some chunks */
+    SIM_HERE_BOTH,    /* OLDER and LEFT */
+    SIM_HERE_ALTERED, /* OLDER, of which a chunk is changed while the session runs */
+    SIM_HERE_MIXED    /* every host one of the others, by the seed */
+};
+
 struct sim_options {
+    enum sim_here here;
+    unsigned here_percent; /* chunks that are the same, or were left; 0: any number, by the seed */
     uint64_t seed;
     unsigned hosts;
     uint32_t chunks;
@@ -56,8 +69,10 @@ struct sim_options {
 struct sim_host_report {
     bool dead;  /* killed or frozen */
     bool ended; /* its machine said END */
-    bool published;
+    bool published, unchanged;
     struct tc_err why;
+    enum sim_here here;
+    uint32_t found;                        /* chunks that were here and are in place, or in the published file */
     uint32_t chunks, received, duplicates; /* verified; CHUNK frames that came; of these such as had come before */
 };
 
@@ -71,6 +86,8 @@ void sim_run(struct sim *sim, uint64_t limit_ms);
 
 /* Every host is published and every chunk came once. */
 void sim_check_perfect(struct sim *sim);
+/* The same where hosts have something: what they have came not at all, the rest once; unchanged is who had it all. */
+void sim_check_here(struct sim *sim);
 /* Every host but the faulty ones has been published, and is reported so. */
 void sim_check_survivors(struct sim *sim);
 /* No host has published. */

@@ -87,6 +87,45 @@ START_TEST(any_timing_completes)
 }
 END_TEST
 
+/* --- hosts that have something already --- */
+
+static struct sim_options with_here(uint64_t seed, enum sim_here here)
+{
+    uint64_t state = seed * 7919;
+    unsigned hosts = 1 + (unsigned)(sim_random(&state) % 16);
+    uint32_t chunks = (uint32_t)(sim_random(&state) % (sim_random(&state) % 4 ? 140 : 400));
+    struct sim_options o = options(seed, hosts, chunks, any_tree(&state));
+    o.here = here;
+    o.flags = sim_random(&state) % 4 ? TC_OFFER_FORCE : 0;
+    return o;
+}
+
+/* What hosts have is not sent to them, and they give it to those that have it not. */
+START_TEST(what_hosts_have_is_not_sent)
+{
+    for (struct seeds s = seeds(40); s.next < s.end; s.next++) {
+        struct sim_options o = with_here(s.next, (enum sim_here)(SIM_HERE_SAME + _i));
+        struct sim *sim = sim_new(&o);
+        sim_run(sim, 60000);
+        sim_check_here(sim);
+        sim_free(sim);
+    }
+}
+END_TEST
+
+START_TEST(an_array_that_all_have_moves_no_chunk)
+{
+    for (struct seeds s = seeds(20); s.next < s.end; s.next++) {
+        struct sim_options o = with_here(s.next, SIM_HERE_SAME);
+        struct sim *sim = sim_new(&o);
+        sim_run(sim, 60000);
+        sim_check_here(sim);
+        sim_assert(sim, sim_count(sim, TC_END_UNCHANGED) == o.hosts);
+        sim_free(sim);
+    }
+}
+END_TEST
+
 /* --- faults --- */
 
 /* A session of up to 20 hosts with one faulty host; seed decides which. */
@@ -140,7 +179,7 @@ START_TEST(one_faulty_host_harms_nobody_else)
 }
 END_TEST
 
-/* Several hosts die or break at once: the rest completes. */
+/* Several hosts die or break at once: the rest completes. In half of the sessions hosts have something already. */
 START_TEST(many_faults_harm_nobody_else)
 {
     static const enum sim_fault_kind kinds[] = {SIM_KILL, SIM_FREEZE,      SIM_CUT,    SIM_CORRUPT,
@@ -156,6 +195,8 @@ START_TEST(many_faults_harm_nobody_else)
                 (struct sim_fault){kinds[sim_random(&state) % 11], 1 + (unsigned)(sim_random(&state) % o.hosts),
                                    (uint32_t)(sim_random(&state) % (o.chunks + 1))};
         o.min_hosts = 0;
+        o.here = s.next % 2 ? SIM_HERE_MIXED : SIM_HERE_NOTHING;
+        o.flags = TC_OFFER_FORCE;
         struct tc_err why;
         struct sim *sim = sim_new(&o);
         sim_run(sim, 120000);
@@ -362,6 +403,8 @@ int main(void)
     ADD(every_shape_completes, 160);
     ADD(many_hosts_complete, 12);
     ADD(any_timing_completes, 1);
+    ADD(what_hosts_have_is_not_sent, SIM_HERE_MIXED);
+    ADD(an_array_that_all_have_moves_no_chunk, 1);
     ADD(one_faulty_host_harms_nobody_else, sizeof single / sizeof single[0]);
     ADD(an_unreachable_relay_is_passed_over, 1);
     ADD(many_faults_harm_nobody_else, 1);

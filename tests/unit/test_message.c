@@ -26,7 +26,7 @@ static const struct golden {
                   "6363636363630000000664646464646464646464646464646464656565656565656565656565656565656565656565656565"
                   "6565656565656565000000006666666666666666666666666666666667676767676767676767676767676767676767676767"
                   "676767676767676767670000000000"},
-    {TC_MSG_PROGRESS, "00000009030000004d00000005000000000000000600000000"},
+    {TC_MSG_PROGRESS, "00000009030000004d0000000500000000000000060000000000000007000000000000000800000000"},
     {TC_MSG_DONE, "057777777777777777777777777777777777777777777777777777777777777777"},
     {TC_MSG_BYE, ""},
     {TC_MSG_COMPLAIN, "0000000901000000030005"},
@@ -138,7 +138,7 @@ static struct tc_message message_of(uint8_t type)
         fill_plan(&message.plan);
         break;
     case TC_MSG_PROGRESS:
-        message.progress = (struct tc_msg_progress){9, 3, 77, 0x500000000, 0x600000000};
+        message.progress = (struct tc_msg_progress){9, 3, 77, 0x500000000, 0x600000000, 0x700000000, 0x800000000};
         break;
     case TC_MSG_DONE:
         message.done.state = 5;
@@ -239,6 +239,7 @@ START_TEST(unpacks_the_golden_bytes)
     case TC_MSG_PROGRESS:
         ck_assert(got.progress.epoch == 9 && got.progress.state == 3 && got.progress.chunks == 77);
         ck_assert(got.progress.bytes == 0x500000000 && got.progress.sent == 0x600000000);
+        ck_assert(got.progress.adopted == 0x700000000 && got.progress.compared == 0x800000000);
         break;
     case TC_MSG_DONE:
         ck_assert_uint_eq(got.done.state, 5);

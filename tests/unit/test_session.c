@@ -20,7 +20,8 @@ struct rig {
     struct tc_page page;
     uint64_t now;
     /* Since the last event: */
-    unsigned sent[256], closed, dialled, opened, served;
+    unsigned sent[256], closed, dialled, opened, served, compared, allocated, published;
+    uint64_t wanted;
     uint32_t last_closed;
     /* Ever: */
     bool ended;
@@ -33,13 +34,21 @@ static void drain(struct rig *rig)
 {
     struct tc_action action;
     memset(rig->sent, 0, sizeof rig->sent);
-    rig->closed = rig->dialled = rig->opened = rig->served = 0;
+    rig->closed = rig->dialled = rig->opened = rig->served = rig->compared = rig->allocated = rig->published = 0;
+    rig->wanted = 0;
     while (rig->agent ? tc_agent_take(rig->agent, &action) : tc_coordinator_take(rig->coordinator, &action)) {
         ck_assert(!rig->ended);
         rig->sent[action.type] += action.kind == TC_ACT_SEND;
         rig->dialled += action.kind == TC_ACT_DIAL;
         rig->opened += action.kind == TC_ACT_OPEN;
         rig->served += action.kind == TC_ACT_SERVE;
+        rig->compared += action.kind == TC_ACT_COMPARE;
+        rig->allocated += action.kind == TC_ACT_ALLOCATE;
+        rig->published += action.kind == TC_ACT_PUBLISH;
+        struct tc_message message;
+        if (action.kind == TC_ACT_SEND && action.type == TC_MSG_WANT &&
+            tc_message_unpack(&message, action.type, action.body->bytes, action.body->size, NULL) == 0)
+            rig->wanted |= message.want.chunks;
         if (action.kind == TC_ACT_CLOSE) {
             rig->closed++;
             rig->last_closed = action.link;
@@ -202,11 +211,24 @@ static void free_rig(struct rig *rig)
     tc_verifier_free(rig->trusted);
 }
 
-static void fill(struct rig *rig)
+static void compared(struct rig *rig, uint32_t chunk, bool found)
+{
+    tell(rig, &(struct tc_event){.kind = TC_EV_COMPARED, .chunk = chunk, .flags = found});
+}
+
+static void fill(struct rig *rig, bool unchanged)
 {
     struct tc_message page = {.type = TC_MSG_PAGE, .page = rig->page};
     frame(rig, PARENT, &page, NULL);
-    ck_assert_uint_eq(rig->sent[TC_MSG_WANT], 1);
+    ck_assert_uint_eq(rig->sent[TC_MSG_WANT], !unchanged);
+    if (unchanged) {
+        ck_assert_uint_eq(rig->compared, 2);
+        compared(rig, 0, true);
+        ck_assert_uint_eq(rig->sent[TC_MSG_WANT], 0);
+        compared(rig, 1, true);
+        ck_assert(rig->sent[TC_MSG_WANT] == 1 && rig->wanted == 0 && rig->published == 1);
+        return;
+    }
     for (uint32_t chunk = 0; chunk < 2; chunk++) {
         send_chunk(rig, PARENT, chunk);
         ck_assert_uint_eq(rig->opened, 1);
@@ -237,12 +259,14 @@ static struct rig agent_in(enum tc_agent_state state)
     message = offer(&rig);
     if (state >= TC_AGENT_OFFERED)
         frame(&rig, CONTROL, &message, NULL);
+    bool unchanged = state == TC_AGENT_UNCHANGED;
+    uint32_t flags = unchanged ? TC_PREPARED_EXISTS | TC_PREPARED_COMPARE | TC_PREPARED_LATER : 0;
     if (state >= TC_AGENT_PREPARED)
-        tell(&rig, &(struct tc_event){.kind = TC_EV_PREPARED});
+        tell(&rig, &(struct tc_event){.kind = TC_EV_PREPARED, .flags = flags});
     if (state >= TC_AGENT_FILLING)
         connect_links(&rig);
     if (state >= TC_AGENT_WHOLE)
-        fill(&rig);
+        fill(&rig, unchanged);
     if (state >= TC_AGENT_PUBLISHED)
         tell(&rig, &(struct tc_event){.kind = TC_EV_PUBLISHED});
     if (state == TC_AGENT_ENDED)
@@ -251,11 +275,16 @@ static struct rig agent_in(enum tc_agent_state state)
     return rig;
 }
 
-static const enum tc_agent_state states[] = {TC_AGENT_NEW,   TC_AGENT_OFFERED,   TC_AGENT_PREPARED, TC_AGENT_FILLING,
-                                             TC_AGENT_WHOLE, TC_AGENT_PUBLISHED, TC_AGENT_ENDED};
+static const enum tc_agent_state states[] = {TC_AGENT_NEW,   TC_AGENT_OFFERED,   TC_AGENT_PREPARED,  TC_AGENT_FILLING,
+                                             TC_AGENT_WHOLE, TC_AGENT_PUBLISHED, TC_AGENT_UNCHANGED, TC_AGENT_ENDED};
 enum { STATES = sizeof states / sizeof states[0] };
 
 enum verdict { REFUSED, GOES_ON, ENDS_WELL, ENDS_ILL };
+
+static bool has_published(enum tc_agent_state state)
+{
+    return state == TC_AGENT_PUBLISHED || state == TC_AGENT_UNCHANGED;
+}
 
 static enum verdict control_verdict(enum tc_agent_state state, uint8_t type)
 {
@@ -264,15 +293,15 @@ static enum verdict control_verdict(enum tc_agent_state state, uint8_t type)
     if (type == TC_MSG_PLAN && state >= TC_AGENT_PREPARED)
         return GOES_ON;
     if (type == TC_MSG_ABORT)
-        return state == TC_AGENT_PUBLISHED ? ENDS_WELL : ENDS_ILL;
-    if (type == TC_MSG_BYE && (state == TC_AGENT_PREPARED || state == TC_AGENT_PUBLISHED))
+        return has_published(state) ? ENDS_WELL : ENDS_ILL;
+    if (type == TC_MSG_BYE && (state == TC_AGENT_PREPARED || has_published(state)))
         return ENDS_WELL;
     return REFUSED;
 }
 
 static void check_control(struct rig *rig, enum tc_agent_state state, uint8_t type, enum verdict verdict)
 {
-    bool published = state == TC_AGENT_PUBLISHED;
+    bool published = has_published(state);
     ck_assert_msg(rig->ended == (verdict != GOES_ON), "%s in state %s", tc_message_name(type),
                   tc_agent_state_name(state));
     if (verdict == GOES_ON)
@@ -282,6 +311,88 @@ static void check_control(struct rig *rig, enum tc_agent_state state, uint8_t ty
     ck_assert_uint_eq(rig->sent[TC_MSG_FAILED], verdict == REFUSED && state >= TC_AGENT_PREPARED && !published);
     ck_assert_uint_eq(tc_agent_wake(rig->agent), UINT64_MAX);
 }
+
+/* FILLING, with flags from what was found here. */
+static struct rig agent_with(uint32_t offered, uint32_t found)
+{
+    struct rig rig = make_agent(false);
+    struct tc_message message = hello(TC_ROLE_COORDINATOR, NULL);
+    frame(&rig, CONTROL, &message, NULL);
+    message = offer(&rig);
+    message.offer.flags = offered;
+    frame(&rig, CONTROL, &message, NULL);
+    tell(&rig, &(struct tc_event){.kind = TC_EV_PREPARED, .flags = found});
+    connect_links(&rig);
+    message = (struct tc_message){.type = TC_MSG_PAGE, .page = rig.page};
+    frame(&rig, PARENT, &message, NULL);
+    ck_assert(rig.compared == 2 && rig.sent[TC_MSG_WANT] == 0);
+    return rig;
+}
+
+START_TEST(what_is_here_is_not_wanted)
+{
+    struct rig rig = agent_with(0, TC_PREPARED_COMPARE);
+    compared(&rig, 1, true);
+    ck_assert_uint_eq(rig.sent[TC_MSG_WANT], 0); /* chunk 0 is not known yet */
+    compared(&rig, 0, false);
+    ck_assert(rig.sent[TC_MSG_WANT] == 1 && rig.wanted == 1 && !rig.allocated);
+    ck_assert(tc_agent_has(rig.agent, 1) && tc_agent_adopted(rig.agent) == 1 << 16);
+    send_chunk(&rig, PARENT, 0);
+    tell(&rig, &(struct tc_event){.kind = TC_EV_OPENED, .link = PARENT, .chunk = 0});
+    ck_assert(rig.published == 1 && tc_agent_adopted(rig.agent) == 1 << 16);
+    tell(&rig, &(struct tc_event){.kind = TC_EV_PUBLISHED});
+    ck_assert_int_eq(tc_agent_state(rig.agent), TC_AGENT_PUBLISHED);
+    free_rig(&rig);
+}
+END_TEST
+
+START_TEST(another_file_is_not_replaced_without_force)
+{
+    struct rig rig = agent_with(0, TC_PREPARED_EXISTS | TC_PREPARED_COMPARE | TC_PREPARED_LATER);
+    compared(&rig, 0, false);
+    ck_assert(rig.ended && rig.why.reason == TC_E_EXISTS && rig.sent[TC_MSG_FAILED] == 1 && !rig.allocated);
+    compared(&rig, 1, true);
+    free_rig(&rig);
+}
+END_TEST
+
+START_TEST(a_file_is_reserved_at_the_first_difference)
+{
+    struct rig rig = agent_with(TC_OFFER_FORCE, TC_PREPARED_EXISTS | TC_PREPARED_COMPARE | TC_PREPARED_LATER);
+    compared(&rig, 0, false);
+    ck_assert(!rig.allocated && !rig.ended); /* the other comparison is under way */
+    compared(&rig, 1, true);
+    ck_assert(rig.allocated == 1 && rig.sent[TC_MSG_WANT] == 0 && tc_agent_has(rig.agent, 1));
+    tell(&rig, &(struct tc_event){.kind = TC_EV_ALLOCATED});
+    ck_assert(rig.compared == 2 && rig.sent[TC_MSG_WANT] == 0);
+    compared(&rig, 0, false);
+    compared(&rig, 1, _i == 0);
+    ck_assert(rig.sent[TC_MSG_WANT] == 1 && rig.wanted == (_i == 0 ? 1 : 3)); /* once it was changed under our hands */
+    ck_assert(tc_agent_has(rig.agent, 1) == (_i == 0) && tc_agent_adopted(rig.agent) == (_i == 0 ? 1 << 16 : 0));
+    for (uint32_t chunk = 0; chunk < 2 - (unsigned)(_i == 0); chunk++) {
+        send_chunk(&rig, PARENT, chunk);
+        tell(&rig, &(struct tc_event){.kind = TC_EV_OPENED, .link = PARENT, .chunk = chunk});
+    }
+    ck_assert_uint_eq(rig.published, 1);
+    free_rig(&rig);
+}
+END_TEST
+
+START_TEST(no_room_for_the_difference_fails)
+{
+    struct tc_err full = {.reason = TC_E_NOROOM, .text = "no room"};
+    struct rig rig = agent_with(TC_OFFER_FORCE, TC_PREPARED_EXISTS | TC_PREPARED_COMPARE | TC_PREPARED_LATER);
+    compared(&rig, 1, false);
+    compared(&rig, 0, false);
+    tell(&rig, &(struct tc_event){.kind = TC_EV_ALLOCATED, .err = &full});
+    ck_assert(rig.ended && rig.why.reason == TC_E_NOROOM && rig.sent[TC_MSG_FAILED] == 1);
+    free_rig(&rig);
+    rig = agent_with(0, TC_PREPARED_COMPARE);
+    tell(&rig, &(struct tc_event){.kind = TC_EV_COMPARED, .chunk = 0, .err = &full});
+    ck_assert(rig.ended && rig.why.reason == TC_E_NOROOM);
+    free_rig(&rig);
+}
+END_TEST
 
 START_TEST(an_agent_takes_control_messages_in_their_state_only)
 {
@@ -317,7 +428,7 @@ START_TEST(an_agent_closes_a_data_link_for_a_wrong_message_and_lives)
             struct rig rig = agent_in(state);
             bool known = state >= TC_AGENT_FILLING;
             any_message(&rig, link, (uint8_t)type, other_id);
-            if (state >= TC_AGENT_OFFERED && state <= TC_AGENT_PUBLISHED)
+            if (state >= TC_AGENT_OFFERED && state <= TC_AGENT_UNCHANGED)
                 ck_assert_msg(rig.closed == !data_allowed(known ? link : STRANGER, (uint8_t)type),
                               "%s on link %u in state %s", tc_message_name((uint8_t)type), link - CONTROL,
                               tc_agent_state_name(state));
@@ -649,6 +760,10 @@ int main(void)
     tcase_add_test(agent, early_links_are_held_a_while_and_not_too_many);
     tcase_add_test(agent, a_link_that_came_before_its_plan_is_served_after_it);
     tcase_add_test(agent, a_published_agent_that_cannot_read_goes_quietly);
+    tcase_add_test(agent, what_is_here_is_not_wanted);
+    tcase_add_test(agent, another_file_is_not_replaced_without_force);
+    tcase_add_loop_test(agent, a_file_is_reserved_at_the_first_difference, 0, 2);
+    tcase_add_test(agent, no_room_for_the_difference_fails);
     suite_add_tcase(suite, agent);
     TCase *coordinator = tcase_create("coordinator");
     tcase_add_loop_test(coordinator, a_coordinator_drops_a_host_for_a_wrong_message_and_goes_on, 0, 4);
