@@ -4,5 +4,6 @@ dist_man_MANS = \
 	doc/treecast.3 \
 	doc/treecast.conf.5 \
 	doc/treecast-door.7 \
+	doc/treecast-replan.7 \
 	doc/treecast-wire.7
 EXTRA_DIST += doc/RATIONALE

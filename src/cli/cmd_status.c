@@ -12,6 +12,7 @@
 struct status_values {
     const char *dir;
     bool json;
+    bool tree;
 };
 
 enum { ANSWER_SECONDS = 10 };
@@ -123,6 +124,78 @@ static int print_links(const json_t *answer, struct tc_err *err)
     return result;
 }
 
+static json_int_t number(const json_t *row, const char *key)
+{
+    return json_integer_value(json_object_get(row, key));
+}
+
+/* "3 12(last)": ranks of children, "-" for none. */
+static const char *children_cell(char *out, const json_t *tree)
+{
+    size_t index, used = 0;
+    json_t *child;
+    snprintf(out, CELL, "-");
+    json_array_foreach(json_object_get(tree, "children"), index, child) if (used < CELL) used +=
+        (size_t)snprintf(out + used, CELL - used, "%s%lld%s", index ? " " : "", (long long)number(child, "rank"),
+                         json_is_true(json_object_get(child, "last")) ? "(last)" : "");
+    return out;
+}
+
+static int add_places(struct tc_table *table, const json_t *session, struct tc_err *err)
+{
+    char name[CELL], t[CELL], parent[CELL], address[CELL / 2], children[CELL], received[CELL], sent[CELL], waits[CELL];
+    const json_t *plan = json_object_get(session, "plan");
+    size_t index;
+    json_t *tree;
+    int result = 0;
+    json_array_foreach(json_object_get(plan, "trees"), index, tree)
+    {
+        const json_t *up = json_object_get(tree, "parent");
+        const char *where = json_string_value(json_object_get(up, "address"));
+        snprintf(t, sizeof t, "%zu", index);
+        tc_escape(address, sizeof address, where && *where ? where : "the sender");
+        if (json_is_object(up))
+            snprintf(parent, sizeof parent, "%lld %s%s", (long long)number(up, "rank"), address,
+                     json_is_true(json_object_get(up, "up")) ? "" : " (not yet)");
+        else
+            snprintf(parent, sizeof parent, "-");
+        snprintf(waits, sizeof waits, "%.1f s", (double)number(tree, "waiting") / 1000.0);
+        const char *cells[] = {
+            cell(name, session, "name"), t,    parent, children_cell(children, tree), cell(received, tree, "received"),
+            cell(sent, tree, "sent"),    waits};
+        if (result == 0)
+            result = tc_table_row(table, cells, err);
+    }
+    return result;
+}
+
+static void print_replans(const json_t *session)
+{
+    char name[CELL], why[CELL];
+    const json_t *replans = json_object_get(json_object_get(session, "plan"), "replans");
+    for (size_t i = json_array_size(replans); i-- > 0;) {
+        const json_t *replan = json_array_get(replans, i);
+        printf("%s: plan %lld: %s\n", cell(name, session, "name"), (long long)number(replan, "epoch"),
+               cell(why, replan, "why"));
+    }
+}
+
+static int print_trees(const json_t *answer, struct tc_err *err)
+{
+    static const char *const heads[] = {"NAME", ">TREE", "PARENT", "CHILDREN", ">RECEIVED", ">SENT", ">WAITS", NULL};
+    struct tc_table *table = tc_table_new(heads, err);
+    const json_t *sessions = json_object_get(answer, "sessions");
+    size_t index;
+    json_t *session;
+    int result = table ? 0 : -TC_E_NOMEM;
+    json_array_foreach(sessions, index, session) if (result == 0) result = add_places(table, session, err);
+    if (result == 0)
+        result = tc_table_print(table, stdout, err);
+    tc_table_free(table);
+    json_array_foreach(sessions, index, session) print_replans(session);
+    return result;
+}
+
 static int print(const json_t *answer, struct tc_err *err)
 {
     char listen[CELL], dir[CELL];
@@ -149,7 +222,7 @@ static int run(const struct tc_call *call, struct tc_err *err)
         json_object_del(answer, "ok");
         result = tc_report_json(stdout, json_incref(answer), err);
     } else if (result == 0) {
-        result = print(answer, err);
+        result = values->tree ? print_trees(answer, err) : print(answer, err);
     }
     json_decref(answer);
     return result;
@@ -158,6 +231,8 @@ static int run(const struct tc_call *call, struct tc_err *err)
 /* clang-format off */
 static const struct tc_option options[] = {
     TC_DIR_ROW(struct status_values, dir),
+    {.name = "trees", .kind = TC_OPT_FLAG, TC_AT(struct status_values, tree),
+     .help = "this host's places in the trees of each session, and why they have changed"},
     TC_JSON_ROW(struct status_values, json),
     {.name = NULL},
 };

@@ -212,6 +212,26 @@ static void print_hosts(struct tc_show *show, const struct tc_send_report *repor
     free(order);
 }
 
+/* "node07: slow (network out), a leaf from now on, after 1.4 s; 3 moved". */
+static void print_replan(struct tc_show *show, const struct tc_send_report *report, const struct tc_send_replan *replan)
+{
+    char after[TC_AMOUNT_TEXT];
+    fprintf(show->options.err, "replanned after %s: %s: %s; %u moved\n", tc_seconds_print(after, replan->seconds),
+            host_name(show, report, replan->host), replan->text, replan->moves);
+}
+
+/* All changes of the plan; without -v, which told each in its time, the first few. */
+static void print_replans(struct tc_show *show, const struct tc_send_report *report)
+{
+    enum { FEW = 10 };
+    if (show->options.verbose > 0)
+        return;
+    for (size_t i = 0; i < report->replan_count && i < FEW; i++)
+        print_replan(show, report, &report->replans[i]);
+    if (report->replan_count > FEW)
+        fprintf(show->options.err, "replanned %zu more times (-v and --json tell all)\n", report->replan_count - FEW);
+}
+
 static void print_plan(struct tc_show *show, const struct tc_send_report *report)
 {
     char size[TC_AMOUNT_TEXT], chunk[TC_AMOUNT_TEXT], tree[32];
@@ -298,6 +318,25 @@ static void json_host(struct tc_show *show, const struct tc_send_report *report,
                              (json_int_t)row->adopted, "seconds", row->seconds);
     if (line && has_failed(row->state))
         add_reason(line, &row->why);
+    if (line && row->slow && *row->slow)
+        json_object_set_new(line, "slow", json_string(row->slow));
+    if (line && row->leaf)
+        json_object_set_new(line, "leaf", json_true());
+    if (line && row->corrupt > 0)
+        json_object_set_new(line, "corrupt", json_integer(row->corrupt));
+    tc_report_json(show->options.out, line, NULL);
+}
+
+static void json_replan(const struct tc_show *show, const struct tc_send_report *report,
+                        const struct tc_send_replan *replan)
+{
+    json_t *line = json_pack("{s:s, s:f, s:I, s:s, s:s, s:I, s:s}", "type", "replan", "seconds", replan->seconds,
+                             "epoch", (json_int_t)replan->epoch, "host", host_name(show, report, replan->host), "why",
+                             replan->why, "moves", (json_int_t)replan->moves, "text", replan->text);
+    if (line && *replan->cause)
+        json_object_set_new(line, "cause", json_string(replan->cause));
+    if (line && replan->other < report->host_count)
+        json_object_set_new(line, "other", json_string(host_name(show, report, replan->other)));
     tc_report_json(show->options.out, line, NULL);
 }
 
@@ -379,6 +418,17 @@ static void on_host(struct tc_show *show, const struct tc_send_news *news)
     }
 }
 
+static void on_replan(struct tc_show *show, const struct tc_send_news *news)
+{
+    const struct tc_send_replan *replan = &news->report->replans[news->host];
+    if (show->options.json) {
+        json_replan(show, news->report, replan);
+    } else if (show->options.verbose > 0) {
+        clear_bar(show);
+        print_replan(show, news->report, replan);
+    }
+}
+
 void tc_show_news(void *arg, const struct tc_send_news *news)
 {
     struct tc_show *show = arg;
@@ -392,8 +442,12 @@ void tc_show_news(void *arg, const struct tc_send_news *news)
     case TC_NEWS_HOST:
         on_host(show, news);
         break;
+    case TC_NEWS_REPLAN:
+        on_replan(show, news);
+        break;
     case TC_NEWS_STATE:
         print_progress(show, news->report);
+        print_replans(show, news->report);
         print_hosts(show, news->report, true);
         fflush(show->options.err);
         break;
@@ -403,6 +457,8 @@ void tc_show_news(void *arg, const struct tc_send_news *news)
 void tc_show_end(struct tc_show *show, const struct tc_send_report *report, int code, const struct tc_err *why)
 {
     clear_bar(show);
+    if (show->options.quiet == 0 && !show->options.json)
+        print_replans(show, report);
     if (show->options.quiet < 2 && !show->options.json)
         print_hosts(show, report, false);
     if (show->options.json)

@@ -18,6 +18,7 @@
 #include "node/privilege.h"
 #include "node/leases.h"
 #include "node/runner.h"
+#include "node/strain.h"
 #include "session/agent.h"
 
 enum {
@@ -48,6 +49,7 @@ struct session {
     uint64_t arrived_at[PACE_CHUNKS]; /* ms; of the last chunks, a ring */
     unsigned arrivals;
     bool paused;
+    struct tc_strain strain;
     bool in_memory;        /* the file is on tmpfs: placing never blocks */
     bool over;             /* the machine has ended */
     bool has_file;         /* or may have, while it is being prepared */
@@ -93,6 +95,7 @@ struct job {
     bool keep;
     struct tc_digest digest;
     struct tc_blob *body;
+    uint64_t opened, cpu; /* ns: when it was opened, and what that took of a CPU */
 };
 
 static void arrived(struct session *session);
@@ -310,6 +313,8 @@ static int open_chunk(struct job *job, struct tc_worker *worker)
         status = tc_digest_chunk(plain, chunk->length, NULL, &digest, &job->err);
     if (status == 0 && !tc_digest_equal(&digest, &job->digest))
         status = tc_fail(&job->err, TC_E_INTEGRITY, "chunk %u: digest differs", chunk->index);
+    job->opened = tc_strain_clock();
+    job->cpu = tc_strain_cpu() - job->cpu;
     if (status == 0)
         status = tc_sink_place(session->sink, tc_chunk_offset(layout, chunk->index), plain, chunk->length, &job->err);
     return status;
@@ -317,7 +322,13 @@ static int open_chunk(struct job *job, struct tc_worker *worker)
 
 static void open_run(struct tc_task *task, struct tc_worker *worker)
 {
-    open_chunk((struct job *)task, worker);
+    struct job *job = (struct job *)task;
+    uint64_t began = tc_strain_clock();
+    job->opened = began;
+    job->cpu = tc_strain_cpu();
+    open_chunk(job, worker);
+    if (job->opened != began)
+        tc_strain_add(&job->session->strain, tc_strain_clock() - job->opened, job->opened - began, job->cpu);
 }
 
 static void pause_links(struct session *session, bool paused)
@@ -328,11 +339,20 @@ static void pause_links(struct session *session, bool paused)
             tc_link_pause(wire->link, paused);
 }
 
+static void tell_strain(struct session *session)
+{
+    if (session->over || !tc_strain_look(&session->strain, tc_loop_now(session->node->loop)))
+        return;
+    struct tc_event event = {.kind = TC_EV_STRAIN, .flags = (uint32_t)session->strain.cause};
+    tc_runner_event(&session->runner, &event);
+}
+
 static void open_done(struct tc_task *task)
 {
     struct job *job = (struct job *)task;
     struct session *session = job->session;
     session->opening--;
+    tell_strain(session);
     if (job->err.reason == TC_E_INTEGRITY)
         tc_log(TC_LOG_WARN, "%s: %s", session->offer->name, job->err.text);
     else if (job->err.reason == 0 && job->keep && !session->over)
@@ -591,7 +611,10 @@ static void act(void *arg, struct tc_action *action)
 static int read_file(void *arg, uint64_t offset, void *bytes, size_t size, struct tc_err *err)
 {
     struct session *session = arg;
-    return tc_sink_read(session->sink, offset, bytes, size, err);
+    uint64_t began = tc_strain_clock();
+    int status = tc_sink_read(session->sink, offset, bytes, size, err);
+    tc_strain_add(&session->strain, tc_strain_clock() - began, 0, 0);
+    return status;
 }
 
 static void machine_event(void *machine, const struct tc_event *event, uint64_t now)
@@ -892,6 +915,41 @@ static const char *listening(void *arg)
     return tc_listen_address(((struct node *)arg)->listen);
 }
 
+static json_t *children_status(const struct tc_agent *machine, unsigned t)
+{
+    json_t *children = json_array();
+    bool last = false;
+    uint32_t rank;
+    for (unsigned i = 0; (rank = tc_agent_child(machine, t, i, &last)) != TC_NO_RANK; i++)
+        json_array_append_new(children, json_pack("{s:I, s:b}", "rank", (json_int_t)rank, "last", (int)last));
+    return children;
+}
+
+/* The host's places in the trees, and why the plan has changed for it, the latest first. */
+static json_t *plan_status(const struct tc_agent *machine)
+{
+    json_t *trees = json_array(), *replans = json_array();
+    const char *why;
+    for (unsigned t = 0; t < tc_agent_trees(machine); t++) {
+        struct tc_agent_place place = tc_agent_place(machine, t);
+        json_t *parent = json_null();
+        if (place.parent != TC_NO_RANK)
+            parent = json_pack("{s:I, s:s, s:b}", "rank", (json_int_t)place.parent, "address", place.address, "up",
+                               (int)place.up);
+        json_array_append_new(trees, json_pack("{s:o, s:o, s:I, s:I, s:I, s:I}", "parent", parent, "children",
+                                               children_status(machine, t), "held", (json_int_t)place.held, "received",
+                                               (json_int_t)place.received, "sent", (json_int_t)place.given, "waiting",
+                                               (json_int_t)place.waiting));
+    }
+    for (unsigned i = 0; i < TC_AGENT_WHYS; i++) {
+        uint32_t epoch = tc_agent_why(machine, i, &why);
+        if (epoch > 0)
+            json_array_append_new(replans, json_pack("{s:I, s:s}", "epoch", (json_int_t)epoch, "why", why));
+    }
+    return json_pack("{s:I, s:I, s:o, s:o}", "epoch", (json_int_t)tc_agent_epoch(machine), "rank",
+                     (json_int_t)tc_agent_rank(machine), "trees", trees, "replans", replans);
+}
+
 static json_t *session_status(const struct session *session)
 {
     const struct tc_job *job = tc_agent_job(session->machine);
@@ -905,10 +963,10 @@ static json_t *session_status(const struct session *session)
                                                (json_int_t)received, "sent", (json_int_t)sent, "queued",
                                                (json_int_t)tc_link_queued(wire->link)));
     }
-    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:s, s:o}", "name", job->name, "state",
+    return json_pack("{s:s, s:s, s:I, s:I, s:I, s:s, s:o, s:o}", "name", job->name, "state",
                      tc_agent_state_name(tc_agent_state(session->machine)), "size", (json_int_t)job->layout.size,
                      "bytes", (json_int_t)tc_agent_bytes(session->machine), "adopted",
-                     (json_int_t)tc_agent_adopted(session->machine), "from", session->peer, "links", links);
+                     (json_int_t)tc_agent_adopted(session->machine), "from", session->peer, "links", links, "plan", plan_status(session->machine));
 }
 
 static int add_published(const struct tc_description *description, void *arg)

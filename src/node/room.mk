@@ -6,4 +6,5 @@ libtc_node_la_SOURCES = \
 	src/node/privilege.c src/node/privilege.h \
 	src/node/recv_node.c src/node/recv_node.h \
 	src/node/runner.c src/node/runner.h \
-	src/node/send_node.c src/node/send_node.h
+	src/node/send_node.c src/node/send_node.h \
+	src/node/strain.c src/node/strain.h

@@ -93,9 +93,37 @@ static void update_times(struct node *node, uint64_t now)
     }
 }
 
+/* Short of memory the report lacks them; the session does not end for that. */
+static void update_replans(struct node *node)
+{
+    struct tc_send_report *report = node->report;
+    const struct tc_replan_view *views;
+    uint64_t planned = tc_coordinator_planned_at(node->machine);
+    unsigned count = tc_coordinator_replans(node->machine, &views);
+    if (count == report->replan_count)
+        return;
+    struct tc_send_replan *replans = realloc(report->replans, count * sizeof *replans);
+    if (!replans)
+        return;
+    report->replans = replans;
+    for (; report->replan_count < count; report->replan_count++) {
+        const struct tc_replan_view *view = &views[report->replan_count];
+        struct tc_send_replan *replan = &replans[report->replan_count];
+        *replan = (struct tc_send_replan){.seconds = seconds(planned, view->at),
+                                          .epoch = view->epoch,
+                                          .host = view->host,
+                                          .other = view->other == TC_NO_RANK ? report->host_count : view->other,
+                                          .why = tc_replan_why_name(view->why),
+                                          .cause = tc_cause_name(view->cause),
+                                          .moves = view->moves};
+        tc_escape(replan->text, sizeof replan->text, view->text);
+    }
+}
+
 static void update_report(struct node *node)
 {
     struct tc_send_report *report = node->report;
+    update_replans(node);
     uint64_t planned = tc_coordinator_planned_at(node->machine), worst = 0, least = UINT64_MAX;
     memset(report->counts, 0, sizeof report->counts);
     report->adopted = 0;
@@ -110,6 +138,9 @@ static void update_report(struct node *node)
         host->why.reason = view->why.reason;
         tc_escape(host->why.text, sizeof host->why.text, view->why.text);
         host->seconds = view->whole_at ? seconds(planned, view->whole_at) : 0.0;
+        host->slow = tc_cause_name(view->cause);
+        host->leaf = view->unfit;
+        host->corrupt = view->accused;
         report->counts[host->state]++;
         bool under_way = view->rank != 0 && view->phase == TC_PHASE_RUNNING;
         if (under_way && view->bytes < least) {
@@ -259,6 +290,11 @@ static void act(void *arg, struct tc_action *action)
     case TC_ACT_NEWS:
         tell(node, action->host == TC_NO_RANK ? TC_NEWS_PLAN : TC_NEWS_HOST,
              action->host == TC_NO_RANK ? node->report->host_count : action->host);
+        break;
+    case TC_ACT_REPLAN:
+        update_report(node);
+        if (action->chunk < node->report->replan_count)
+            tell(node, TC_NEWS_REPLAN, action->chunk);
         break;
     case TC_ACT_END:
         on_end(node, action);
@@ -487,7 +523,7 @@ static int make_report(struct node *node, struct tc_err *err)
     if (!hosts)
         return tc_fail(err, TC_E_NOMEM, "no memory for a report");
     for (size_t i = 0; i < node->options->host_count; i++)
-        hosts[i].host = node->options->hosts[i];
+        hosts[i] = (struct tc_send_host){.host = node->options->hosts[i], .slow = ""};
     report->hosts = hosts;
     report->host_count = report->slowest = node->options->host_count;
     report->min_hosts = node->options->min_hosts ? node->options->min_hosts : report->host_count;
@@ -609,6 +645,7 @@ int tc_send_run(const struct tc_send_options *options, struct tc_send_report *re
 void tc_send_report_free(struct tc_send_report *report)
 {
     free((void *)(uintptr_t)report->hosts);
+    free(report->replans);
     *report = (struct tc_send_report){0};
 }
 

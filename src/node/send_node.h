@@ -37,6 +37,20 @@ struct tc_send_host {
     uint64_t bytes;    /* of the array that it holds, verified */
     uint64_t adopted;  /* of these, bytes that it held before the broadcast */
     double seconds;    /* from the start of the transfer until it was whole; 0 before */
+    const char *slow;  /* what made it slow; "" for a host that was not */
+    bool leaf;         /* it was found unfit to relay */
+    unsigned corrupt;  /* times that others had wrong bytes from it */
+};
+
+/* One change of the plan while it ran. */
+struct tc_send_replan {
+    double seconds; /* from the start of the transfer */
+    uint32_t epoch;
+    size_t host, other; /* whom it is about, and of "apart" its parent; host_count: the sender, or none */
+    const char *why;    /* "lost", "slow", "corrupt", "unreached", "complains", "apart", "given up" */
+    const char *cause;  /* of "slow": "network in", "network out", "disk", "CPU"; else "" */
+    unsigned moves;     /* hosts that got another parent */
+    char text[160];     /* the same for people, without host */
 };
 
 struct tc_send_report {
@@ -54,14 +68,16 @@ struct tc_send_report {
     double total, preflight, transfer, publish; /* seconds */
     size_t slowest;   /* index of the host that was whole last (or, under way, has least); host_count: none */
     size_t min_hosts; /* what counts as success */
+    struct tc_send_replan *replans; /* the oldest first; ended by tc_send_report_free */
+    size_t replan_count;
 };
 
-enum tc_news_kind { TC_NEWS_PLAN, TC_NEWS_PROGRESS, TC_NEWS_HOST, TC_NEWS_STATE };
+enum tc_news_kind { TC_NEWS_PLAN, TC_NEWS_PROGRESS, TC_NEWS_HOST, TC_NEWS_STATE, TC_NEWS_REPLAN };
 
 struct tc_send_news {
     enum tc_news_kind kind;
     const struct tc_send_report *report; /* as of now */
-    size_t host;                         /* HOST: who ended */
+    size_t host;                         /* HOST: who ended; REPLAN: which of the report's replans */
     uint64_t bytes_low, bytes_sum;       /* PROGRESS: verified bytes of the slowest running host, and of all */
 };
 

@@ -1,4 +1,6 @@
 noinst_LTLIBRARIES += libtc-plan.la
 libtc_plan_la_SOURCES = \
 	src/plan/hostlist.c src/plan/hostlist.h \
-	src/plan/tree.c src/plan/tree.h
+	src/plan/replan.c src/plan/replan.h \
+	src/plan/tree.c src/plan/tree.h \
+	src/plan/lookout.c src/plan/lookout.h

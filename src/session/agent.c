@@ -7,7 +7,10 @@
 #include "session/children.h"
 #include "session/compare.h"
 
-enum { HELD_MOST = 64 };
+enum {
+    HELD_MOST = 64,
+    HELP_CHUNKS = 16 /* asked of one tree's parent at once in the place of another's that brings nothing */
+};
 
 enum parent_state { PARENT_NONE, PARENT_AWAITED, PARENT_DIALLED, PARENT_UP };
 
@@ -18,6 +21,8 @@ struct parent { /* where one tree's chunks come from */
     uint32_t link;
     struct tc_bits asked; /* chunks wanted from it and not here yet */
     struct tc_bits owed;  /* pages that it has no answer to yet */
+    uint64_t last_byte;   /* when it last brought a chunk, or became the parent */
+    bool starves;         /* the other tree's parent helps out */
 };
 
 struct held { /* a data link that came before its PLAN row */
@@ -48,6 +53,8 @@ struct tc_agent {
     struct tc_bits have;    /* verified and placed */
     struct tc_bits pending; /* asked for, or being opened */
     uint64_t bytes, sent;
+    uint64_t received[TC_TREES_MAX], given[TC_TREES_MAX]; /* bytes by tree: from its parents, to its children */
+    enum tc_cause strain;                                 /* what limits this host itself */
 
     struct tc_compare compare;
     bool allocated;      /* there is a file to place chunks in */
@@ -56,6 +63,11 @@ struct tc_agent {
     uint64_t adopted, compared;
 
     uint32_t epoch; /* of the last PLAN; 0: none */
+    struct {
+        uint32_t epoch;
+        char why[TC_WHY_MAX];
+    } whys[TC_AGENT_WHYS]; /* a ring */
+    unsigned why_count;    /* ever */
     uint32_t rank;
     unsigned trees;
     uint32_t next_link;
@@ -120,9 +132,34 @@ static void close_link(struct tc_agent *agent, uint32_t link, uint32_t linger)
     action->linger = linger;
 }
 
+static uint32_t held_of(const struct tc_agent *agent, unsigned t)
+{
+    uint64_t mine = agent->trees == 1 ? UINT64_MAX : t == 0 ? 0x5555555555555555u : 0xaaaaaaaaaaaaaaaau;
+    uint32_t held = 0;
+    for (uint32_t page = 0; agent->have.count && page < agent->job.layout.pages; page++)
+        held += (uint32_t)__builtin_popcountll(tc_bits_page(&agent->have, page) & mine);
+    return held;
+}
+
+/* How long a tree's parent has brought nothing though it should. */
+static uint64_t waiting(const struct tc_agent *agent, unsigned t)
+{
+    const struct parent *parent = &agent->parents[t];
+    bool wants = parent->asked.count > 0 || parent->state != PARENT_UP;
+    return agent->state == TC_AGENT_FILLING && wants ? agent->now - parent->last_byte : 0;
+}
+
 static void send_progress(struct tc_agent *agent)
 {
     struct tc_message message = {.type = TC_MSG_PROGRESS};
+    message.progress.cause = (uint8_t)agent->strain;
+    message.progress.trees = (uint8_t)agent->trees;
+    for (unsigned t = 0; t < agent->trees; t++) {
+        message.progress.tree[t].held = held_of(agent, t);
+        message.progress.tree[t].received = agent->received[t];
+        message.progress.tree[t].sent = agent->given[t];
+        message.progress.tree[t].waiting = (uint32_t)waiting(agent, t);
+    }
     message.progress.epoch = agent->epoch;
     message.progress.state = (uint8_t)agent->state;
     message.progress.chunks = agent->have.count;
@@ -398,15 +435,21 @@ static int on_page(struct tc_agent *agent, unsigned t, const struct tc_page *pag
     return poll_children(agent, err);
 }
 
+static void runs_again(struct tc_agent *agent, unsigned t);
+
 static int on_chunk(struct tc_agent *agent, unsigned t, const struct tc_msg_chunk *chunk, struct tc_blob *body,
                     struct tc_err *err)
 {
     struct parent *parent = &agent->parents[t];
+    parent->last_byte = agent->now;
     if (chunk->index >= agent->job.layout.chunks || chunk->length != tc_chunk_length(&agent->job.layout, chunk->index))
         return tc_fail(err, TC_E_PROTOCOL, "chunk %u does not fit the file", chunk->index);
+    if (parent->starves)
+        runs_again(agent, t);
     if (!tc_bits_remove(&parent->asked, chunk->index))
         return 0; /* a late answer to a want that was met elsewhere */
     agent->last_byte = agent->now;
+    agent->received[t] += chunk->length;
     struct tc_action *action = tc_actions_add(&agent->actions, TC_ACT_OPEN);
     action->link = parent->link;
     action->chunk = chunk->index;
@@ -455,6 +498,7 @@ static void lose_parent(struct tc_agent *agent, unsigned t, const struct tc_err 
 {
     struct parent *parent = &agent->parents[t];
     forget_asked(agent, parent);
+    parent->starves = false;
     parent->state = PARENT_NONE;
     if (agent->state != TC_AGENT_FILLING)
         return;
@@ -485,6 +529,67 @@ static void take_back(struct tc_agent *agent, unsigned t)
                 send_message(agent, parent->link, &message);
         }
     }
+}
+
+/* Tree t brings something again, and all of it is asked of its own parent. */
+static void runs_again(struct tc_agent *agent, unsigned t)
+{
+    agent->parents[t].starves = false;
+    take_back(agent, t);
+    for (uint32_t p = tc_bits_next(&agent->have_pages, 0); p != TC_BITS_NONE;
+         p = tc_bits_next(&agent->have_pages, p + 1))
+        if (wish(agent, t, p) != 0)
+            want(agent, t, p);
+}
+
+/* Up to most chunks of tree t and page are no longer asked of its own parent but of helper. Returns how many. */
+static unsigned shift_wants(struct tc_agent *agent, unsigned t, struct parent *helper, uint32_t page, unsigned most)
+{
+    struct parent *parent = &agent->parents[t];
+    struct tc_message cancel = {.type = TC_MSG_CANCEL}, added = {.type = TC_MSG_WANT};
+    unsigned count = 0;
+    cancel.want.page = added.want.page = page;
+    for (uint64_t left = tc_bits_page(&parent->asked, page) | wish(agent, t, page); left && count < most;
+         left &= left - 1) {
+        uint32_t chunk = tc_page_first(page) + (uint32_t)__builtin_ctzll(left);
+        if (chunk % agent->trees != t)
+            continue;
+        if (tc_bits_remove(&parent->asked, chunk))
+            cancel.want.chunks |= left & -left;
+        tc_bits_add(&agent->pending, chunk);
+        tc_bits_add(&helper->asked, chunk);
+        added.want.chunks |= left & -left;
+        count++;
+    }
+    if (cancel.want.chunks && parent->state == PARENT_UP)
+        send_message(agent, parent->link, &cancel);
+    if (count > 0)
+        send_message(agent, helper->link, &added);
+    return count;
+}
+
+static unsigned asked_for(const struct tc_agent *agent, unsigned t, const struct parent *helper)
+{
+    unsigned count = 0;
+    for (uint32_t chunk = tc_bits_next(&helper->asked, 0); chunk != TC_BITS_NONE && count < HELP_CHUNKS;
+         chunk = tc_bits_next(&helper->asked, chunk + 1))
+        count += chunk % agent->trees == t;
+    return count;
+}
+
+/* Nothing has come in tree t for a while, and the other tree runs: its parent is asked for the next few chunks of t. Few,
+ * because its uplink is full already. */
+static void look_for_help(struct tc_agent *agent, unsigned t)
+{
+    struct parent *parent = &agent->parents[t], *helper = &agent->parents[agent->trees - 1 - t];
+    if (agent->state != TC_AGENT_FILLING || helper == parent || dead(parent) || helper->state != PARENT_UP ||
+        waiting(agent, t) < TC_MS_STARVE || agent->now - helper->last_byte >= TC_MS_STARVE)
+        return;
+    parent->starves = true;
+    unsigned asked = asked_for(agent, t, helper);
+    for (uint32_t p = tc_bits_next(&agent->have_pages, 0); p != TC_BITS_NONE && asked < HELP_CHUNKS;
+         p = tc_bits_next(&agent->have_pages, p + 1))
+        asked += shift_wants(agent, t, helper, p, HELP_CHUNKS - asked);
 }
 
 static struct tc_message data_hello(const struct tc_agent *agent, enum tc_role role, const uint8_t *id)
@@ -547,6 +652,8 @@ static int adopt_parent(struct tc_agent *agent, unsigned t, const struct tc_msg_
     if (parent->state >= PARENT_DIALLED)
         close_link(agent, parent->link, 0);
     forget_asked(agent, parent);
+    parent->starves = false;
+    parent->last_byte = agent->now;
     parent->self = row->parent;
     parent->link = TC_NO_LINK;
     memcpy(parent->address, row->address, sizeof parent->address);
@@ -587,7 +694,10 @@ static int adopt_children(struct tc_agent *agent, const struct tc_msg_plan *plan
     for (unsigned t = 0; t < plan->trees; t++)
         for (unsigned i = 0; i < plan->rows[t].child_count; i++) {
             struct tc_msg_link link = tc_msg_row_child(&plan->rows[t], i);
-            if (!tc_children_by_id(&agent->children, link.id) && !tc_children_add(&agent->children, t, &link, err))
+            struct tc_child *child = tc_children_by_id(&agent->children, link.id);
+            if (child)
+                child->self.flags = link.flags;
+            else if (!tc_children_add(&agent->children, t, &link, err))
                 return -TC_E_NOMEM;
         }
     return 0;
@@ -631,6 +741,13 @@ static int check_plan(struct tc_agent *agent, const struct tc_msg_plan *plan, co
     return 0;
 }
 
+static void note_why(struct tc_agent *agent, const struct tc_msg_plan *plan)
+{
+    unsigned at = agent->why_count++ % TC_AGENT_WHYS;
+    agent->whys[at].epoch = plan->epoch;
+    memcpy(agent->whys[at].why, plan->why, sizeof plan->why);
+}
+
 static int on_plan(struct tc_agent *agent, const struct tc_message *message, const struct tc_blob *body,
                    struct tc_err *err)
 {
@@ -645,6 +762,8 @@ static int on_plan(struct tc_agent *agent, const struct tc_message *message, con
     agent->last_byte = agent->now;
     if (first)
         enter(agent, TC_AGENT_FILLING, "PLAN");
+    else
+        note_why(agent, plan);
     status = adopt_children(agent, plan, err);
     for (unsigned t = 0; t < plan->trees && status == 0; t++)
         if (agent->state == TC_AGENT_FILLING)
@@ -998,6 +1117,7 @@ static void on_served(struct tc_agent *agent, const struct tc_event *event)
     if (child->feed.on_way > 0)
         child->feed.on_way--;
     agent->sent += tc_chunk_length(&agent->job.layout, event->chunk);
+    agent->given[child->tree] += tc_chunk_length(&agent->job.layout, event->chunk);
     agent->last_byte = agent->now;
     struct tc_store store = store_of(agent);
     if (tc_children_poll(&agent->children, &store, &agent->actions, &err) < 0)
@@ -1028,6 +1148,18 @@ static uint64_t orphan_deadline(const struct tc_agent *agent)
     return idle;
 }
 
+/* Four times a second, with a coordinator or without. */
+static void on_interval(struct tc_agent *agent)
+{
+    struct tc_err err = {0};
+    send_progress(agent);
+    for (unsigned t = 0; t < agent->trees; t++)
+        look_for_help(agent, t);
+    tc_children_ration(&agent->children);
+    if (poll_children(agent, &err) < 0)
+        fail(agent, &err);
+}
+
 static void on_tick(struct tc_agent *agent)
 {
     if (agent->state == TC_AGENT_NEW && agent->now >= agent->began + TC_MS_ANSWER) {
@@ -1036,8 +1168,8 @@ static void on_tick(struct tc_agent *agent)
         end(agent, &late, "no offer");
         return;
     }
-    if (agent->control != TC_NO_LINK && agent->state >= TC_AGENT_OFFERED && agent->now >= agent->progress_due)
-        send_progress(agent);
+    if (agent->state >= TC_AGENT_OFFERED && agent->now >= agent->progress_due)
+        on_interval(agent);
     if (agent->control == TC_NO_LINK && agent->now >= orphan_deadline(agent)) {
         struct tc_err why = {0};
         tc_fail(&why, TC_E_COORDINATOR_LOST, "coordinator lost and no byte for %d s", TC_MS_ORPHAN / 1000);
@@ -1059,7 +1191,7 @@ uint64_t tc_agent_wake(const struct tc_agent *agent)
         return wake;
     if (agent->state == TC_AGENT_NEW)
         return agent->began + TC_MS_ANSWER;
-    if (agent->control != TC_NO_LINK && agent->state >= TC_AGENT_OFFERED)
+    if (agent->state >= TC_AGENT_OFFERED)
         wake = agent->progress_due;
     if (agent->control == TC_NO_LINK && agent->state != TC_AGENT_WHOLE && orphan_deadline(agent) < wake)
         wake = orphan_deadline(agent);
@@ -1165,6 +1297,9 @@ void tc_agent_event(struct tc_agent *agent, const struct tc_event *event, uint64
     case TC_EV_PUBLISHED:
         on_published(agent, event);
         break;
+    case TC_EV_STRAIN:
+        agent->strain = (enum tc_cause)event->flags;
+        break;
     case TC_EV_STOP:
         fail(agent, event->err);
         break;
@@ -1212,4 +1347,52 @@ bool tc_agent_orphaned(const struct tc_agent *agent)
 bool tc_agent_has(const struct tc_agent *agent, uint32_t chunk)
 {
     return tc_bits_has(&agent->have, chunk);
+}
+
+unsigned tc_agent_trees(const struct tc_agent *agent)
+{
+    return agent->trees;
+}
+
+uint32_t tc_agent_rank(const struct tc_agent *agent)
+{
+    return agent->rank;
+}
+
+uint32_t tc_agent_epoch(const struct tc_agent *agent)
+{
+    return agent->epoch;
+}
+
+struct tc_agent_place tc_agent_place(const struct tc_agent *agent, unsigned t)
+{
+    const struct parent *parent = &agent->parents[t];
+    return (struct tc_agent_place){.parent = dead(parent) ? TC_NO_RANK : parent->self.rank,
+                                   .address = parent->address,
+                                   .up = parent->state == PARENT_UP,
+                                   .held = held_of(agent, t),
+                                   .received = agent->received[t],
+                                   .given = agent->given[t],
+                                   .waiting = waiting(agent, t)};
+}
+
+uint32_t tc_agent_child(const struct tc_agent *agent, unsigned t, unsigned i, bool *last)
+{
+    for (unsigned at = 0; at < agent->children.count; at++) {
+        const struct tc_child *child = &agent->children.items[at];
+        if (child->tree != t || i-- > 0)
+            continue;
+        *last = child->self.flags & TC_LINK_LAST;
+        return child->self.rank;
+    }
+    return TC_NO_RANK;
+}
+
+uint32_t tc_agent_why(const struct tc_agent *agent, unsigned i, const char **why)
+{
+    if (i >= agent->why_count || i >= TC_AGENT_WHYS)
+        return 0;
+    unsigned at = (agent->why_count - 1 - i) % TC_AGENT_WHYS;
+    *why = agent->whys[at].why;
+    return agent->whys[at].epoch;
 }

@@ -55,6 +55,26 @@ uint64_t tc_agent_adopted(const struct tc_agent *agent);         /* of these, he
 bool tc_agent_orphaned(const struct tc_agent *agent);            /* its coordinator is gone, it is not whole */
 bool tc_agent_has(const struct tc_agent *agent, uint32_t chunk); /* may be served */
 
+/* This host's place in one tree, and what has passed there. */
+struct tc_agent_place {
+    uint32_t parent;     /* rank; TC_NO_RANK: none now */
+    const char *address; /* the parent's, "" for the sender's; borrowed until the next event */
+    bool up;
+    uint32_t held;            /* chunks of the tree */
+    uint64_t received, given; /* bytes */
+    uint64_t waiting;         /* ms without a byte that is wanted */
+};
+enum { TC_AGENT_WHYS = 8 };
+
+unsigned tc_agent_trees(const struct tc_agent *agent); /* 0 before PLAN */
+uint32_t tc_agent_rank(const struct tc_agent *agent);
+uint32_t tc_agent_epoch(const struct tc_agent *agent);
+struct tc_agent_place tc_agent_place(const struct tc_agent *agent, unsigned t);
+/* Child i in tree t: its rank, TC_NO_RANK when there are no more; *last: it is served last. */
+uint32_t tc_agent_child(const struct tc_agent *agent, unsigned t, unsigned i, bool *last);
+/* Of the changes of the plan that came to this host, the i-th last: its epoch, *why it came; 0: no more. */
+uint32_t tc_agent_why(const struct tc_agent *agent, unsigned i, const char **why);
+
 /* The key of data link id: 1 known (copied to key), 0 unknown, -1 not yet (no plan has come, or it may be of the next). */
 int tc_agent_link_key(const struct tc_agent *agent, const uint8_t id[TC_LINK_ID_SIZE], uint8_t key[TC_LINK_KEY_SIZE]);
 

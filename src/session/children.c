@@ -122,16 +122,26 @@ static uint32_t position(const struct tc_child *child, const struct tc_store *st
     return wanted < unanswered ? wanted : unanswered;
 }
 
+static bool is_last(const struct tc_child *child)
+{
+    return child->self.flags & TC_LINK_LAST;
+}
+
+static uint32_t lead_of(const struct tc_store *store)
+{
+    uint32_t lead = LEAD_BYTES / store->layout->chunk_size;
+    return lead > 8 ? lead : 8;
+}
+
 /* The chunk that child may not reach yet. A sender has everything at hand, and two streams from one uplink never share it
  * evenly by themselves. A tree that runs ahead gains nothing, for the other ends late, and relays cannot make up for it:
  * their uplinks have no more than the trees' even share. */
 static uint32_t limit_of(const struct tc_children *children, const struct tc_child *child, const struct tc_store *store)
 {
-    uint32_t lead = LEAD_BYTES / store->layout->chunk_size, limit = UINT32_MAX;
-    lead = lead > 8 ? lead : 8;
-    for (unsigned i = 0; i < children->count; i++) {
+    uint32_t lead = lead_of(store), limit = UINT32_MAX;
+    for (unsigned i = 0; i < children->count && !is_last(child); i++) {
         const struct tc_child *other = &children->items[i];
-        if (!other->fed || other->tree == child->tree)
+        if (!other->fed || other->tree == child->tree || is_last(other))
             continue;
         uint32_t at = position(other, store);
         if (at < UINT32_MAX - lead && at + lead < limit)
@@ -154,6 +164,17 @@ static bool wanted_elsewhere(const struct tc_children *children, const struct tc
     return false;
 }
 
+/* Whether one that goes before child still wants what is at hand. */
+static bool must_wait(const struct tc_children *children, const struct tc_child *child, const struct tc_store *store)
+{
+    for (unsigned i = 0; i < children->count && is_last(child); i++) {
+        const struct tc_child *other = &children->items[i];
+        if (other->fed && !is_last(other) && tc_feed_peek(&other->feed, store->have) != TC_BITS_NONE)
+            return true;
+    }
+    return false;
+}
+
 static int poll_child(const struct tc_children *children, struct tc_child *child, const struct tc_store *store,
                       struct tc_actions *actions, struct tc_err *err)
 {
@@ -161,7 +182,10 @@ static int poll_child(const struct tc_children *children, struct tc_child *child
         return 0;
     int status = push_pages(child, store, actions, err);
     uint32_t depth = DEPTH_BYTES / store->layout->chunk_size, limit = limit_of(children, child, store);
-    while (status == 0 && child->feed.on_way < (depth > 2 ? depth : 2)) {
+    depth = depth > 2 ? depth : 2;
+    if (must_wait(children, child, store))
+        depth = children->ration ? 1 : 0;
+    while (status == 0 && child->feed.on_way < depth) {
         uint32_t chunk = tc_feed_chunk(&child->feed, store->have, limit);
         if (chunk == TC_BITS_NONE)
             break;
@@ -181,5 +205,29 @@ int tc_children_poll(struct tc_children *children, const struct tc_store *store,
     int status = 0;
     for (unsigned i = 0; i < children->count && status == 0; i++)
         status = poll_child(children, &children->items[i], store, actions, err);
+    children->ration = false;
     return status;
+}
+
+void tc_children_ration(struct tc_children *children)
+{
+    children->ration = true;
+}
+
+bool tc_child_holds_up(const struct tc_children *children, const struct tc_child *child, const struct tc_store *store)
+{
+    bool any = false;
+    if (!child->fed || is_last(child) || child->feed.on_way == 0)
+        return false;
+    uint64_t limit = (uint64_t)position(child, store) + lead_of(store);
+    for (unsigned i = 0; i < children->count; i++) {
+        const struct tc_child *other = &children->items[i];
+        if (!other->fed || is_last(other) || other->tree == child->tree)
+            continue;
+        uint32_t next = tc_feed_peek(&other->feed, store->have);
+        if (next == TC_BITS_NONE || next < limit || other->feed.on_way > 0)
+            return false;
+        any = true;
+    }
+    return any;
 }

@@ -11,7 +11,7 @@
 #define TC_NO_LINK UINT32_MAX
 
 struct tc_child {
-    struct tc_msg_link self; /* rank, id, key */
+    struct tc_msg_link self; /* rank, id, key, flags */
     unsigned tree;
     uint32_t link; /* TC_NO_LINK: not connected */
     bool fed;      /* its HELLO has come, feed is alive */
@@ -21,6 +21,7 @@ struct tc_child {
 struct tc_children {
     struct tc_child *items; /* owned */
     unsigned count, capacity;
+    bool ration; /* those served last may have a chunk each all the same, see tc_children_ration */
 };
 
 /* What there is to give: pages by index (NULL: not here yet), sets of the pages and chunks at hand. Borrowed for a call. */
@@ -49,8 +50,16 @@ int tc_child_message(struct tc_child *child, const struct tc_store *store, const
                      struct tc_err *err);
 
 /* Queue what the children can take now: pages within their windows, chunks within their depths, no tree far ahead of
- * another. */
+ * another. A child with TC_LINK_LAST gets chunks while no other has a pending want. */
 int tc_children_poll(struct tc_children *children, const struct tc_store *store, struct tc_actions *actions,
                      struct tc_err *err);
+
+/* To be called a few times a second: at the next poll a child that is served last gets one chunk though others have
+ * wants, so that it starves below nobody. */
+void tc_children_ration(struct tc_children *children);
+
+/* Whether all that children of other trees want lies too far ahead of what child has been given, and they sit idle:
+ * they wait for it. */
+bool tc_child_holds_up(const struct tc_children *children, const struct tc_child *child, const struct tc_store *store);
 
 #endif

@@ -10,8 +10,8 @@
 
 enum {
     TICK_MS = 250,
-    RETRIES_BELOW_ROOT = 3,
-    SYNC_RATE = 16 << 10 /* bytes a millisecond that a disk takes at least */
+    TICK_PLANNED_MS = 100, /* while it is watched who holds up whom */
+    SYNC_RATE = 16 << 10   /* bytes a millisecond that a disk takes at least */
 };
 
 struct host {
@@ -20,17 +20,13 @@ struct host {
     bool greeted;
     uint8_t instance[16];
     uint8_t nonce[TC_NONCE_SIZE];
-    char address[TC_ADDRESS_MAX]; /* for other agents */
-    uint64_t heard;               /* last control message */
-    uint64_t compared;            /* bytes that it has looked for in what it has */
-    bool changed;                 /* its row differs from what it was told */
-    uint32_t row_epoch;           /* of the last row it was told: older complaints are of no interest */
-    unsigned retries;             /* fresh links below rank 0 so far */
-};
-
-struct edge { /* from a rank to its parent in one tree */
-    uint32_t up;
-    struct tc_msg_link link; /* rank is the child's */
+    char address[TC_ADDRESS_MAX];    /* for other agents */
+    uint64_t heard;                  /* last control message */
+    uint64_t compared;               /* bytes that it has looked for in what it has */
+    bool changed;                    /* its row differs from what it was told */
+    uint32_t row_epoch;              /* of the last row it was told: older complaints are of no interest */
+    uint64_t received[TC_TREES_MAX]; /* bytes it had from its parents, as it said last */
+    uint64_t fed_at;                 /* when a child of its last said that it had a byte from it */
 };
 
 struct pending { /* block digests that came before an earlier chunk's */
@@ -54,9 +50,12 @@ struct tc_coordinator {
     uint32_t epoch;
     struct tc_tree_spec spec;
     unsigned trees;
-    uint32_t ranks;                   /* ready hosts; ranks 1 .. ranks */
-    uint32_t *host_of_rank;           /* ranks + 1 */
-    struct edge *edges[TC_TREES_MAX]; /* by rank */
+    uint32_t ranks;                          /* ready hosts; ranks 1 .. ranks */
+    uint32_t *host_of_rank;                  /* ranks + 1 */
+    struct tc_msg_link *edges[TC_TREES_MAX]; /* by the child's rank */
+    struct tc_replan *replan;
+    struct tc_replan_view *replans;
+    unsigned replan_count, replan_room;
     struct tc_children children;
     uint64_t bytes_seen, moved_at; /* for the stall */
 
@@ -148,7 +147,7 @@ static void end_host(struct tc_coordinator *c, struct host *host, enum tc_host_e
     news(c, (uint32_t)(host - c->hosts));
 }
 
-static void orphan(struct tc_coordinator *c, struct host *host);
+static void leave_plan(struct tc_coordinator *c, struct host *host);
 
 /* The control link goes: with it the host leaves every tree, and its children get other parents. */
 static void drop_host(struct tc_coordinator *c, struct host *host, enum tc_host_end end, const struct tc_err *why,
@@ -163,7 +162,7 @@ static void drop_host(struct tc_coordinator *c, struct host *host, enum tc_host_
     close_link(c, host->control, TC_MS_GOODBYE);
     host->control = TC_NO_LINK;
     end_host(c, host, end, why);
-    orphan(c, host);
+    leave_plan(c, host);
 }
 
 static void finish(struct tc_coordinator *c, const struct tc_err *why)
@@ -201,30 +200,56 @@ static void abort_all(struct tc_coordinator *c, const struct tc_err *why)
 
 /* The plan. */
 
-static int fresh_edge(struct tc_coordinator *c, unsigned t, uint32_t rank, uint32_t up, struct tc_err *err)
+static int fresh_edge(struct tc_coordinator *c, unsigned t, uint32_t rank, struct tc_err *err)
 {
-    struct edge *edge = &c->edges[t][rank];
-    edge->up = up;
-    edge->link.rank = rank;
-    int status = c->config.random(c->config.random_arg, edge->link.id, sizeof edge->link.id, err);
+    struct tc_msg_link *edge = &c->edges[t][rank];
+    edge->rank = rank;
+    int status = c->config.random(c->config.random_arg, edge->id, sizeof edge->id, err);
     if (status == 0)
-        status = c->config.random(c->config.random_arg, edge->link.key, sizeof edge->link.key, err);
+        status = c->config.random(c->config.random_arg, edge->key, sizeof edge->key, err);
     return status;
+}
+
+static struct host *host_of(const struct tc_coordinator *c, uint32_t rank)
+{
+    return &c->hosts[c->host_of_rank[rank]];
+}
+
+/* The link of rank below its parent as it stands in the parent's row. */
+static struct tc_msg_link link_below(const struct tc_coordinator *c, unsigned t, uint32_t rank)
+{
+    struct tc_msg_link link = c->edges[t][rank];
+    link.flags = tc_replan_fit(c->replan, rank) ? 0 : TC_LINK_LAST;
+    return link;
 }
 
 static int fill_row(struct tc_coordinator *c, uint32_t rank, unsigned t, struct tc_msg_row *row,
                     struct tc_msg_link *children)
 {
-    const struct edge *edge = &c->edges[t][rank];
-    *row = (struct tc_msg_row){.children = (const uint8_t *)children};
-    row->parent = edge->link;
-    row->parent.rank = edge->up;
-    if (edge->up != 0)
-        memcpy(row->address, c->hosts[c->host_of_rank[edge->up]].address, sizeof row->address);
+    uint32_t up = tc_replan_parent(c->replan, t, rank);
+    *row = (struct tc_msg_row){.parent = c->edges[t][rank], .children = (const uint8_t *)children};
+    row->parent.rank = up;
+    if (up != 0 && up != TC_NO_RANK)
+        memcpy(row->address, host_of(c, up)->address, sizeof row->address);
     for (uint32_t child = 1; child <= c->ranks; child++)
-        if (c->edges[t][child].up == rank && alive(&c->hosts[c->host_of_rank[child]]))
-            children[row->child_count++] = c->edges[t][child].link;
+        if (tc_replan_parent(c->replan, t, child) == rank && alive(host_of(c, child)))
+            children[row->child_count++] = link_below(c, t, child);
     return 0;
+}
+
+/* Why the plan of this epoch differs from the one before, by its first reason. */
+static void say_why(const struct tc_coordinator *c, char *out, size_t size)
+{
+    unsigned first = c->replan_count;
+    while (first > 0 && c->replans[first - 1].epoch == c->epoch)
+        first--;
+    if (first == c->replan_count)
+        return;
+    const struct tc_replan_view *view = &c->replans[first];
+    unsigned more = c->replan_count - first - 1;
+    int used = snprintf(out, size, "%.80s: %.60s", c->config.hosts[view->host], view->text);
+    if (more > 0 && used > 0 && (size_t)used < size)
+        snprintf(out + used, size - (size_t)used, " (and %u more)", more);
 }
 
 static void send_row(struct tc_coordinator *c, uint32_t rank, struct tc_msg_link *scratch)
@@ -237,6 +262,7 @@ static void send_row(struct tc_coordinator *c, uint32_t rank, struct tc_msg_link
     plan->epoch = c->epoch;
     plan->rank = rank;
     plan->trees = (uint8_t)c->trees;
+    say_why(c, plan->why, sizeof plan->why);
     for (unsigned t = 0; t < c->trees; t++)
         fill_row(c, rank, t, &plan->rows[t], scratch + (size_t)t * c->ranks);
     send_message(c, host->control, &message);
@@ -249,9 +275,11 @@ static int dial_children(struct tc_coordinator *c, struct tc_err *err)
 {
     for (unsigned i = c->children.count; i-- > 0;) {
         struct tc_child *child = &c->children.items[i];
-        const struct edge *edge = &c->edges[child->tree][child->self.rank];
-        bool ours = edge->up == 0 && memcmp(edge->link.id, child->self.id, TC_LINK_ID_SIZE) == 0 &&
-                    alive(&c->hosts[c->host_of_rank[child->self.rank]]);
+        uint32_t rank = child->self.rank;
+        struct tc_msg_link edge = link_below(c, child->tree, rank);
+        bool ours = tc_replan_parent(c->replan, child->tree, rank) == 0 && alive(host_of(c, rank)) &&
+                    memcmp(edge.id, child->self.id, TC_LINK_ID_SIZE) == 0;
+        child->self.flags = edge.flags;
         if (!ours) {
             close_link(c, child->link, 0);
             tc_children_remove(&c->children, child);
@@ -259,11 +287,11 @@ static int dial_children(struct tc_coordinator *c, struct tc_err *err)
     }
     for (unsigned t = 0; t < c->trees; t++)
         for (uint32_t rank = 1; rank <= c->ranks; rank++) {
-            const struct edge *edge = &c->edges[t][rank];
-            struct host *host = &c->hosts[c->host_of_rank[rank]];
-            if (edge->up != 0 || !alive(host) || tc_children_by_id(&c->children, edge->link.id))
+            struct tc_msg_link edge = link_below(c, t, rank);
+            if (tc_replan_parent(c->replan, t, rank) != 0 || !alive(host_of(c, rank)) ||
+                tc_children_by_id(&c->children, edge.id))
                 continue;
-            struct tc_child *child = tc_children_add(&c->children, t, &edge->link, err);
+            struct tc_child *child = tc_children_add(&c->children, t, &edge, err);
             if (!child)
                 return -TC_E_NOMEM;
             child->link = c->next_link++;
@@ -271,8 +299,8 @@ static int dial_children(struct tc_coordinator *c, struct tc_err *err)
             action->link = child->link;
             action->host = c->host_of_rank[rank];
             action->address = c->config.hosts[action->host];
-            memcpy(action->id, edge->link.id, sizeof action->id);
-            memcpy(action->key, edge->link.key, sizeof action->key);
+            memcpy(action->id, edge.id, sizeof action->id);
+            memcpy(action->key, edge.key, sizeof action->key);
         }
     return 0;
 }
@@ -297,17 +325,8 @@ static void publish_plan(struct tc_coordinator *c)
 
 static void mark_changed(struct tc_coordinator *c, uint32_t rank)
 {
-    if (rank != 0)
-        c->hosts[c->host_of_rank[rank]].changed = true;
-}
-
-/* The nearest ancestor of rank in tree t that is there; the coordinator always is. */
-static uint32_t living_ancestor(const struct tc_coordinator *c, unsigned t, uint32_t rank)
-{
-    uint32_t up = c->edges[t][rank].up;
-    while (up != 0 && !alive(&c->hosts[c->host_of_rank[up]]))
-        up = c->edges[t][up].up;
-    return up;
+    if (rank != 0 && rank != TC_NO_RANK)
+        host_of(c, rank)->changed = true;
 }
 
 static bool needs_data(const struct host *host)
@@ -315,27 +334,11 @@ static bool needs_data(const struct host *host)
     return alive(host) && host->view.phase == TC_PHASE_RUNNING;
 }
 
-static void move_below(struct tc_coordinator *c, unsigned t, uint32_t rank, uint32_t up)
+/* The host is gone: others fill its places. */
+static void leave_plan(struct tc_coordinator *c, struct host *host)
 {
-    struct tc_err err = {0};
-    trace(c, "%s: moves below %s", name_of_rank(c, rank), name_of_rank(c, up));
-    mark_changed(c, c->edges[t][rank].up);
-    if (fresh_edge(c, t, rank, up, &err) < 0)
-        c->actions.failed = true;
-    mark_changed(c, rank);
-    mark_changed(c, up);
-}
-
-/* The host is gone: its children in every tree hang below its own nearest living ancestor. */
-static void orphan(struct tc_coordinator *c, struct host *host)
-{
-    uint32_t gone = host->view.rank;
-    if (!c->planned || gone == 0)
-        return;
-    for (unsigned t = 0; t < c->trees; t++)
-        for (uint32_t rank = 1; rank <= c->ranks; rank++)
-            if (c->edges[t][rank].up == gone && needs_data(&c->hosts[c->host_of_rank[rank]]))
-                move_below(c, t, rank, living_ancestor(c, t, gone));
+    if (c->planned && host->view.rank != 0)
+        tc_replan_gone(c->replan, host->view.rank, c->now);
 }
 
 static bool any_changed(const struct tc_coordinator *c)
@@ -350,7 +353,7 @@ static int make_tables(struct tc_coordinator *c, struct tc_err *err)
 {
     c->host_of_rank = calloc(c->ranks + 1, sizeof *c->host_of_rank);
     for (unsigned t = 0; t < c->trees; t++)
-        c->edges[t] = calloc(c->ranks + 1, sizeof(struct edge));
+        c->edges[t] = calloc(c->ranks + 1, sizeof(struct tc_msg_link));
     if (!c->host_of_rank || !c->edges[0] || !c->edges[c->trees - 1])
         return tc_fail(err, TC_E_NOMEM, "no memory for a plan of %u hosts", c->ranks);
     for (uint32_t i = 0, rank = 1; i < c->config.host_count; i++) {
@@ -378,15 +381,85 @@ static int plan(struct tc_coordinator *c, struct tc_err *err)
     int status = make_tables(c, err);
     for (unsigned t = 0; t < c->trees && status == 0; t++)
         for (uint32_t rank = 1; rank <= c->ranks && status == 0; rank++)
-            status = fresh_edge(c, t, rank, tc_tree_parent(tree, t, rank), err);
+            status = fresh_edge(c, t, rank, err);
+    c->replan = status == 0 ? tc_replan_new(tree, c->now, err) : NULL;
     tc_tree_free(tree);
-    if (status < 0)
-        return status;
+    if (!c->replan)
+        return -TC_E_NOMEM;
     c->planned = true;
     c->planned_at = c->moved_at = c->now;
     publish_plan(c);
     news(c, TC_NO_RANK);
     return 0;
+}
+
+/* The plan changes. */
+
+static void tell_replan(struct tc_coordinator *c, const struct tc_replan_step *step)
+{
+    if (c->replan_count == c->replan_room) {
+        unsigned room = c->replan_room ? 2 * c->replan_room : 8;
+        struct tc_replan_view *replans = realloc(c->replans, room * sizeof *replans);
+        if (!replans) {
+            c->actions.failed = true;
+            return;
+        }
+        c->replans = replans;
+        c->replan_room = room;
+    }
+    struct tc_replan_view *view = &c->replans[c->replan_count++];
+    *view = (struct tc_replan_view){.at = c->now,
+                                    .epoch = c->epoch + 1,
+                                    .why = step->why,
+                                    .cause = step->cause,
+                                    .host = c->host_of_rank[step->rank],
+                                    .other = TC_NO_RANK,
+                                    .moves = step->moves};
+    if (step->other != TC_NO_RANK && step->other != 0)
+        view->other = c->host_of_rank[step->other];
+    tc_replan_say(step, step->other == TC_NO_RANK ? "" : name_of_rank(c, step->other), view->text, sizeof view->text);
+    trace(c, "%s: %s, %u moved", name_of_rank(c, step->rank), view->text, step->moves);
+    tc_actions_add(&c->actions, TC_ACT_REPLAN)->chunk = c->replan_count - 1;
+}
+
+static void on_step(struct tc_coordinator *c, const struct tc_replan_step *step)
+{
+    struct host *host = host_of(c, step->rank);
+    host->view.unfit = !tc_replan_fit(c->replan, step->rank);
+    host->view.cause = tc_replan_cause(c->replan, step->rank);
+    for (unsigned t = 0; t < c->trees && host->view.unfit; t++)
+        mark_changed(c, tc_replan_parent(c->replan, t, step->rank)); /* it serves this one last from now on */
+    tell_replan(c, step);
+    if (step->why != TC_REPLAN_GIVEN_UP)
+        return;
+    struct tc_err why = {0};
+    tc_fail(&why, TC_E_UNREACHABLE, "cannot be given chunks, not even by the sender");
+    drop_host(c, host, TC_END_FAILED, &why, true);
+}
+
+static void decide(struct tc_coordinator *c)
+{
+    struct tc_err err = {0};
+    const struct tc_replan_step *steps;
+    const struct tc_replan_move *moves;
+    int changed = tc_replan_decide(c->replan, c->now, &err);
+    if (changed < 0)
+        c->actions.failed = true;
+    if (changed <= 0)
+        return;
+    unsigned count = tc_replan_moves(c->replan, &moves);
+    for (unsigned i = 0; i < count; i++) {
+        trace(c, "%s: moves below %s in tree %u", name_of_rank(c, moves[i].rank), name_of_rank(c, moves[i].to),
+              moves[i].tree);
+        if (fresh_edge(c, moves[i].tree, moves[i].rank, &err) < 0)
+            c->actions.failed = true;
+        mark_changed(c, moves[i].rank);
+        mark_changed(c, moves[i].from);
+        mark_changed(c, moves[i].to);
+    }
+    count = tc_replan_steps(c->replan, &steps);
+    for (unsigned i = 0; i < count; i++)
+        on_step(c, &steps[i]);
 }
 
 /* Every host has answered: is it worth it, and then who gets what from whom. */
@@ -596,14 +669,21 @@ static void why_of(const struct tc_msg_why *said, struct tc_err *err)
     tc_fail(err, tc_reason_known(said->reason) ? said->reason : TC_E_FAILED, "%s", said->text);
 }
 
+static void is_whole(struct tc_coordinator *c, struct host *host)
+{
+    if (host->view.whole_at == 0)
+        host->view.whole_at = c->now;
+    if (host->view.rank != 0)
+        tc_replan_whole(c->replan, host->view.rank);
+}
+
 static int on_done(struct tc_coordinator *c, struct host *host, const struct tc_message *message, struct tc_err *err)
 {
     const struct tc_digest *digest = tc_coordinator_digest(c);
     if (!digest || !tc_digest_equal(digest, &message->done.digest))
         return tc_fail(err, TC_E_INTEGRITY, "reports another digest than was sent");
     host->view.bytes = c->config.layout.size;
-    if (host->view.whole_at == 0)
-        host->view.whole_at = c->now;
+    is_whole(c, host);
     bool unchanged = message->done.state == TC_AGENT_UNCHANGED;
     if (unchanged)
         host->view.adopted = c->config.layout.size;
@@ -611,10 +691,28 @@ static int on_done(struct tc_coordinator *c, struct host *host, const struct tc_
     return 0;
 }
 
+/* What a report says of the plan it was made in; one of an older plan is a sign of life only. */
+static void on_sighting(struct tc_coordinator *c, struct host *host, const struct tc_msg_progress *progress)
+{
+    struct tc_sighting sighting = {.cause = (enum tc_cause)progress->cause};
+    if (host->view.rank == 0 || progress->epoch < host->row_epoch || progress->trees != c->trees)
+        return;
+    for (unsigned t = 0; t < c->trees; t++) {
+        uint32_t up = tc_replan_parent(c->replan, t, host->view.rank);
+        sighting.trees[t].held = progress->tree[t].held;
+        sighting.trees[t].waiting = progress->tree[t].waiting;
+        if (progress->tree[t].received > host->received[t] && up != 0 && up != TC_NO_RANK)
+            host_of(c, up)->fed_at = c->now;
+        host->received[t] = progress->tree[t].received;
+    }
+    tc_replan_report(c->replan, host->view.rank, &sighting, c->now);
+}
+
 static void on_progress(struct tc_coordinator *c, struct host *host, const struct tc_msg_progress *progress)
 {
     struct tc_host_view *view = &host->view;
     uint64_t size = c->config.layout.size;
+    on_sighting(c, host, progress);
     if (view->phase != TC_PHASE_RUNNING)
         return;
     if (progress->bytes > view->bytes && progress->bytes <= size) {
@@ -629,34 +727,29 @@ static void on_progress(struct tc_coordinator *c, struct host *host, const struc
         view->adopted = progress->adopted;
     if (progress->state == TC_AGENT_WHOLE && progress->bytes == size) {
         view->phase = TC_PHASE_WHOLE;
-        view->whole_at = c->moved_at = c->now;
+        c->moved_at = c->now;
+        is_whole(c, host);
     }
 }
 
-/* A parent does not deliver. A host hangs below the parent's own parent then; below the coordinator it gets a fresh link
- * a few times and is given up after that. */
+/* A parent does not deliver: what is to be done follows with the next decision. */
 static void on_complaint(struct tc_coordinator *c, struct host *host, const struct tc_msg_complaint *complaint)
 {
+    struct tc_err err = {0};
     uint32_t rank = host->view.rank;
-    if (complaint->tree >= c->trees || complaint->epoch < host->row_epoch || !needs_data(host))
-        return;
-    const struct edge *edge = &c->edges[complaint->tree][rank];
-    if (edge->up != complaint->rank || host->changed)
+    if (complaint->tree >= c->trees || complaint->epoch < host->row_epoch || !needs_data(host) ||
+        tc_replan_parent(c->replan, complaint->tree, rank) != complaint->rank)
         return; /* has been moved since */
-    trace(c, "%s complains of %s", name_of(c, host), name_of_rank(c, complaint->rank));
-    if (complaint->rank != 0) {
-        move_below(c, complaint->tree, rank, living_ancestor(c, complaint->tree, complaint->rank));
-        return;
-    }
-    if (complaint->reason == TC_E_INTEGRITY) /* read again for a slow child, it may be another file by now */
+    trace(c, "%s complains of %s: %s", name_of(c, host), name_of_rank(c, complaint->rank),
+          tc_reason_text(complaint->reason));
+    bool corrupt = complaint->reason == TC_E_INTEGRITY;
+    if (corrupt && complaint->rank != 0)
+        host_of(c, complaint->rank)->view.accused++;
+    else if (corrupt) /* read again for a slow child, it may be another file by now */
         tc_actions_add(&c->actions, TC_ACT_CHECK);
-    if (host->retries++ < RETRIES_BELOW_ROOT) {
-        move_below(c, complaint->tree, rank, 0);
-        return;
-    }
-    struct tc_err why = {0};
-    tc_fail(&why, TC_E_UNREACHABLE, "cannot be given chunks: %s", tc_reason_text(complaint->reason));
-    drop_host(c, host, TC_END_FAILED, &why, true);
+    if (tc_replan_complain(c->replan, complaint->tree, rank, complaint->rank,
+                           corrupt ? TC_COMPLAINT_CORRUPT : TC_COMPLAINT_LINK, c->now, &err) < 0)
+        c->actions.failed = true;
 }
 
 static int on_control_message(struct tc_coordinator *c, struct host *host, const struct tc_message *message,
@@ -736,7 +829,7 @@ static void on_control_down(struct tc_coordinator *c, struct host *host, const s
         tc_err_prefix(&why, "lost");
     }
     end_host(c, host, begun ? TC_END_LOST : TC_END_UNREACHABLE, &why);
-    orphan(c, host);
+    leave_plan(c, host);
 }
 
 /* Data links to own children. */
@@ -789,7 +882,7 @@ static void on_data_down(struct tc_coordinator *c, struct tc_child *child, const
     bool fed = child->fed;
     unsigned tree = child->tree;
     tc_child_stop(child);
-    if (fed || !needs_data(host) || host->changed)
+    if (fed || !needs_data(host))
         return;
     struct tc_msg_complaint complaint = {.epoch = c->epoch, .tree = (uint8_t)tree};
     complaint.reason = (uint16_t)(err && err->reason ? err->reason : TC_E_CLOSED);
@@ -838,7 +931,7 @@ static void check_silence(struct tc_coordinator *c, struct host *host)
     } else if (phase == TC_PHASE_DIALLED && host->heard && quiet >= TC_MS_ANSWER) {
         tc_fail(&why, TC_E_TIMEOUT, "no greeting for %d s", TC_MS_ANSWER / 1000);
         drop_host(c, host, TC_END_UNREACHABLE, &why, true);
-    } else if (host->view.rank != 0 && quiet >= TC_MS_SILENCE) {
+    } else if (host->view.rank != 0 && quiet >= TC_MS_SILENCE && c->now - host->fed_at >= TC_MS_SILENCE) {
         tc_fail(&why, TC_E_LOST, "lost: silent for %d s", TC_MS_SILENCE / 1000);
         drop_host(c, host, TC_END_LOST, &why, true);
     }
@@ -853,10 +946,25 @@ static uint64_t patience(const struct tc_coordinator *c)
     return TC_MS_STALL;
 }
 
+/* Who of rank 0's own children holds up the others, and a little for those that are served last. */
+static void watch_children(struct tc_coordinator *c)
+{
+    struct tc_err err = {0};
+    struct tc_store store = store_of(c);
+    for (unsigned i = 0; i < c->children.count; i++) {
+        const struct tc_child *child = &c->children.items[i];
+        bool holds_up = tc_child_holds_up(&c->children, child, &store);
+        tc_replan_holds_up(c->replan, child->tree, child->self.rank, holds_up, c->now);
+    }
+    tc_children_ration(&c->children);
+    if (tc_children_poll(&c->children, &store, &c->actions, &err) < 0)
+        abort_all(c, &err);
+}
+
 static void on_tick(struct tc_coordinator *c)
 {
     struct tc_err why = {0};
-    c->tick_due = c->now + TICK_MS;
+    c->tick_due = c->now + (c->planned ? TICK_PLANNED_MS : TICK_MS);
     if (c->config.deadline && c->now >= c->config.deadline) {
         tc_fail(&why, TC_E_DEADLINE, "deadline passed");
         abort_all(c, &why);
@@ -864,6 +972,8 @@ static void on_tick(struct tc_coordinator *c)
     }
     for (uint32_t i = 0; i < c->config.host_count && !c->ended; i++)
         check_silence(c, &c->hosts[i]);
+    if (c->planned && !c->ended)
+        watch_children(c);
     if (c->planned && !c->ended && c->now - c->moved_at >= patience(c)) {
         tc_fail(&why, TC_E_TIMEOUT, "no host accepted a byte for %u s", (unsigned)((c->now - c->moved_at) / 1000));
         abort_all(c, &why);
@@ -874,7 +984,8 @@ uint64_t tc_coordinator_wake(const struct tc_coordinator *c)
 {
     if (c->ended)
         return UINT64_MAX;
-    return c->config.deadline && c->config.deadline < c->tick_due ? c->config.deadline : c->tick_due;
+    uint64_t due = c->planned && tc_replan_due(c->replan) < c->tick_due ? tc_replan_due(c->replan) : c->tick_due;
+    return c->config.deadline && c->config.deadline < due ? c->config.deadline : due;
 }
 
 /* The machine as a whole. */
@@ -937,6 +1048,8 @@ void tc_coordinator_free(struct tc_coordinator *c)
     tc_bits_free(&c->have);
     tc_content_free(c->content);
     free(c->window);
+    tc_replan_free(c->replan);
+    free(c->replans);
     free(c->host_of_rank);
     free(c->hosts);
     free(c);
@@ -979,10 +1092,13 @@ void tc_coordinator_event(struct tc_coordinator *c, const struct tc_event *event
     c->now = now;
     if (c->ended)
         return;
+    bool due = event->kind == TC_EV_TICK;
     bool asking = c->asked > 0;
     dispatch(c, event);
     if (!c->ended && asking && c->asked == 0)
         all_answered(c);
+    if (!c->ended && c->planned && (due || tc_replan_due(c->replan) <= now))
+        decide(c);
     if (!c->ended && any_changed(c))
         publish_plan(c);
     if (!c->ended && c->planned && c->running == 0)
@@ -1010,6 +1126,20 @@ bool tc_coordinator_tree(const struct tc_coordinator *c, struct tc_tree_spec *sp
 {
     *spec = c->spec;
     return c->spec.kind != TC_TREE_AUTO;
+}
+
+unsigned tc_coordinator_replans(const struct tc_coordinator *c, const struct tc_replan_view **replans)
+{
+    *replans = c->replans;
+    return c->replan_count;
+}
+
+uint32_t tc_coordinator_parent(const struct tc_coordinator *c, unsigned t, uint32_t host, bool *has)
+{
+    uint32_t rank = c->hosts[host].view.rank;
+    uint32_t up = rank != 0 && c->replan && t < c->trees ? tc_replan_parent(c->replan, t, rank) : TC_NO_RANK;
+    *has = up != TC_NO_RANK;
+    return up == 0 || up == TC_NO_RANK ? TC_NO_RANK : c->host_of_rank[up];
 }
 
 uint64_t tc_coordinator_planned_at(const struct tc_coordinator *c)

@@ -6,6 +6,7 @@
 #ifndef TC_SESSION_COORDINATOR_H
 #define TC_SESSION_COORDINATOR_H
 
+#include "plan/replan.h"
 #include "session/machine.h"
 
 struct tc_coordinator_config {
@@ -61,7 +62,21 @@ struct tc_host_view {
     uint64_t adopted;  /* of these, there before the session */
     uint64_t whole_at; /* ms; 0: not yet */
     uint64_t ended_at;
-    uint32_t rank; /* 0: none */
+    uint32_t rank;       /* 0: none */
+    bool unfit;          /* to relay: a leaf since then */
+    enum tc_cause cause; /* of a slow host */
+    unsigned accused;    /* complaints of wrong bytes from it */
+};
+
+/* One change of the plan. Hosts by their number in the list. */
+struct tc_replan_view {
+    uint64_t at; /* ms */
+    uint32_t epoch;
+    enum tc_replan_why why;
+    enum tc_cause cause;   /* SLOW */
+    uint32_t host, other;  /* other: the parent of APART; TC_NO_RANK: the sender, or none */
+    unsigned moves;        /* hosts that got another parent */
+    char text[TC_WHY_MAX]; /* what happened to host, for people */
 };
 
 struct tc_coordinator;
@@ -77,6 +92,10 @@ uint64_t tc_coordinator_wake(const struct tc_coordinator *coordinator);
 const struct tc_host_view *tc_coordinator_host(const struct tc_coordinator *coordinator, uint32_t host);
 /* The tree in use; false before the plan. */
 bool tc_coordinator_tree(const struct tc_coordinator *coordinator, struct tc_tree_spec *spec);
+/* Changes of the plan so far, the oldest first; borrowed until the next event. Returns their number. */
+unsigned tc_coordinator_replans(const struct tc_coordinator *coordinator, const struct tc_replan_view **replans);
+/* The parent of host in tree t: a host's number, TC_NO_RANK for the sender or when it has none (then *has is false). */
+uint32_t tc_coordinator_parent(const struct tc_coordinator *coordinator, unsigned t, uint32_t host, bool *has);
 uint64_t tc_coordinator_planned_at(const struct tc_coordinator *coordinator); /* ms; 0: not yet */
 /* The content digest; NULL before all of the source was digested and found unchanged. Borrowed. */
 const struct tc_digest *tc_coordinator_digest(const struct tc_coordinator *coordinator);

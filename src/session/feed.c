@@ -85,6 +85,11 @@ int tc_feed_cancel(struct tc_feed *feed, const struct tc_layout *layout, uint32_
     return 0;
 }
 
+uint32_t tc_feed_peek(const struct tc_feed *feed, const struct tc_bits *chunks)
+{
+    return feed->wants.count ? tc_bits_next_both(&feed->wants, chunks, tc_page_first(feed->base)) : TC_BITS_NONE;
+}
+
 uint32_t tc_feed_chunk(struct tc_feed *feed, const struct tc_bits *chunks, uint32_t limit)
 {
     if (feed->wants.count == 0)

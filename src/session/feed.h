@@ -37,5 +37,7 @@ int tc_feed_cancel(struct tc_feed *feed, const struct tc_layout *layout, uint32_
 
 /* The next chunk below limit to send among those in chunks, or TC_BITS_NONE; it is no longer wanted then. */
 uint32_t tc_feed_chunk(struct tc_feed *feed, const struct tc_bits *chunks, uint32_t limit);
+/* The same without a limit, and it stays wanted. */
+uint32_t tc_feed_peek(const struct tc_feed *feed, const struct tc_bits *chunks);
 
 #endif

@@ -26,6 +26,7 @@ enum tc_event_kind {
     TC_EV_PUBLISHED, /* agent: done, or err */
     TC_EV_DIGESTED,  /* coordinator: chunk, digest, blocks; or err */
     TC_EV_CHECKED,   /* coordinator: the source is unchanged, or err */
+    TC_EV_STRAIN,    /* agent: flags is the enum tc_cause of this host's own limit that it works at now, or none */
     TC_EV_STOP       /* the user ends it: err says why */
 };
 
@@ -63,6 +64,7 @@ enum tc_action_kind {
     TC_ACT_DIGEST,   /* coordinator: read and digest chunk (and encode it for its children) */
     TC_ACT_CHECK,    /* coordinator: is the source what it was? */
     TC_ACT_NEWS,     /* coordinator: host has ended, or the plan is made (host TC_NO_RANK) */
+    TC_ACT_REPLAN,   /* coordinator: the plan has changed, chunk is the index in tc_coordinator_replans */
     TC_ACT_END       /* the session is over: err; the last action */
 };
 
@@ -107,6 +109,7 @@ enum {
     TC_MS_ANSWER = 30000, /* a host's answer to an offer, counted from its last word */
     TC_MS_SILENCE = 5000, /* without a control message: dead */
     TC_MS_STALL = 60000,  /* no host accepted a byte */
+    TC_MS_STARVE = 1000,  /* without a byte in one tree while the other runs: its other parent is asked */
     TC_MS_HOLD = 5000,    /* a data link that came before its PLAN row */
     TC_MS_ORPHAN = 5000,  /* coordinator gone: after the last byte */
     TC_MS_ORPHAN_MOST = 60000,

@@ -111,13 +111,14 @@ static void unpack_offer(struct tc_buf *buf, struct tc_msg_offer *offer)
     unpack_signature(buf, &offer->is_signed, offer->signature);
 }
 
-#define LINK_PACKED (4u + TC_LINK_ID_SIZE + TC_LINK_KEY_SIZE)
+#define LINK_PACKED (4u + TC_LINK_ID_SIZE + TC_LINK_KEY_SIZE + 1u)
 
 static void pack_link(struct tc_buf *buf, const struct tc_msg_link *link)
 {
     tc_buf_put32(buf, link->rank);
     tc_buf_put(buf, link->id, sizeof link->id);
     tc_buf_put(buf, link->key, sizeof link->key);
+    tc_buf_put8(buf, (uint8_t)link->flags);
 }
 
 static void unpack_link(struct tc_buf *buf, struct tc_msg_link *link)
@@ -125,6 +126,7 @@ static void unpack_link(struct tc_buf *buf, struct tc_msg_link *link)
     link->rank = tc_buf_get32(buf);
     tc_buf_get(buf, link->id, sizeof link->id);
     tc_buf_get(buf, link->key, sizeof link->key);
+    link->flags = tc_buf_get8(buf);
 }
 
 struct tc_msg_link tc_msg_row_child(const struct tc_msg_row *row, unsigned i)
@@ -150,6 +152,7 @@ static void pack_plan(struct tc_buf *buf, const struct tc_msg_plan *plan)
         for (unsigned i = 0; i < row->child_count; i++)
             pack_link(buf, (const struct tc_msg_link *)(const void *)row->children + i);
     }
+    tc_buf_put_text(buf, plan->why);
 }
 
 static void unpack_plan(struct tc_buf *buf, struct tc_msg_plan *plan)
@@ -170,7 +173,50 @@ static void unpack_plan(struct tc_buf *buf, struct tc_msg_plan *plan)
         row->child_count = tc_buf_get16(buf);
         row->children = tc_buf_take(buf, (size_t)row->child_count * LINK_PACKED);
     }
+    tc_buf_get_text(buf, plan->why, sizeof plan->why);
     unpack_signature(buf, &plan->is_signed, plan->signature);
+}
+
+static void pack_progress(struct tc_buf *buf, const struct tc_msg_progress *progress)
+{
+    tc_buf_put32(buf, progress->epoch);
+    tc_buf_put8(buf, progress->state);
+    tc_buf_put32(buf, progress->chunks);
+    tc_buf_put64(buf, progress->bytes);
+    tc_buf_put64(buf, progress->sent);
+    tc_buf_put64(buf, progress->adopted);
+    tc_buf_put64(buf, progress->compared);
+    tc_buf_put8(buf, progress->cause);
+    tc_buf_put8(buf, progress->trees);
+    for (unsigned t = 0; t < progress->trees; t++) {
+        tc_buf_put32(buf, progress->tree[t].held);
+        tc_buf_put64(buf, progress->tree[t].received);
+        tc_buf_put64(buf, progress->tree[t].sent);
+        tc_buf_put32(buf, progress->tree[t].waiting);
+    }
+}
+
+static void unpack_progress(struct tc_buf *buf, struct tc_msg_progress *progress)
+{
+    progress->epoch = tc_buf_get32(buf);
+    progress->state = tc_buf_get8(buf);
+    progress->chunks = tc_buf_get32(buf);
+    progress->bytes = tc_buf_get64(buf);
+    progress->sent = tc_buf_get64(buf);
+    progress->adopted = tc_buf_get64(buf);
+    progress->compared = tc_buf_get64(buf);
+    progress->cause = tc_buf_get8(buf);
+    progress->trees = tc_buf_get8(buf);
+    if (progress->cause > TC_CAUSE_CPU || progress->trees > TC_TREES_MAX) {
+        tc_buf_spoil(buf);
+        return;
+    }
+    for (unsigned t = 0; t < progress->trees; t++) {
+        progress->tree[t].held = tc_buf_get32(buf);
+        progress->tree[t].received = tc_buf_get64(buf);
+        progress->tree[t].sent = tc_buf_get64(buf);
+        progress->tree[t].waiting = tc_buf_get32(buf);
+    }
 }
 
 static void pack_body(struct tc_buf *buf, const struct tc_message *message)
@@ -195,13 +241,7 @@ static void pack_body(struct tc_buf *buf, const struct tc_message *message)
         pack_plan(buf, &message->plan);
         break;
     case TC_MSG_PROGRESS:
-        tc_buf_put32(buf, message->progress.epoch);
-        tc_buf_put8(buf, message->progress.state);
-        tc_buf_put32(buf, message->progress.chunks);
-        tc_buf_put64(buf, message->progress.bytes);
-        tc_buf_put64(buf, message->progress.sent);
-        tc_buf_put64(buf, message->progress.adopted);
-        tc_buf_put64(buf, message->progress.compared);
+        pack_progress(buf, &message->progress);
         break;
     case TC_MSG_COMPLAIN:
         tc_buf_put32(buf, message->complaint.epoch);
@@ -263,13 +303,7 @@ static void unpack_body(struct tc_buf *buf, struct tc_message *message)
         unpack_plan(buf, &message->plan);
         break;
     case TC_MSG_PROGRESS:
-        message->progress.epoch = tc_buf_get32(buf);
-        message->progress.state = tc_buf_get8(buf);
-        message->progress.chunks = tc_buf_get32(buf);
-        message->progress.bytes = tc_buf_get64(buf);
-        message->progress.sent = tc_buf_get64(buf);
-        message->progress.adopted = tc_buf_get64(buf);
-        message->progress.compared = tc_buf_get64(buf);
+        unpack_progress(buf, &message->progress);
         break;
     case TC_MSG_COMPLAIN:
         message->complaint.epoch = tc_buf_get32(buf);

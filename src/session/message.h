@@ -10,7 +10,7 @@
 
 #include "base/blob.h"
 #include "data/describe.h"
-#include "plan/tree.h"
+#include "plan/lookout.h"
 
 #define TC_WIRE_MAGIC 0x54435354u /* "TCST" */
 #define TC_WIRE_VERSION 1u
@@ -19,6 +19,7 @@
 #define TC_LINK_KEY_SIZE 32u
 #define TC_ADDRESS_MAX 272u /* bytes of "name:port" with NUL */
 #define TC_CHUNK_HEAD 12u   /* bytes before a chunk's payload */
+#define TC_WHY_MAX 160u     /* bytes of why a plan has changed, with NUL */
 #define TC_DIGEST_NAME "sha256-64k"
 #define TC_CODEC_NAME "zstd"
 
@@ -62,10 +63,13 @@ struct tc_msg_offer {
     uint8_t signature[TC_SIGNATURE_SIZE]; /* the origin's, over everything before it */
 };
 
+enum { TC_LINK_LAST = 1 };
+
 struct tc_msg_link { /* one data link of a PLAN row */
     uint32_t rank;   /* the other end */
     uint8_t id[TC_LINK_ID_SIZE];
     uint8_t key[TC_LINK_KEY_SIZE];
+    uint32_t flags; /* TC_LINK_LAST: the child is served when no other has a pending want; a byte on the wire */
 };
 
 struct tc_msg_row { /* one tree of a PLAN row */
@@ -82,6 +86,7 @@ struct tc_msg_plan {
     uint32_t rank; /* the receiver's own */
     uint8_t trees; /* 1 .. TC_TREES_MAX */
     struct tc_msg_row rows[TC_TREES_MAX];
+    char why[TC_WHY_MAX]; /* it has changed, for people; "" in the first */
     bool is_signed;
     uint8_t signature[TC_SIGNATURE_SIZE];
 };
@@ -94,6 +99,14 @@ struct tc_msg_progress {
     uint64_t sent;     /* chunk bytes given to children */
     uint64_t adopted;  /* of bytes, those that were here before the session */
     uint64_t compared; /* bytes looked for in what is here: rises while nothing else may */
+    uint8_t cause;     /* enum tc_cause: the limit of its own that it works at, if any */
+    uint8_t trees;     /* 0 before PLAN */
+    struct {
+        uint32_t held;     /* chunks of this tree, verified and in place */
+        uint64_t received; /* chunk bytes that this tree's parents have brought */
+        uint64_t sent;     /* chunk bytes given to children in this tree */
+        uint32_t waiting;  /* ms since its parent brought a byte, or came; 0: nothing is wanted of it */
+    } tree[TC_TREES_MAX];
 };
 
 struct tc_msg_why { /* REFUSE, FAILED, ABORT */

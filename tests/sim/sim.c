@@ -93,6 +93,7 @@ struct sim {
     struct tc_bits digested;
     bool done[SIM_FAULTS_MAX];
     bool ended;
+    unsigned replans;
     uint64_t ended_at; /* the last machine's end */
     struct tc_err why;
 };
@@ -591,6 +592,9 @@ static void act(struct sim *sim, unsigned node, const struct tc_action *action)
         if (action->host != TC_NO_RANK)
             sim->nodes[action->host + 1].news++;
         break;
+    case TC_ACT_REPLAN:
+        sim->replans++;
+        break;
     case TC_ACT_END:
         end_node(sim, node, action);
         break;
@@ -744,7 +748,7 @@ static void on_accept(struct sim *sim, struct conn *conn)
     if (conn->data) {
         admit(sim, conn);
         if (conn->waits)
-            arrive(sim, conn, 1, sim->now + HOLD_US, IT_EXPIRE);
+            push(sim, sim->now + HOLD_US, IT_EXPIRE)->conn = conn;
         return;
     }
     conn->ends[1].open = true;
@@ -777,6 +781,29 @@ static void note(struct sim *sim, struct conn *conn, unsigned side, const struct
     }
 }
 
+/* With TRACE=2 every message: what, from whom to whom. */
+static void show_frame(const struct sim *sim, const struct item *item)
+{
+    const struct end *to = &item->conn->ends[item->side], *from = &item->conn->ends[!item->side];
+    struct tc_message message;
+    char what[64] = "";
+    const char *level = getenv("TRACE");
+    if (!level || *level < '2' || (item->event.type == TC_MSG_PROGRESS && *level < '3'))
+        return;
+    tc_message_unpack(&message, item->event.type, item->event.body->bytes, item->event.body->size, NULL);
+    if (message.type == TC_MSG_CHUNK)
+        snprintf(what, sizeof what, "%u", message.chunk.index);
+    else if (message.type == TC_MSG_PAGE)
+        snprintf(what, sizeof what, "%u", message.page.index);
+    else if (message.type == TC_MSG_WANT || message.type == TC_MSG_CANCEL)
+        snprintf(what, sizeof what, "%u: %016" PRIx64, message.want.page, message.want.chunks);
+    else if (message.type == TC_MSG_COMPLAIN)
+        snprintf(what, sizeof what, "of %u in tree %u: %s", message.complaint.rank, message.complaint.tree,
+                 tc_reason_text(message.complaint.reason));
+    fprintf(stderr, "# %9" PRIu64 " us h%u -> h%u %s %s\n", sim->now, from->node, to->node,
+            tc_message_name(item->event.type), what);
+}
+
 static void on_frame(struct sim *sim, struct item *item)
 {
     struct end *to = &item->conn->ends[item->side], *from = &item->conn->ends[!item->side];
@@ -784,6 +811,7 @@ static void on_frame(struct sim *sim, struct item *item)
     if (to->open && left && sim->nodes[to->node].report.ended)
         shut(sim, item->conn, item->side, false);
     if (to->open && left) {
+        show_frame(sim, item);
         note(sim, item->conn, item->side, &item->event);
         item->event.link = to->link;
         tell(sim, to->node, &item->event);

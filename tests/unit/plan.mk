@@ -5,3 +5,7 @@ tests_unit_test_tree_LDADD = libtc-plan.la libtc-base.la $(CHECK_LIBS)
 check_PROGRAMS += tests/unit/test_hostlist
 tests_unit_test_hostlist_SOURCES = tests/unit/test_hostlist.c tests/unit/unit.h
 tests_unit_test_hostlist_LDADD = libtc-plan.la libtc-base.la $(CHECK_LIBS)
+
+check_PROGRAMS += tests/unit/test_replan
+tests_unit_test_replan_SOURCES = tests/unit/test_replan.c tests/unit/unit.h
+tests_unit_test_replan_LDADD = libtc-plan.la libtc-base.la $(CHECK_LIBS)

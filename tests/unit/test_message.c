@@ -21,12 +21,15 @@ static const struct golden {
     {TC_MSG_FAILED, "000700076e6f20726f6f6d"},
     {TC_MSG_ABORT, "000700076e6f20726f6f6d"},
     {TC_MSG_PLAN, "3333333333333333333333333333333322222222222222222222222222222222000000090000000202000000016060606060"
-                  "6060606060606060606060616161616161616161616161616161616161616161616161616161616161616100076e313a3731"
-                  "3137000200000005626262626262626262626262626262626363636363636363636363636363636363636363636363636363"
-                  "6363636363630000000664646464646464646464646464646464656565656565656565656565656565656565656565656565"
-                  "6565656565656565000000006666666666666666666666666666666667676767676767676767676767676767676767676767"
-                  "676767676767676767670000000000"},
-    {TC_MSG_PROGRESS, "00000009030000004d0000000500000000000000060000000000000007000000000000000800000000"},
+                  "606060606060606060606061616161616161616161616161616161616161616161616161616161616161610000076e313a37"
+                  "3131370002000000056262626262626262626262626262626263636363636363636363636363636363636363636363636363"
+                  "6363636363636300000000066464646464646464646464646464646465656565656565656565656565656565656565656565"
+                  "6565656565656565656501000000006666666666666666666666666666666667676767676767676767676767676767676767"
+                  "67676767676767676767676767000000000000086e343a206c6f737400"},
+    {TC_MSG_PROGRESS, "00000009030000004d0000000500000000000000060000000000000007000000000000000800000000"
+                      "0302"
+                      "000000280000000300000000000000010000000000000000"
+                      "000000250000000200000000000000050000000000000bb8"},
     {TC_MSG_DONE, "057777777777777777777777777777777777777777777777777777777777777777"},
     {TC_MSG_BYE, ""},
     {TC_MSG_COMPLAIN, "0000000901000000030005"},
@@ -94,11 +97,12 @@ static void fill_offer(struct tc_msg_offer *offer)
 
 static void fill_plan(struct tc_msg_plan *plan)
 {
-    *plan = (struct tc_msg_plan){.epoch = 9, .rank = 2, .trees = 2};
+    *plan = (struct tc_msg_plan){.epoch = 9, .rank = 2, .trees = 2, .why = "n4: lost"};
     memset(plan->session, 0x33, sizeof plan->session);
     memset(plan->nonce, 0x22, sizeof plan->nonce);
     children[0] = link_of(5, 0x62);
     children[1] = link_of(6, 0x64);
+    children[1].flags = TC_LINK_LAST;
     plan->rows[0] = (struct tc_msg_row){
         .parent = link_of(1, 0x60), .address = "n1:7117", .child_count = 2, .children = (const uint8_t *)children};
     plan->rows[1] = (struct tc_msg_row){.parent = link_of(0, 0x66)};
@@ -138,7 +142,17 @@ static struct tc_message message_of(uint8_t type)
         fill_plan(&message.plan);
         break;
     case TC_MSG_PROGRESS:
-        message.progress = (struct tc_msg_progress){9, 3, 77, 0x500000000, 0x600000000, 0x700000000, 0x800000000};
+        message.progress =
+            (struct tc_msg_progress){.epoch = 9,
+                                     .state = 3,
+                                     .chunks = 77,
+                                     .bytes = 0x500000000,
+                                     .sent = 0x600000000,
+                                     .adopted = 0x700000000,
+                                     .compared = 0x800000000,
+                                     .cause = TC_CAUSE_DISK,
+                                     .trees = 2,
+                                     .tree = {{40, 0x300000000, 0x100000000, 0}, {37, 0x200000000, 0x500000000, 3000}}};
         break;
     case TC_MSG_DONE:
         message.done.state = 5;
@@ -227,6 +241,7 @@ START_TEST(unpacks_the_golden_bytes)
     case TC_MSG_PLAN:
         ck_assert(got.plan.epoch == 9 && got.plan.rank == 2 && got.plan.trees == 2 && !got.plan.is_signed);
         ck_assert_str_eq(got.plan.rows[0].address, "n1:7117");
+        ck_assert_str_eq(got.plan.why, "n4: lost");
         ck_assert_uint_eq(got.plan.rows[0].child_count, 2);
         for (unsigned i = 0; i < 2; i++) {
             struct tc_msg_link child = tc_msg_row_child(&got.plan.rows[0], i);
@@ -240,6 +255,10 @@ START_TEST(unpacks_the_golden_bytes)
         ck_assert(got.progress.epoch == 9 && got.progress.state == 3 && got.progress.chunks == 77);
         ck_assert(got.progress.bytes == 0x500000000 && got.progress.sent == 0x600000000);
         ck_assert(got.progress.adopted == 0x700000000 && got.progress.compared == 0x800000000);
+        ck_assert(got.progress.cause == TC_CAUSE_DISK && got.progress.trees == 2);
+        ck_assert(got.progress.tree[0].held == 40 && got.progress.tree[0].sent == 0x100000000);
+        ck_assert(got.progress.tree[1].held == 37 && got.progress.tree[1].received == 0x200000000);
+        ck_assert(got.progress.tree[1].sent == 0x500000000 && got.progress.tree[1].waiting == 3000);
         break;
     case TC_MSG_DONE:
         ck_assert_uint_eq(got.done.state, 5);
@@ -363,10 +382,12 @@ START_TEST(fields_have_ranges)
     refuse_with(TC_MSG_HELLO, 79, 0); /* NUL in the address */
     refuse_with(TC_MSG_PLAN, 40, 0);  /* trees */
     refuse_with(TC_MSG_PLAN, 40, 3);
-    refuse_with(TC_MSG_PAGE, 4, 65);  /* chunks */
-    refuse_with(TC_MSG_PAGE, 5, 2);   /* last */
-    refuse_with(TC_MSG_CHUNK, 11, 2); /* form */
-    refuse_with(TC_MSG_CHUNK, 11, 0); /* plain, and shorter than the chunk */
+    refuse_with(TC_MSG_PROGRESS, 41, 5); /* cause */
+    refuse_with(TC_MSG_PROGRESS, 42, 3); /* trees */
+    refuse_with(TC_MSG_PAGE, 4, 65);     /* chunks */
+    refuse_with(TC_MSG_PAGE, 5, 2);      /* last */
+    refuse_with(TC_MSG_CHUNK, 11, 2);    /* form */
+    refuse_with(TC_MSG_CHUNK, 11, 0);    /* plain, and shorter than the chunk */
     const uint8_t empty[TC_CHUNK_HEAD + 1] = {0};
     refuse(TC_MSG_CHUNK, empty, sizeof empty);
     const uint8_t swollen[TC_CHUNK_HEAD + 4] = {0, 0, 0, 1, 0, 0, 0, 4, 0, 0, 0, 1};

@@ -712,6 +712,8 @@ START_TEST(a_dead_host_does_not_change_the_plan_for_ever)
 {
     struct rig rig = coordinator_in(TC_PHASE_RUNNING);
     tell(&rig, &(struct tc_event){.kind = TC_EV_DOWN, .link = 0});
+    ck_assert(rig.sent[TC_MSG_PLAN] == 0 && rig.dialled == 0);
+    tick(&rig, TC_REPLAN_GATHER);
     ck_assert(rig.sent[TC_MSG_PLAN] == 1 && rig.dialled == 1); /* host 1 hangs below the sender now */
     ck_assert_int_eq(tc_coordinator_host(rig.coordinator, 0)->end, TC_END_LOST);
     tick(&rig, 250);

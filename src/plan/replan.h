@@ -1,0 +1,81 @@
+/* replan.h - how the trees change while they are used: who is gone, who is unfit to relay, who gets which parent.
+ *
+ * The coordinator notes what it hears: reports, complaints, deaths. tc_replan_decide looks at these and the table and
+ * edits the table. The edit follows from what was noted and from nothing else. Pure: no clock, no I/O, no locks.
+ * doc/treecast-replan.7 tells what it decides, and why that settles.
+ *
+ * Ranks and trees as in tree.h. */
+#ifndef TC_PLAN_REPLAN_H
+#define TC_PLAN_REPLAN_H
+
+#include <stddef.h>
+
+#include "plan/lookout.h"
+
+enum {
+    TC_REPLAN_GATHER = 100,  /* ms from news to the decision, so that what belongs together is decided together */
+    TC_REPLAN_ROOT_TRIES = 3 /* fresh links below rank 0 before a host is given up */
+};
+
+/* Why something was changed. */
+enum tc_replan_why {
+    TC_REPLAN_LOST,      /* rank is gone: its places in the trees are filled */
+    TC_REPLAN_SLOW,      /* rank is unfit to relay: slow, with a cause */
+    TC_REPLAN_CORRUPT,   /* rank is unfit: two hosts had wrong bytes from it */
+    TC_REPLAN_UNREACHED, /* rank is unfit: two hosts could not get at it, or lost it */
+    TC_REPLAN_COMPLAINS, /* rank is unfit: it complains of two parents */
+    TC_REPLAN_APART,     /* rank cannot do with the parent other: these two are kept apart */
+    TC_REPLAN_GIVEN_UP   /* rank cannot be served even by rank 0; the caller takes it out */
+};
+const char *tc_replan_why_name(enum tc_replan_why why); /* "lost", "slow" ... */
+
+struct tc_replan_step {
+    enum tc_replan_why why;
+    enum tc_cause cause;  /* SLOW */
+    uint32_t rank, other; /* other: APART; TC_NO_RANK else */
+    unsigned moves;       /* hosts that got another parent by it */
+};
+
+/* What happened to rank, for people: "slow (network out), a leaf from now on". other is the name of the other host. */
+const char *tc_replan_say(const struct tc_replan_step *step, const char *other, char *out, size_t size);
+
+struct tc_replan_move {
+    unsigned tree;
+    uint32_t rank, from, to; /* to may be the parent that it had: then it needs a fresh link */
+};
+
+enum tc_complaint { TC_COMPLAINT_LINK, TC_COMPLAINT_CORRUPT, TC_COMPLAINT_SLOW };
+
+struct tc_replan;
+
+/* Begins with tree's table (copied), all hosts there, hungry and fit. */
+struct tc_replan *tc_replan_new(const struct tc_tree *tree, uint64_t now, struct tc_err *err);
+void tc_replan_free(struct tc_replan *replan); /* NULL allowed */
+
+/* Notes. Ranks are 1 .. hosts; of hosts that are gone nothing is noted. */
+void tc_replan_report(struct tc_replan *replan, uint32_t rank, const struct tc_sighting *sighting, uint64_t now);
+void tc_replan_holds_up(struct tc_replan *replan, unsigned t, uint32_t rank, bool holds_up, uint64_t now);
+/* rank's parent of (0 too) in tree t does not serve it. The caller has made sure that it is of the parent rank has now.
+ * TC_E_NOMEM. */
+int tc_replan_complain(struct tc_replan *replan, unsigned t, uint32_t rank, uint32_t of, enum tc_complaint complaint,
+                       uint64_t now, struct tc_err *err);
+void tc_replan_whole(struct tc_replan *replan, uint32_t rank); /* needs no parent any more, may still be one */
+void tc_replan_gone(struct tc_replan *replan, uint32_t rank, uint64_t now);
+
+/* When to decide next, for sure: UINT64_MAX when nothing was noted that waits for a decision. Slowness is looked for at
+ * every decision, so the caller decides from time to time anyway. */
+uint64_t tc_replan_due(const struct tc_replan *replan);
+/* Decide; returns whether anything changed. What and why stands in steps and moves until the next decision. TC_E_NOMEM
+ * leaves the rest for the next time. */
+int tc_replan_decide(struct tc_replan *replan, uint64_t now, struct tc_err *err);
+unsigned tc_replan_steps(const struct tc_replan *replan, const struct tc_replan_step **steps);
+unsigned tc_replan_moves(const struct tc_replan *replan, const struct tc_replan_move **moves);
+
+/* The table: TC_NO_RANK for the root and for a rank that is gone. */
+uint32_t tc_replan_parent(const struct tc_replan *replan, unsigned t, uint32_t rank);
+bool tc_replan_fit(const struct tc_replan *replan, uint32_t rank);
+enum tc_cause tc_replan_cause(const struct tc_replan *replan, uint32_t rank); /* of a slow host; else none */
+uint32_t tc_replan_load(const struct tc_replan *replan, uint32_t rank);  /* hungry children in all trees together */
+uint32_t tc_replan_moved(const struct tc_replan *replan, uint32_t rank); /* how often it got another parent */
+
+#endif
