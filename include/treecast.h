@@ -49,6 +49,15 @@ char tc_array_order(const tc_array_handle *handle);                          /* 
 /* Whether NAME is published now: 1, 0, or a negative status. */
 int tc_array_published(const char *name, const char *dir);
 
+/* How far NAME is: a tc_array_state, or a negative status. *bytes of *size are here and verified (0 of 0 when it is
+ * absent); either may be NULL. A name that is published and on its way again in a new version counts as published. */
+enum tc_array_state {
+    TC_ARRAY_ABSENT = 0,   /* neither here nor on its way; it may still come */
+    TC_ARRAY_COMING = 1,   /* this host's agent receives it */
+    TC_ARRAY_PUBLISHED = 2 /* can be attached */
+};
+int tc_array_status(const char *name, const char *dir, uint64_t *bytes, uint64_t *size);
+
 /* Unmap and free. NULL allowed. */
 void tc_array_detach(tc_array_handle *handle);
 

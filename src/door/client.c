@@ -343,6 +343,45 @@ int tc_door_fetch(const char *dir, const char *name, struct tc_description *desc
     return rc < 0 ? tc_fail(err, -rc, "%s", why.text) : rc;
 }
 
+/* The first session of name in a status answer. */
+static int read_progress(const char *line, const char *name, uint64_t *bytes, uint64_t *size, struct tc_err *err)
+{
+    json_t *answer = json_loads(line, 0, NULL), *session;
+    size_t index;
+    int rc = -TC_E_NOTFOUND;
+    json_array_foreach(json_object_get(answer, "sessions"), index, session)
+    {
+        const char *own = json_string_value(json_object_get(session, "name"));
+        if (rc == 0 || !own || strcmp(own, name) != 0)
+            continue;
+        *bytes = (uint64_t)json_integer_value(json_object_get(session, "bytes"));
+        *size = (uint64_t)json_integer_value(json_object_get(session, "size"));
+        rc = 0;
+    }
+    json_decref(answer);
+    return rc < 0 ? tc_fail(err, TC_E_NOTFOUND, "%s is not on its way", name) : 0;
+}
+
+int tc_door_progress(const char *dir, const char *name, uint64_t *bytes, uint64_t *size, struct tc_err *err)
+{
+    char request[TC_NAME_MAX + 64];
+    int rc = tc_name_check(name, err);
+    int door = rc < 0 ? rc : tc_door_open(dir, err);
+    if (door < 0)
+        return door;
+    snprintf(request, sizeof request, "{\"op\":\"status\",\"name\":\"%s\"}", name);
+    char *answer = malloc(TC_DOOR_LINE);
+    rc = answer ? tc_door_ask(door, request, answer, TC_DOOR_LINE, PING_SECONDS, err)
+                : tc_fail(err, TC_E_NOMEM, "out of memory");
+    if (rc == 0)
+        rc = verdict(answer, err);
+    if (rc == 0)
+        rc = read_progress(answer, name, bytes, size, err);
+    free(answer);
+    close(door);
+    return rc;
+}
+
 static int offer(int door, const uint8_t *session, int fd, char *listen, size_t size, struct tc_err *err)
 {
     char hex[2 * TC_SESSION_ID_SIZE + 1], request[128], answer[4096];

@@ -24,6 +24,10 @@ int tc_door_ask(int door, const char *request, char *answer, size_t size, double
  * TC_E_PERMISSION, TC_E_NAME. */
 int tc_door_fetch(const char *dir, const char *name, struct tc_description *description, struct tc_err *err);
 
+/* How far NAME's session is: *bytes of *size verified and in place. TC_E_NOTFOUND where no agent is alive or NAME is
+ * not on its way. */
+int tc_door_progress(const char *dir, const char *name, uint64_t *bytes, uint64_t *size, struct tc_err *err);
+
 /* Offer fd (borrowed) to DIR's agent as the source of a session: a connection that holds the offer until it is closed.
  * listen gets the agent's address. What tc_door_open returns, and TC_E_USAGE where the agent knows no such request. */
 int tc_door_offer(const char *dir, const uint8_t session[TC_SESSION_ID_SIZE], int fd, char *listen, size_t size,

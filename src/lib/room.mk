@@ -10,6 +10,6 @@ libtreecast_la_SOURCES = \
 	src/base/err.c src/base/err.h src/base/err.def \
 	src/base/log.c src/base/log.h
 libtreecast_la_LIBADD = $(JANSSON_LIBS) $(CRYPTO_LIBS) -lm
-libtreecast_la_LDFLAGS = -version-info 0:0:0 -no-undefined -export-symbols $(srcdir)/src/lib/treecast.sym
+libtreecast_la_LDFLAGS = -version-info 1:0:1 -no-undefined -export-symbols $(srcdir)/src/lib/treecast.sym
 EXTRA_libtreecast_la_DEPENDENCIES = src/lib/treecast.sym
 EXTRA_DIST += src/lib/treecast.sym

@@ -1,16 +1,22 @@
 #!/usr/bin/python3
 """What `make install` puts on a system: the right files, a library that exports its contract and nothing else, and a
-treecast.pc with which a program builds, in C, and runs. Prints TAP."""
+treecast.pc with which a program builds, in C and C++, and runs. Prints TAP."""
 
+import contextlib
 import os
 import re
 import shlex
+import shutil
+import struct
 import subprocess
 import sys
 import tempfile
 
 TOP = os.environ["top_srcdir"]
 BUILD = os.environ["top_builddir"]
+CC = os.environ.get("CC") or "cc"
+# A sanitizer's library and the program must be of one compiler.
+COMPILERS = [shlex.split(CC), shlex.split(os.environ.get("CXX") or ("clang++" if "clang" in CC else "c++"))]
 PROGRAM = r"""
 #include <stdio.h>
 #include <treecast.h>
@@ -79,19 +85,24 @@ def test_needed(root):
     assert not [line for line in needed if "libevent" in line or "libssl" in line], "\n".join(needed)
 
 
+def build(root, source, program):
+    """Build a source, C or C++, with the installed treecast.pc alone."""
+    lib, include, pc = (folder_of(root, name) for name in ("libtreecast.so", "treecast.h", "treecast.pc"))
+    # The prefix is not where it will be, so the two folders are given; the rest comes from the file.
+    flags = shlex.split(run(["pkg-config", "--cflags", "--libs", "--define-variable=libdir=" + lib,
+                             "--define-variable=includedir=" + include, pc + "/treecast.pc"]))
+    sanitizer = [f"-fsanitize={os.environ['TC_SANITIZER']}"] if os.environ.get("TC_SANITIZER") else []
+    compiler = COMPILERS[source.endswith(".cc")]
+    run([*compiler, *sanitizer, "-Wall", "-Wextra", "-Werror", source, "-o", program, *flags, "-lm"])
+
+
 def test_program(root):
     """a program builds with treecast.pc alone, and runs"""
-    lib, include, pc = (folder_of(root, name) for name in ("libtreecast.so", "treecast.h", "treecast.pc"))
     with tempfile.TemporaryDirectory() as folder:
         with open(f"{folder}/program.c", "w", encoding="utf-8") as out:
             out.write(PROGRAM)
-        # The prefix is not where it will be, so the two folders are given; the rest comes from the file.
-        flags = shlex.split(run(["pkg-config", "--cflags", "--libs", "--define-variable=libdir=" + lib,
-                                 "--define-variable=includedir=" + include, pc + "/treecast.pc"]))
-        sanitizer = [f"-fsanitize={os.environ['TC_SANITIZER']}"] if os.environ.get("TC_SANITIZER") else []
-        run([*shlex.split(os.environ.get("CC") or "cc"), *sanitizer, "-Wall", "-Werror", f"{folder}/program.c", "-o",
-             f"{folder}/program", *flags])
-        said = run([f"{folder}/program"], LD_LIBRARY_PATH=lib)
+        build(root, f"{folder}/program.c", f"{folder}/program")
+        said = run([f"{folder}/program"], LD_LIBRARY_PATH=folder_of(root, "libtreecast.so"))
     assert re.match(r"1 1 \S", said), f"the program said: {said!r}"
 
 
@@ -106,8 +117,50 @@ def test_python(root):
     assert said.strip() == f"{folder}/__init__.py", said
 
 
+@contextlib.contextmanager
+def agent(folder, source):
+    """An agent that has published source as A.npy in folder."""
+    program = os.environ["TREECAST"]
+    with subprocess.Popen([program, "recv", "-q", "-l", "127.0.0.1:0", "-d", folder], stdout=subprocess.PIPE,
+                          text=True) as process:
+        try:
+            address = process.stdout.readline().split()[2].rstrip(",")
+            run([program, "send", "-q", "-w", address, "--dtype", "<f8", source, "A.npy"])
+            yield
+        finally:
+            process.terminate()
+
+
+def test_examples(root):
+    """the examples of doc/examples build, in C and C++, and do with an array what they promise"""
+    numbers = struct.pack("<3d", 1.0, 2.0, 2.0)
+    said = {"attach.c": "3 elements, norm 3\n", "attach.cc": "3 elements, norm 3\n",
+            "progress.c": "A.npy: <f8, 3, order C\n"}
+    with tempfile.TemporaryDirectory() as folder:
+        with open(f"{folder}/numbers", "wb") as out:
+            out.write(numbers)
+        os.mkdir(f"{folder}/arrays")
+        with agent(f"{folder}/arrays", f"{folder}/numbers"):
+            for name, words in said.items():
+                if name.endswith(".cc") and not shutil.which(COMPILERS[True][0]):
+                    print(f"# {name}: not built, there is no C++ compiler")
+                    continue
+                build(root, f"{TOP}/doc/examples/{name}", f"{folder}/{name}.out")
+                got = run([f"{folder}/{name}.out", "A.npy", f"{folder}/arrays"],
+                          LD_LIBRARY_PATH=folder_of(root, "libtreecast.so"))
+                assert got == words, f"{name} said: {got!r}"
+
+
+def test_versioned(root):
+    """the shared library is versioned: programs ask for its name with a number"""
+    lib = folder_of(root, "libtreecast.so")
+    said = run(["readelf", "-d", f"{lib}/libtreecast.so"])
+    assert re.search(r"SONAME.*\[libtreecast\.so\.0\]", said), said
+    assert os.path.islink(f"{lib}/libtreecast.so.0"), "there is no libtreecast.so.0"
+
+
 def main():
-    tests = [test_files, test_exports, test_needed, test_program, test_python]
+    tests = [test_files, test_exports, test_needed, test_versioned, test_program, test_examples, test_python]
     print(f"1..{len(tests)}")
     failed = 0
     with tempfile.TemporaryDirectory() as root:

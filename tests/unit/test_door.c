@@ -444,7 +444,7 @@ START_TEST(the_file_comes_through_the_door)
     for (int i = 0; i < 3; i++) {
         ck_assert_msg(got >= 0 && same_file(got, path), "%s", line);
         ck_assert_int_eq(fcntl(got, F_GETFL) & O_ACCMODE, O_RDONLY);
-        ck_assert_ptr_nonnull(strstr(line, "\"description\":{\"name\":\"A.npy\"}"));
+        ck_assert_ptr_nonnull(strstr(line, "\"description\":{\"name\":\"A.npy\","));
         ck_assert_ptr_nonnull(strstr(line, "\"fd\":true"));
         close(got);
         got = -1;
@@ -568,9 +568,14 @@ END_TEST
 
 /* ---- who may come in ---- */
 
-/* The result of open and of wait as uid; where owner has DIR. Leases are for it and root. */
+/* The result of open and of wait as uid; where owner has DIR and the file, which is shut to others but comes through the
+ * door. Leases are for the owner and root. */
 static void as_user(uid_t uid, uid_t owner, int open_rc, int wait_rc)
 {
+    char path[700];
+    snprintf(path, sizeof path, "%s/shut", folder);
+    close(open(path, O_WRONLY | O_CREAT, 0400));
+    ck_assert_int_eq(chown(path, owner, owner), 0);
     fflush(NULL);
     pid_t pid = fork();
     if (pid == 0) {
@@ -586,9 +591,16 @@ static void as_user(uid_t uid, uid_t owner, int open_rc, int wait_rc)
         }
         if (tc_door_wait(folder, "B.npy", TC_FOREVER, &err) != wait_rc)
             _exit(2);
-        if (open_rc < 0)
+        struct tc_description description = {0};
+        int fd = tc_door_fetch(folder, "B.npy", &description, NULL);
+        bool shut_out = open(path, O_RDONLY | O_CLOEXEC) < 0;
+        if ((fd < 0 ? fd : 0) != open_rc || shut_out != (uid != 0 && uid != owner))
+            _exit(4);
+        if (fd < 0)
             _exit(0);
-        int fd = raw_open(folder);
+        if (strcmp(description.name, "A.npy") != 0 || !same_file(fd, path))
+            _exit(5);
+        fd = raw_open(folder);
         bool mine = uid == 0 || uid == owner;
         raw_send(fd, "{\"op\":\"lease\",\"name\":\"B.npy\"}\n");
         expect(fd, mine ? "\"ok\":true" : "\"reason\":\"permission\"");
@@ -609,6 +621,7 @@ START_TEST(strangers_are_refused)
     uid_t users[] = {FRIEND - 1, FRIEND};
     agent_start_for(&agent, folder, users, 2);
     agent_publish(&agent, "B.npy");
+    agent.file = "shut";
     as_user(NOBODY, 0, -TC_E_PERMISSION, -TC_E_PERMISSION);
     as_user(FRIEND, 0, 0, 0);
     as_user(0, 0, 0, 0);
@@ -618,6 +631,7 @@ START_TEST(strangers_are_refused)
     ck_assert_int_eq(chown(state, NOBODY, NOBODY), 0);
     agent_start(&agent, folder);
     agent_publish(&agent, "B.npy");
+    agent.file = "shut";
     as_user(NOBODY, NOBODY, 0, 0);
     as_user(FRIEND, NOBODY, -TC_E_PERMISSION, -TC_E_PERMISSION);
     agent_stop(&agent);

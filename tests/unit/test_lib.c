@@ -235,7 +235,14 @@ START_TEST(statuses_and_texts)
     ck_assert_int_eq(tc_array_published("A", "/nonexistent/dir"), 0);
     ck_assert_str_eq(tc_array_error(), "");
     ck_assert_int_eq(tc_array_published(".A", dir), TC_STATUS_USAGE);
+    uint64_t bytes = 7, size = 7;
+    ck_assert_int_eq(tc_array_status("A.npy", "/nonexistent/dir", &bytes, &size), TC_ARRAY_ABSENT);
+    ck_assert(bytes == 0 && size == 0);
+    ck_assert_int_eq(tc_array_status(".A", dir, NULL, NULL), TC_STATUS_USAGE);
     publish_numbers("A.npy");
+    ck_assert_int_eq(tc_array_status("A.npy", dir, &bytes, &size), TC_ARRAY_PUBLISHED);
+    ck_assert(bytes == 128 + sizeof numbers && size == bytes);
+    ck_assert_int_eq(tc_array_status("A.npy", dir, NULL, NULL), TC_ARRAY_PUBLISHED);
     ck_assert_int_eq(tc_array_published("A.npy", dir), 1);
     ck_assert_int_eq(tc_array_wait("A.npy", dir, 0), TC_STATUS_OK);
 
@@ -266,7 +273,7 @@ END_TEST
 START_TEST(only_the_header_is_exported)
 {
     static const char *const ours[] = {"attach", "data",  "detach", "dtype", "error",     "extent", "item_size",
-                                       "ndim",   "order", "path",   "size",  "published", "wait"};
+                                       "ndim",   "order", "path",   "size",  "published", "wait",   "status"};
     static const char *const hidden[] = {"tc_array_read_npy", "tc_array_copy", "tc_array_free", "tc_door_wait",
                                          "tc_fail"};
     const char *place = getenv("TREECAST_LIB");
