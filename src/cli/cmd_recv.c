@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
+#include <math.h>
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +19,8 @@ struct recv_values {
     const char *dir, *listen, *advertise, *group, *user;
     struct tc_key_options key;
     bool once, detach, no_sandbox;
-    uint64_t max_size, max_message, max_sessions, max_connections, handshake_time, mode, threads;
+    uint64_t max_size, max_message, max_sessions, max_connections, handshake_time, mode, threads, owner;
+    double ttl;
     struct tc_texts users;
     unsigned quiet, verbose;
 };
@@ -198,6 +200,8 @@ static int prepare(struct agent *agent, struct tc_err *err)
     take_limits(agent);
     agent->recv.mode = (mode_t)values->mode;
     agent->recv.threads = (unsigned)values->threads;
+    agent->recv.ttl = (uint64_t)ceil(fmin(values->ttl, 1e15));
+    agent->recv.owner = (uint32_t)values->owner;
     agent->recv.ready = on_ready;
     agent->recv.arg = agent;
     return result;
@@ -260,6 +264,10 @@ static const struct tc_option options[] = {
      .help = "a user who may ask this agent, besides its own and root; repeatable"},
     {.name = "threads", .argument = "N", .kind = TC_OPT_NUMBER, .least = 1, .most = 1024, AT(threads),
      .help = "threads that verify and write (default: one a core)"},
+    {.name = "ttl", .argument = "SEC", .kind = TC_OPT_SECONDS, AT(ttl),
+     .help = "remove arrays SEC seconds after they were published, where the sender says no time (default: never)"},
+    {.name = "owner", .argument = "PID", .kind = TC_OPT_NUMBER, .least = 1, .most = INT32_MAX, AT(owner),
+     .help = "end with this process, and remove what was published"},
     {.letter = 'q', .name = "quiet", .kind = TC_OPT_COUNT, AT(quiet), .help = "log warnings only; twice: errors only"},
     {.letter = 'v', .name = "verbose", .kind = TC_OPT_COUNT, AT(verbose), .help = "log more"},
     {.name = NULL},

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <limits.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -22,7 +23,7 @@ struct send_values {
     const char *origin_key;
     uint64_t chunk;
     const char *compress, *tree, *min_hosts, *dtype, *shape;
-    double deadline;
+    double deadline, ttl;
     uint64_t source_fd, head_fd; /* TC_NO_FD: not given */
     const char *source_range;
     bool force, dry_run, raw, json;
@@ -135,6 +136,9 @@ static int take_texts(struct job *job, struct tc_err *err)
     job->send.force = values->force;
     job->send.dry_run = values->dry_run;
     job->send.deadline = values->deadline;
+    if (result == 0 && values->ttl > UINT32_MAX)
+        return tc_fail(err, TC_E_USAGE, "--ttl: more than 136 years; leave it out for good");
+    job->send.ttl = (uint32_t)ceil(values->ttl);
     return result;
 }
 
@@ -302,6 +306,8 @@ static const struct tc_option options[] = {
      .help = "this many hosts, or this share of them, are enough to succeed (default: all)"},
     {.letter = 't', .name = "deadline", .argument = "SEC", .kind = TC_OPT_SECONDS, AT(deadline),
      .help = "abort what is not done after SEC seconds (default: none)"},
+    {.name = "ttl", .argument = "SEC", .kind = TC_OPT_SECONDS, AT(ttl),
+     .help = "the hosts remove the array SEC seconds after it was published (default: never)"},
     {.letter = 'n', .name = "dry-run", .kind = TC_OPT_FLAG, AT(dry_run),
      .help = "check hosts, room and plan; move nothing"},
     {.name = "raw", .kind = TC_OPT_FLAG, AT(raw),

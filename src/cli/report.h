@@ -12,7 +12,7 @@
 int tc_report_json(FILE *out, json_t *object, struct tc_err *err);
 
 /* An array as JSON: name, path (NULL: left out), size, digest, created, and dtype, shape, order, offset, item_size
- * (null for plain bytes). A new reference, or NULL and TC_E_NOMEM. */
+ * (null for plain bytes); expires and owner_pid where there is a lease. A new reference, or NULL and TC_E_NOMEM. */
 json_t *tc_report_array(const struct tc_description *description, const char *path, struct tc_err *err);
 
 /* "1000,1000" for people and for TREECAST_ARRAY_SHAPE; "" for a scalar or plain bytes. Returns out. */

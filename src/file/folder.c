@@ -477,8 +477,23 @@ static int clean_arrays(struct tc_folder *folder, char **names, size_t count, un
     return 0;
 }
 
-static int clean_state(struct tc_folder *folder, const ino_t *inodes, size_t count, unsigned *files, uint64_t *bytes,
-                       struct tc_err *err)
+/* Whether a later one of these left-overs is of the same NAME: NAME.SESSION.part. */
+static bool newest_of_name(int state, char **names, size_t count, const char *name, const struct stat *status)
+{
+    size_t tail = 2 * TC_SESSION_ID_SIZE + strlen("." TC_INSIDE_PART), length = strlen(name);
+    for (size_t i = 0; i < count && length > tail; i++) {
+        struct stat other;
+        if (strcmp(names[i], name) != 0 && is_part(names[i]) && strlen(names[i]) == length &&
+            memcmp(names[i], name, length - tail) == 0 && left_over(state, names[i], &other) &&
+            (other.st_mtim.tv_sec > status->st_mtim.tv_sec ||
+             (other.st_mtim.tv_sec == status->st_mtim.tv_sec && other.st_mtim.tv_nsec > status->st_mtim.tv_nsec)))
+            return false;
+    }
+    return true;
+}
+
+static int clean_state(struct tc_folder *folder, const ino_t *inodes, size_t count, bool keep_newest, unsigned *files,
+                       uint64_t *bytes, struct tc_err *err)
 {
     char **names;
     size_t all;
@@ -490,6 +505,8 @@ static int clean_state(struct tc_folder *folder, const ino_t *inodes, size_t cou
         /* Anything else is the door or the lock. */
         if (is_part(names[i]) ? !left_over(folder->state, names[i], &status)
                               : !orphan(folder->state, names[i], inodes, count, &status))
+            continue;
+        if (keep_newest && is_part(names[i]) && newest_of_name(folder->state, names, all, names[i], &status))
             continue;
         if (unlinkat(folder->state, names[i], 0)) {
             rc = tc_fail_errno(err, errno, "cannot remove %s/%s/%s", folder->path, TC_FOLDER_STATE, names[i]);
@@ -503,7 +520,8 @@ static int clean_state(struct tc_folder *folder, const ino_t *inodes, size_t cou
 }
 
 /* Holding the lock, so nothing is between its description and its name. */
-static int clean_all(struct tc_folder *folder, bool arrays, unsigned *files, uint64_t *bytes, struct tc_err *err)
+static int clean_all(struct tc_folder *folder, bool arrays, bool keep_newest, unsigned *files, uint64_t *bytes,
+                     struct tc_err *err)
 {
     char **names;
     size_t count, used = 0;
@@ -521,7 +539,7 @@ static int clean_all(struct tc_folder *folder, bool arrays, unsigned *files, uin
             inodes[used++] = status.st_ino;
     }
     if (rc == 0)
-        rc = clean_state(folder, inodes, used, files, bytes, err);
+        rc = clean_state(folder, inodes, used, keep_newest, files, bytes, err);
     free(inodes);
     free_names(names, count);
     return rc;
@@ -534,7 +552,19 @@ int tc_folder_clean(struct tc_folder *folder, bool all, unsigned *files, uint64_
     int lock = tc_inside_lock(folder->state, err);
     if (lock < 0)
         return lock;
-    int rc = clean_all(folder, all, files, bytes, err);
+    int rc = clean_all(folder, all, false, files, bytes, err);
+    close(lock);
+    return rc;
+}
+
+int tc_folder_tidy(struct tc_folder *folder, struct tc_err *err)
+{
+    unsigned files = 0;
+    uint64_t bytes = 0;
+    int lock = tc_inside_lock(folder->state, err);
+    if (lock < 0)
+        return lock;
+    int rc = clean_all(folder, false, true, &files, &bytes, err);
     close(lock);
     return rc;
 }

@@ -55,6 +55,10 @@ int tc_folder_remove(struct tc_folder *folder, const char *name, struct tc_err *
  * descriptions without a file; all: published arrays too. Counts what went; files and bytes are set also on error. */
 int tc_folder_clean(struct tc_folder *folder, bool all, unsigned *files, uint64_t *bytes, struct tc_err *err);
 
+/* What an agent does when it starts: descriptions without a file go, and of what failed sessions left of one NAME all but
+ * the newest, which a session to come may go on with. */
+int tc_folder_tidy(struct tc_folder *folder, struct tc_err *err);
+
 /* Digest the published file again and compare with its description, which is given to the caller (its array to be
  * freed) on success; NULL allowed. TC_E_INTEGRITY, and what open_array returns. */
 int tc_folder_verify(struct tc_folder *folder, const char *name, struct tc_description *description,

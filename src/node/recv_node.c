@@ -10,6 +10,7 @@
 #include <jansson.h>
 
 #include "base/log.h"
+#include "base/process.h"
 #include "door/server.h"
 #include "file/lease.h"
 #include "file/partial.h"
@@ -70,6 +71,9 @@ struct node {
     struct tc_listen *listen;
     struct tc_door *door;
     struct tc_leases *leases;
+    struct tc_lease owned; /* of every array that is published: owner and its start */
+    int owner_fd;          /* tells the owner's end; -1: there is none, or the kernel does not tell */
+    struct tc_watch *owner_watch;
     struct tc_signal *term, *interrupt, *usr1;
     struct tc_timer *hourly;
     struct tc_verifier *origin;
@@ -405,12 +409,20 @@ static void publish_run(struct tc_task *task, struct tc_worker *worker)
     struct job *job = (struct job *)task;
     struct session *session = job->session;
     const struct tc_job *offer = session->offer;
-    struct tc_description description = {
-        .size = offer->layout.size, .digest = job->digest, .created = (uint64_t)time(NULL), .array = offer->array};
+    uint64_t now = (uint64_t)time(NULL), ttl = offer->ttl ? offer->ttl : session->node->options.ttl;
+    struct tc_description description = {.size = offer->layout.size,
+                                         .digest = job->digest,
+                                         .created = now,
+                                         .lease = session->node->owned,
+                                         .array = offer->array};
     (void)worker;
+    if (ttl)
+        description.lease.expires = now + ttl + 1; /* now may be most of a second ago */
     memcpy(description.name, offer->name, sizeof description.name);
     memcpy(description.session, offer->session, sizeof description.session);
-    tc_sink_publish(session->sink, &description, &job->err);
+    /* The file that stays as it is stays as long as the new one would have. */
+    if (tc_sink_publish(session->sink, &description, &job->err) == 0 && !tc_sink_allocated(session->sink))
+        tc_lease_set(session->node->folder, offer->name, &description.lease, NULL);
 }
 
 static void publish_done(struct tc_task *task)
@@ -418,8 +430,10 @@ static void publish_done(struct tc_task *task)
     struct job *job = (struct job *)task;
     struct session *session = job->session;
     session->published = job->err.reason == 0;
-    if (session->published && session->node->door)
+    if (session->published && session->node->door) {
         tc_door_published(session->node->door, session->offer->name);
+        tc_leases_look(session->node->leases);
+    }
     finish_job(job, TC_EV_PUBLISHED);
 }
 
@@ -1050,6 +1064,31 @@ static void on_hour(void *arg)
     tc_pool_add(node->pool, &expiry->task);
 }
 
+/* What was published for the owner goes with it. */
+static void on_owner_gone(void *arg, unsigned ready)
+{
+    struct node *node = arg;
+    (void)ready;
+    tc_log(TC_LOG_INFO, "process %u has ended, and so does its agent", node->owned.pid);
+    tc_watch_want(node->owner_watch, 0, NULL);
+    tc_leases_look(node->leases);
+    on_stop(node);
+}
+
+static int watch_owner(struct node *node, struct tc_err *err)
+{
+    uint32_t pid = node->owned.pid = node->options.owner;
+    if (pid == 0)
+        return 0;
+    if (tc_process_start(pid, &node->owned.start) < 0)
+        return tc_fail(err, TC_E_NOTFOUND, "--owner: there is no process %u here", pid);
+    node->owner_fd = tc_process_watch(pid, node->owned.start);
+    if (node->owner_fd < 0)
+        return tc_fail(err, TC_E_USAGE, "--owner: process %u has ended, or this kernel cannot tell when it does", pid);
+    node->owner_watch = tc_watch_new(node->loop, node->owner_fd, on_owner_gone, node, err);
+    return node->owner_watch ? tc_watch_want(node->owner_watch, TC_WATCH_READ, err) : -TC_E_NOMEM;
+}
+
 static void on_usr1(void *arg)
 {
     struct node *node = arg;
@@ -1128,8 +1167,14 @@ static int open_node(struct node *node, const char *listen, struct tc_err *err)
                                    .listening = listening,
                                    .arg = node};
     node->door = tc_door_serve(node->loop, tc_folder_path(node->folder), tc_folder_state_fd(node->folder), &door, err);
-    if (!node->door || !(node->leases = tc_leases_new(node->loop, node->folder, err)))
+    if (!node->door)
         return -err->reason;
+    tc_folder_tidy(node->folder, NULL); /* not needed to serve */
+    if (!(node->leases = tc_leases_new(node->loop, node->folder, err)))
+        return -err->reason;
+    status = watch_owner(node, err);
+    if (status < 0)
+        return status;
     node->term = tc_signal_new(node->loop, SIGTERM, on_stop, node, err);
     node->interrupt = tc_signal_new(node->loop, SIGINT, on_stop, node, err);
     node->usr1 = tc_signal_new(node->loop, SIGUSR1, on_usr1, node, err);
@@ -1164,6 +1209,9 @@ static void close_node(struct node *node)
     }
     tc_door_close(node->door);
     tc_leases_free(node->leases);
+    tc_watch_free(node->owner_watch);
+    if (node->owner_fd >= 0)
+        close(node->owner_fd);
     tc_codec_free(node->here.codec);
     free(node->here.scratch);
     if (node->loop)
@@ -1187,7 +1235,7 @@ static void fill_limits(struct tc_recv_options *options)
 
 int tc_recv_run(const struct tc_recv_options *options, struct tc_err *err)
 {
-    struct node node = {.options = *options, .next_link = TC_LINK_ACCEPTED};
+    struct node node = {.options = *options, .next_link = TC_LINK_ACCEPTED, .owner_fd = -1};
     fill_limits(&node.options);
     const char *listen = options->listen ? options->listen : "127.0.0.1";
     struct tc_err own = {0};

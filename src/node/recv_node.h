@@ -32,6 +32,8 @@ struct tc_recv_options {
     const uid_t *users; /* may use the door besides the owner and root */
     unsigned user_count;
     unsigned threads; /* 0: one a core */
+    uint64_t ttl;     /* seconds that arrays stay, where the sender says nothing; 0: for good */
+    uint32_t owner;   /* the process whose end is the agent's, and that of what it published; 0: none */
     /* Listening and serving the door: address "127.0.0.1:7117", dir as resolved. */
     void (*ready)(void *arg, const char *address, const char *dir);
     void *arg;

@@ -477,6 +477,7 @@ static int make_machine(struct node *node, struct tc_err *err)
     config->signer = node->signer;
     config->origin = node->origin;
     config->flags = (options->force ? TC_OFFER_FORCE : 0) | (options->dry_run ? TC_OFFER_DRY_RUN : 0);
+    config->ttl = options->ttl;
     config->min_hosts = (uint32_t)(options->min_hosts ? options->min_hosts : options->host_count);
     config->deadline = options->deadline > 0 ? tc_loop_now(node->loop) + (uint64_t)(options->deadline * 1000.0) : 0;
     config->digest_depth = tc_pool_threads(node->pool) + 2;

@@ -96,6 +96,7 @@ struct tc_send_options {
     struct tc_tree_spec tree;
     bool force;
     bool dry_run;
+    uint32_t ttl;                                             /* seconds that the array stays; 0: for good */
     size_t min_hosts;                                         /* 0: all */
     double deadline;                                          /* seconds; 0: none */
     unsigned threads;                                         /* 0: one a core */

@@ -37,6 +37,7 @@ struct tc_job {
     struct tc_layout layout;
     struct tc_array array;
     uint32_t flags; /* TC_OFFER_* */
+    uint32_t ttl;   /* seconds; 0: stays */
 };
 
 struct tc_agent;

@@ -638,6 +638,7 @@ static void offer(struct tc_coordinator *c, struct host *host)
     snprintf(o->codec, sizeof o->codec, "%s", TC_CODEC_NAME);
     memcpy(o->public_key, c->config.public_key, sizeof o->public_key);
     o->flags = c->config.flags;
+    o->ttl = c->config.ttl;
     if (c->config.deadline)
         o->seconds_left = c->config.deadline > c->now ? (uint32_t)((c->config.deadline - c->now + 999) / 1000) : 1;
     o->array = c->config.array;

@@ -22,6 +22,7 @@ struct tc_coordinator_config {
     uint8_t public_key[TC_PUBLIC_SIZE];
     struct tc_signer *origin; /* NULL: none */
     uint32_t flags;           /* TC_OFFER_* */
+    uint32_t ttl;             /* seconds that the array stays; 0: for good */
     uint32_t min_hosts;       /* enough hosts */
     uint64_t deadline;        /* absolute ms; 0: none */
     uint32_t digest_depth;    /* chunks being digested at once, >= 1 */

@@ -80,6 +80,7 @@ static void pack_offer(struct tc_buf *buf, const struct tc_msg_offer *offer)
     tc_buf_put(buf, offer->public_key, sizeof offer->public_key);
     tc_buf_put32(buf, offer->flags);
     tc_buf_put32(buf, offer->seconds_left);
+    tc_buf_put32(buf, offer->ttl);
     tc_buf_put32(buf, offer->array_size);
     tc_buf_put(buf, offer->array, offer->array_size);
 }
@@ -106,6 +107,7 @@ static void unpack_offer(struct tc_buf *buf, struct tc_msg_offer *offer)
     tc_buf_get(buf, offer->public_key, sizeof offer->public_key);
     offer->flags = tc_buf_get32(buf);
     offer->seconds_left = tc_buf_get32(buf);
+    offer->ttl = tc_buf_get32(buf);
     offer->array_size = tc_buf_get32(buf);
     offer->array = (const char *)tc_buf_take(buf, offer->array_size);
     unpack_signature(buf, &offer->is_signed, offer->signature);

@@ -57,6 +57,7 @@ struct tc_msg_offer {
     uint8_t public_key[TC_PUBLIC_SIZE]; /* the session's, signs its pages */
     uint32_t flags;
     uint32_t seconds_left; /* to the deadline; 0: none */
+    uint32_t ttl;          /* seconds that the array stays once it is published; 0: for good */
     uint32_t array_size;
     const char *array; /* JSON, not terminated; borrowed */
     bool is_signed;

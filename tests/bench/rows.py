@@ -6,10 +6,12 @@ that no run learns from the one before.
 
 import contextlib
 import ctypes
+import subprocess
 import tempfile
 import time
 from dataclasses import dataclass, field
 
+import door
 from cast import SOURCE, Cast, random_bytes, smooth_field
 from lab import Lab
 from measure import (Iperf, MemoryWatch, Steal, cpu_seconds, fine_cpu_seconds, median, one_copy,
@@ -239,6 +241,44 @@ def run_idle(row, repetitions, treecast, seconds=60):
     return outcome
 
 
+# -- the door ---------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def local_agent(treecast):
+    """An agent on loopback and a way to have it publish 1 MiB under a name."""
+    with tempfile.TemporaryDirectory(prefix="treecast-bench-", dir="/dev/shm") as folder:
+        random_bytes(f"{folder}/source", MIB)
+        with subprocess.Popen([treecast, "recv", "-q", "-l", "127.0.0.1:0", "-d", f"{folder}/arrays"],
+                              stdout=subprocess.PIPE, text=True) as agent:
+            try:
+                address = agent.stdout.readline().split()[2].rstrip(",")
+                yield f"{folder}/arrays", lambda name: subprocess.Popen(
+                    [treecast, "send", "-q", "-w", address, f"{folder}/source", name])
+            finally:
+                agent.terminate()
+
+
+def run_waits(row, repetitions, treecast):
+    """Waits a second that an agent answers, each over a connection of its own, from one client."""
+    outcome = Outcome()
+    with local_agent(treecast) as (folder, publish):
+        publish(NAME).wait()
+        outcome.values = [door.waits_per_second(folder, NAME, 20000) for _ in range(repetitions)]
+    return outcome
+
+
+def run_wake(row, repetitions, treecast):
+    """Milliseconds from the moment an array is there until the last of 1,000 waiters has its answer."""
+    outcome = Outcome()
+    with local_agent(treecast) as (folder, publish):
+        for i in range(repetitions):
+            sends = []
+            outcome.values.append(door.wake_milliseconds(folder, f"a{i}", 1000, lambda: sends.append(publish(f"a{i}"))))
+            sends[0].wait()
+    return outcome
+
+
 # -- the table --------------------------------------------------------------------------------------------------
 
 
@@ -268,6 +308,8 @@ ROWS = [
     Row("hop-bbr", run_hop, 2, None, 2 * GIB, unit="GB/s", about="the same under bbr"),
     Row("memory-4G", run_memory, 2, None, 4 * GIB, unit="MiB", bound=64, once=True, about="agent's memory, 4 GiB"),
     Row("memory-64", run_memory, 64, 50, 64 * MIB, unit="MiB", bound=64, once=True, about="agent's memory, 64 hosts"),
+    Row("door-waits", run_waits, 1, None, 0, unit="1/s", bound=10000, at_least=True, about="waits at one agent's door"),
+    Row("door-wake", run_wake, 1, None, 0, unit="ms", bound=50, about="1,000 waiters awake after publish"),
     Row("idle", run_idle, 2, None, 0, unit="ms", bound=10, once=True, about="CPU of an agent in 60 idle seconds"),
 ]
 

@@ -176,9 +176,9 @@ def without_proc(scene):
 def waits(scene):
     """attach and wait block until a name that nobody has begun to send is published; their time is kept"""
     agent = scene.agent()
+    before = agent.descriptors()
     raises(treecast.DeadlineError, treecast.attach, "a.npy", agent.folder, timeout=0.05, text="a.npy was not published")
     raises(treecast.DeadlineError, treecast.wait, "a.npy", agent.folder, timeout=0)
-    before = agent.descriptors()
     waiting = [Thread(treecast.attach, "a.npy", agent.folder), Thread(treecast.wait, "a.npy", agent.folder, 60)]
     wait_for(lambda: agent.descriptors() >= before + 2, "both at the door")
     treecast.send(numpy.arange(5), "a.npy", hosts=agent.address)

@@ -8,5 +8,6 @@ test_scripts += \
 	tests/scenario/06_deaths.py \
 	tests/scenario/07_big.py \
 	tests/scenario/08_signals.py \
-	tests/scenario/09_again.py
+	tests/scenario/09_again.py \
+	tests/scenario/10_workers.py
 dist_noinst_DATA += tests/scenario/agents.py

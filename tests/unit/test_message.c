@@ -15,7 +15,7 @@ static const struct golden {
     {TC_MSG_OFFER,
      "33333333333333333333333333333333222222222222222222222222222222220005412e6e70790102030405060708001000"
      "00000a7368613235362d36346b00047a73746455555555555555555555555555555555555555555555555555555555555555"
-     "55000000010000005a000000046e756c6c00"},
+     "55000000010000005a00000e10000000046e756c6c00"},
     {TC_MSG_READY, "00000001"},
     {TC_MSG_REFUSE, "000700076e6f20726f6f6d"},
     {TC_MSG_FAILED, "000700076e6f20726f6f6d"},
@@ -88,6 +88,7 @@ static void fill_offer(struct tc_msg_offer *offer)
                                    .codec = TC_CODEC_NAME,
                                    .flags = TC_OFFER_FORCE,
                                    .seconds_left = 90,
+                                   .ttl = 3600,
                                    .array_size = 4,
                                    .array = "null"};
     memset(offer->session, 0x33, sizeof offer->session);
@@ -225,7 +226,7 @@ START_TEST(unpacks_the_golden_bytes)
         ck_assert_str_eq(got.offer.digest, TC_DIGEST_NAME);
         ck_assert_str_eq(got.offer.codec, TC_CODEC_NAME);
         ck_assert_mem_eq(got.offer.public_key, want.offer.public_key, TC_PUBLIC_SIZE);
-        ck_assert(got.offer.flags == TC_OFFER_FORCE && got.offer.seconds_left == 90 && !got.offer.is_signed);
+        ck_assert(got.offer.flags == TC_OFFER_FORCE && got.offer.seconds_left == 90 && got.offer.ttl == 3600 && !got.offer.is_signed);
         ck_assert_uint_eq(got.offer.array_size, 4);
         ck_assert_mem_eq(got.offer.array, "null", 4);
         break;
