@@ -1,15 +1,19 @@
 # Hostile and broken peers: the promises of treecast-security(7), each a test that prints its figure.
 test_scripts += \
 	tests/hostile/01_privilege.py \
-	tests/hostile/02_members.py
+	tests/hostile/02_members.py \
+	tests/hostile/03_strangers.py
 dist_noinst_DATA += \
 	tests/hostile/hostile.py \
 	tests/hostile/member.c \
 	tests/hostile/peer.c tests/hostile/peer.h \
-	tests/hostile/probe.c
+	tests/hostile/probe.c \
+	tests/hostile/stranger.c
 if HAVE_CHECK
-check_PROGRAMS += tests/hostile/test_members
+check_PROGRAMS += tests/hostile/test_members tests/hostile/test_names
 tests_hostile_test_members_SOURCES = tests/hostile/test_members.c tests/unit/unit.h
 tests_hostile_test_members_LDADD = libtc-session.la libtc-plan.la libtc-data.la libtc-base.la $(CRYPTO_LIBS) \
 	$(JANSSON_LIBS) $(CHECK_LIBS)
+tests_hostile_test_names_SOURCES = tests/hostile/test_names.c tests/unit/file_help.h tests/unit/unit.h
+tests_hostile_test_names_LDADD = libtc-file.la libtc-data.la libtc-base.la $(CHECK_LIBS)
 endif
