@@ -259,7 +259,7 @@ int tc_key_derive(const struct tc_key *key, const char *purpose, uint8_t out[TC_
     bool done = context && EVP_KDF_derive(context, out, TC_KEY_SIZE, params) == 1;
     EVP_KDF_CTX_free(context);
     EVP_KDF_free(hkdf);
-    return done ? 0 : tc_fail(err, TC_E_FAILED, "HKDF-SHA-256 is not available in this OpenSSL");
+    return done ? 0 : tc_fail(err, TC_E_FAILED, "no key can be derived: out of memory, or this OpenSSL has no HKDF");
 }
 
 void tc_key_clear(struct tc_key *key)

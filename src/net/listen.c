@@ -7,6 +7,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/log.h"
+
 #define BACKLOG 512
 #define TURN 64         /* connections taken before the others in the loop get their turn */
 #define BREATHER_MS 100 /* without descriptors: a readable listening socket would keep the loop spinning */
@@ -75,6 +77,7 @@ static void take(struct tc_listen *self, int fd, const struct sockaddr_storage *
     char peer[TC_ADDRESS_TEXT];
     struct pending *entry = malloc(sizeof *entry), **last = &self->oldest;
     if (!entry) {
+        tc_log(TC_LOG_ERROR, "%s: no memory for a connection", self->address);
         close(fd);
         return;
     }

@@ -336,7 +336,7 @@ struct tc_signal *tc_signal_new(struct tc_loop *loop, int number, tc_loop_call *
         watcher->event = evsignal_new(loop->base, number, on_signal, watcher);
     if (!watcher || !watcher->event || event_add(watcher->event, NULL) != 0) {
         tc_signal_free(watcher);
-        tc_fail(err, TC_E_NOMEM, "signal %d cannot be watched", number);
+        tc_fail(err, TC_E_NOMEM, "signal %d cannot be watched: out of memory", number);
         return NULL;
     }
     watcher->call = call;

@@ -61,8 +61,8 @@ static int bio_write(BIO *bio, const char *bytes, int size)
 {
     struct tc_tls *tls = BIO_get_data(bio);
     BIO_clear_retry_flags(bio);
-    if (!tls->gather)
-        tls->gather = malloc(TC_TLS_GATHER + SLACK);
+    if (!tls->gather && !(tls->gather = malloc(TC_TLS_GATHER + SLACK)))
+        tls->error = ENOMEM;
     /* A failed send shows in tc_tls_flush; for OpenSSL it is "later", or it would stop reading what still comes in. */
     if (!tls->gather || !gather_room(tls, (size_t)size, TC_TLS_GATHER + SLACK)) {
         BIO_set_retry_write(bio);

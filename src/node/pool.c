@@ -4,6 +4,7 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <time.h>
 #include <unistd.h>
 
 struct queue { /* first in, first out */
@@ -59,11 +60,18 @@ static void finish_tasks(void *arg)
 
 static void report(struct tc_pool *pool, struct tc_task *task)
 {
+    const struct timespec moment = {.tv_nsec = 1000000};
     pthread_mutex_lock(&pool->lock);
     put(&pool->done, task);
-    /* A post that fails for want of memory is made up for by the next one, or by tc_pool_free. */
-    if (!pool->posted && !pool->closing)
+    /* Nobody else may come to tell of the last task of a session, so want of memory is waited out. */
+    while (!pool->posted && !pool->closing) {
         pool->posted = tc_loop_post(pool->loop, finish_tasks, pool, NULL) == 0;
+        if (pool->posted)
+            break;
+        pthread_mutex_unlock(&pool->lock);
+        nanosleep(&moment, NULL);
+        pthread_mutex_lock(&pool->lock);
+    }
     pthread_mutex_unlock(&pool->lock);
 }
 

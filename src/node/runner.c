@@ -118,12 +118,25 @@ struct load {
     struct tc_err err;
 };
 
+/* What could not be queued is missing for good, so the link goes with it, as if it had been cut. One that is ending says so
+ * itself. */
+static void send_failed(struct tc_runner *runner, struct tc_wire *wire, const struct tc_err *why)
+{
+    tc_log(TC_LOG_DEBUG, "%s", why->text);
+    if (why->reason == TC_E_CLOSED || wire->closing)
+        return;
+    struct tc_event event = {.kind = TC_EV_DOWN, .link = wire->number, .err = why};
+    wire->closing = true;
+    tc_link_close(wire->link, 0);
+    tc_runner_event(runner, &event);
+}
+
 static void hand_over(struct tc_runner *runner, struct tc_wire *wire, uint32_t chunk, struct tc_blob *frame)
 {
     struct tc_err err = {0};
     if (tc_link_send(wire->link, TC_MSG_CHUNK, NULL, 0, frame, &err) < 0) {
-        tc_log(TC_LOG_DEBUG, "%s: %s", tc_link_peer(wire->link), err.text);
-        return; /* the link is ending and says so itself */
+        send_failed(runner, wire, &err);
+        return;
     }
     size_t payload = frame->size - TC_CHUNK_HEAD;
     runner->chunk_bytes_sent += payload;
@@ -273,14 +286,15 @@ static void dial(struct tc_runner *runner, const struct tc_action *action)
 static void carry_out(struct tc_runner *runner, struct tc_action *action)
 {
     struct tc_wire *wire;
+    struct tc_err err = {0};
     switch (action->kind) {
     case TC_ACT_DIAL:
         dial(runner, action);
         break;
     case TC_ACT_SEND:
         wire = find(runner, action->link);
-        if (wire)
-            tc_link_send(wire->link, action->type, NULL, 0, action->body, NULL);
+        if (wire && tc_link_send(wire->link, action->type, NULL, 0, action->body, &err) < 0)
+            send_failed(runner, wire, &err);
         break;
     case TC_ACT_SERVE:
         serve(runner, action);
