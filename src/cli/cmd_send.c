@@ -26,6 +26,8 @@ struct send_values {
     double deadline, ttl;
     uint64_t source_fd, head_fd; /* TC_NO_FD: not given */
     const char *source_range;
+    unsigned local;
+    bool link;
     bool force, dry_run, raw, json;
     unsigned quiet, verbose;
 };
@@ -135,6 +137,10 @@ static int take_texts(struct job *job, struct tc_err *err)
     job->send.chunk_size = (uint32_t)values->chunk;
     job->send.force = values->force;
     job->send.dry_run = values->dry_run;
+    job->send.local = (enum tc_local_mode)values->local;
+    job->send.link = values->link;
+    if (result == 0 && values->link && values->local == TC_LOCAL_NET)
+        return tc_fail(err, TC_E_USAGE, "--link and --local net contradict each other");
     job->send.deadline = values->deadline;
     if (result == 0 && values->ttl > UINT32_MAX)
         return tc_fail(err, TC_E_USAGE, "--ttl: more than 136 years; leave it out for good");
@@ -148,6 +154,14 @@ static int address_of(const char *host, uint16_t port, char *out, size_t size, s
     uint16_t own;
     int result = tc_host_split(host, name, sizeof name, &own, err);
     return result < 0 ? result : tc_address_join(out, size, name, own ? own : port, err);
+}
+
+/* A listed port always means the network. */
+static bool has_port(const char *host)
+{
+    char name[TC_HOST_TEXT_MAX];
+    uint16_t port = 0;
+    return tc_host_split(host, name, sizeof name, &port, NULL) == 0 && port != 0;
 }
 
 /* Give every host its port; "node7" and "node7:7117" are then one, and the first stays. */
@@ -166,6 +180,8 @@ static int take_addresses(struct job *job, struct tc_hostlist *seen, struct tc_e
             result = tc_hostlist_add(seen, address, err);
         if (result < 0)
             return result;
+        if (result == 0 && !has_port(host))
+            job->send.local_port = (uint16_t)job->values->port;
         if (tc_hostlist_count(seen) == job->count)
             continue;
         job->shown[job->count] = host;
@@ -310,6 +326,10 @@ static const struct tc_option options[] = {
      .help = "the hosts remove the array SEC seconds after it was published (default: never)"},
     {.letter = 'n', .name = "dry-run", .kind = TC_OPT_FLAG, AT(dry_run),
      .help = "check hosts, room and plan; move nothing"},
+    {.name = "local", .argument = "HOW", .kind = TC_OPT_CHOICE, AT(local), .choices = "auto|copy|net",
+     .help = "this host's own agent gets the source itself if it can (auto), must (copy), never (net)"},
+    {.name = "link", .kind = TC_OPT_FLAG, AT(link),
+     .help = "give it as a hard link; then both share mode and every later write"},
     {.name = "raw", .kind = TC_OPT_FLAG, AT(raw),
      .help = "any bytes: do not read a .npy header (without that suffix a SOURCE is raw by itself)"},
     {.name = "dtype", .argument = "T", .kind = TC_OPT_TEXT, AT(dtype),

@@ -438,6 +438,13 @@ static bool is_part(const char *name)
     return length > tail && strcmp(name + length - tail, TC_INSIDE_PART) == 0;
 }
 
+/* A source that a sender linked for a session that never took it; the sender removes it itself while it lives. */
+static bool is_link(const char *name)
+{
+    size_t length = strlen(name), tail = strlen(TC_INSIDE_LINK);
+    return length > tail && strcmp(name + length - tail, TC_INSIDE_LINK) == 0;
+}
+
 /* A temporary file whose writer is gone. */
 static bool left_over(int state, const char *name, struct stat *status)
 {
@@ -503,8 +510,8 @@ static int clean_state(struct tc_folder *folder, const ino_t *inodes, size_t cou
     for (size_t i = 0; rc == 0 && i < all; i++) {
         struct stat status;
         /* Anything else is the door or the lock. */
-        if (is_part(names[i]) ? !left_over(folder->state, names[i], &status)
-                              : !orphan(folder->state, names[i], inodes, count, &status))
+        if (is_part(names[i]) || is_link(names[i]) ? !left_over(folder->state, names[i], &status)
+                                                   : !orphan(folder->state, names[i], inodes, count, &status))
             continue;
         if (keep_newest && is_part(names[i]) && newest_of_name(folder->state, names, all, names[i], &status))
             continue;

@@ -35,5 +35,6 @@ static inline const char *tc_inside_name(char text[TC_INSIDE_NAME_MAX], ino_t in
 #define TC_INSIDE_JSON ".json"
 #define TC_INSIDE_TMP ".json.tmp"
 #define TC_INSIDE_PART ".part"
+#define TC_INSIDE_LINK ".link"
 
 #endif

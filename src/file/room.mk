@@ -4,5 +4,6 @@ libtc_file_la_SOURCES = \
 	src/file/inside.h \
 	src/file/lease.c src/file/lease.h \
 	src/file/partial.c src/file/partial.h \
+	src/file/local.c src/file/local.h \
 	src/file/sink.c src/file/sink.h \
 	src/file/source.c src/file/source.h

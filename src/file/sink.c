@@ -21,11 +21,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -45,6 +47,7 @@ struct tc_sink {
     pthread_mutex_t reserving;
     int fd;
     bool published, adopted, drop;
+    bool linked;         /* it is the sender's own file: nothing is written to it */
     _Atomic bool placed; /* something was */
     uint64_t held;       /* bytes that the adopted file had already */
     int old;             /* the published NAME, while it may be read; or -1 */
@@ -129,12 +132,47 @@ static int promise(struct tc_sink *sink, struct tc_err *err)
     }
 }
 
+/* What the sender has linked becomes the file, if it is the source and of the same owner. True with sink->fd. */
+static bool take_link(struct tc_sink *sink)
+{
+    struct stat link, source;
+    int state = tc_folder_state_fd(sink->folder);
+    char name[2 * TC_SESSION_ID_SIZE + sizeof TC_INSIDE_LINK];
+    const char *id = sink->part + strlen(sink->name) + 1;
+    snprintf(name, sizeof name, "%.*s" TC_INSIDE_LINK, 2 * TC_SESSION_ID_SIZE, id);
+    int fd = sink->options.has_source ? tc_inside_open(state, name, O_RDONLY | O_NONBLOCK, 0) : -1;
+    if (fd < 0)
+        return false;
+    if (fstat(fd, &link) == 0 && fstat(sink->options.source, &source) == 0 && link.st_ino == source.st_ino &&
+        link.st_dev == source.st_dev && link.st_uid == geteuid() && (uint64_t)link.st_size == sink->size &&
+        flock(fd, LOCK_EX | LOCK_NB) == 0 && renameat2(state, name, state, sink->part, RENAME_NOREPLACE) == 0) {
+        sink->fd = fd;
+        sink->linked = sink->adopted = sink->drop = true;
+        sink->held = sink->size;
+        return true;
+    }
+    close(fd);
+    return false;
+}
+
+/* Share the source's blocks where the file system can: then nothing is copied. */
+static void clone_source(struct tc_sink *sink)
+{
+    if (!sink->options.has_source || sink->size == 0 || ioctl(sink->fd, FICLONE, sink->options.source) ||
+        ftruncate(sink->fd, (off_t)sink->size))
+        return;
+    sink->adopted = true;
+    sink->held = sink->size;
+}
+
 /* Holding the folder's lock. */
 static int create_locked(struct tc_sink *sink, struct tc_err *err)
 {
     struct stat status;
     int state = tc_folder_state_fd(sink->folder);
     const char *path = tc_folder_path(sink->folder);
+    if (take_link(sink))
+        return 0;
     sink->fd = tc_partial_adopt(sink->folder, sink->name, sink->part, sink->size);
     sink->adopted = sink->fd >= 0;
     if (sink->adopted) {
@@ -149,6 +187,7 @@ static int create_locked(struct tc_sink *sink, struct tc_err *err)
         return tc_fail_errno(err, errno, "cannot create a file in %s/%s", path, TC_FOLDER_STATE);
     if (flock(sink->fd, LOCK_EX | LOCK_NB)) /* from here on tc_sink_free unlinks it */
         return tc_fail_errno(err, errno, "cannot lock a file in %s/%s", path, TC_FOLDER_STATE);
+    clone_source(sink);
     return 0;
 }
 
@@ -186,6 +225,10 @@ static int allocate_part(struct tc_sink *sink, uint64_t at, uint64_t part, struc
 /* Make the first end bytes the file's own. */
 static int reserve(struct tc_sink *sink, uint64_t end, struct tc_err *err)
 {
+    if (sink->linked) { /* never written to, by us */
+        atomic_store(&sink->reserved, sink->size);
+        return 0;
+    }
     for (uint64_t at = atomic_load(&sink->reserved); at < end;) {
         uint64_t part = end - at < SLICE ? end - at : SLICE;
         int rc = allocate_part(sink, at, part, err);
@@ -311,7 +354,8 @@ struct tc_sink *tc_sink_new(struct tc_folder *folder, const char *name, const ui
 
 unsigned tc_sink_found(const struct tc_sink *sink)
 {
-    return (sink->old_status.st_ino ? TC_SINK_OLD : 0) | (sink->old >= 0 || sink->adopted ? TC_SINK_COMPARE : 0);
+    return (sink->old_status.st_ino ? TC_SINK_OLD : 0) |
+           (sink->old >= 0 || sink->adopted || sink->options.has_source ? TC_SINK_COMPARE : 0);
 }
 
 bool tc_sink_allocated(const struct tc_sink *sink)
@@ -346,6 +390,8 @@ int tc_sink_place(struct tc_sink *sink, uint64_t offset, const void *bytes, size
 {
     const uint8_t *at = bytes;
     int rc = check_range(sink, offset, size, err);
+    if (rc == 0 && sink->linked)
+        return tc_fail(err, TC_E_SOURCE, "the linked source of %s has changed", sink->name);
     if (rc == 0)
         rc = reserve_until(sink, offset + size, err);
     for (size_t done = 0; rc == 0 && done < size;) {
@@ -408,6 +454,10 @@ int tc_sink_compare(struct tc_sink *sink, uint64_t offset, void *bytes, size_t s
         *found = true;
         if (sink->fd >= 0)
             rc = tc_sink_place(sink, offset, bytes, size, err);
+    } else if (rc == 0 && sink->fd >= 0 && sink->options.has_source &&
+               matches(sink->options.source, offset, bytes, size, digest)) {
+        *found = true;
+        rc = tc_sink_place(sink, offset, bytes, size, err);
     }
     return rc;
 }

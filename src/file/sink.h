@@ -16,6 +16,10 @@ struct tc_sink_options {
     /* What the file is to be described as: a published NAME of the same size and description may be the same file, and
      * nothing is reserved before tc_sink_allocate. NULL: it cannot be the same. Borrowed for tc_sink_new. */
     const struct tc_array *array;
+    /* The sender's file itself, on this host: another place to look for chunks in. It is cloned where the file system
+     * can (nothing is copied then), and taken as it is where the sender has made DIR/.treecast/SESSION.link of it. */
+    bool has_source;
+    int source; /* borrowed until free; nothing in it is believed */
 };
 
 /* Make DIR/.treecast/NAME.SESSION.part (0600, flock'ed), or adopt what an interrupted session left of NAME, and reserve

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,6 +15,7 @@ struct tc_source {
     uint8_t *head; /* comes first; NULL: nothing does */
     size_t head_size;
     uint64_t offset, size; /* the range of fd that follows */
+    bool links;            /* ctime tells nothing */
 };
 
 static struct tc_source *new_source(const char *path, struct tc_err *err)
@@ -101,6 +103,13 @@ struct tc_source *tc_source_open_range(const struct tc_source_range *range, cons
     return NULL;
 }
 
+int tc_source_fd(const struct tc_source *source)
+{
+    bool whole = S_ISREG(source->opened.st_mode) && !source->head && source->offset == 0 &&
+                 source->size == (uint64_t)source->opened.st_size;
+    return whole ? source->fd : -1;
+}
+
 uint64_t tc_source_size(const struct tc_source *source)
 {
     return source->head_size + source->size;
@@ -148,9 +157,14 @@ int tc_source_check(struct tc_source *source, struct tc_err *err)
     if (fstat(source->fd, &now))
         return tc_fail(err, TC_E_SOURCE, "cannot read %s: %s", source->path, strerror(errno));
     if (now.st_size != source->opened.st_size || !same_time(now.st_mtim, source->opened.st_mtim) ||
-        !same_time(now.st_ctim, source->opened.st_ctim))
+        (!source->links && !same_time(now.st_ctim, source->opened.st_ctim)))
         return tc_fail(err, TC_E_SOURCE, "%s changed while it was read", source->path);
     return 0;
+}
+
+void tc_source_expect_link(struct tc_source *source)
+{
+    source->links = true;
 }
 
 void tc_source_close(struct tc_source *source)

@@ -25,6 +25,8 @@ struct tc_source_range {
 };
 struct tc_source *tc_source_open_range(const struct tc_source_range *range, const char *label, struct tc_err *err);
 
+/* The descriptor of a file that is sent from its first byte to its last, borrowed; -1 for any other range. */
+int tc_source_fd(const struct tc_source *source);
 uint64_t tc_source_size(const struct tc_source *source); /* bytes at opening */
 
 /* Exactly size bytes from offset; a file that has become shorter or cannot be read is TC_E_SOURCE. */
@@ -33,6 +35,9 @@ int tc_source_read(struct tc_source *source, uint64_t offset, void *bytes, size_
 /* 0 while the opened file is what it was (size, mtime, ctime by fstat), else TC_E_SOURCE "PATH changed while it was
  * read". */
 int tc_source_check(struct tc_source *source, struct tc_err *err);
+
+/* The file gets another name and mode meanwhile, by our own hand: from now on ctime is no sign of a change. */
+void tc_source_expect_link(struct tc_source *source);
 
 void tc_source_close(struct tc_source *source);
 

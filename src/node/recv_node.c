@@ -1,5 +1,6 @@
 #include "node/recv_node.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -45,6 +46,7 @@ struct session {
     struct tc_runner runner;
     struct tc_blob_pool *blobs; /* CHUNK frames of this session's chunk size */
     struct tc_sink *sink;
+    int source;                       /* the sender's file, where it is on this host; -1 */
     unsigned opening;                 /* chunks between link and place */
     unsigned backlog;                 /* most of them before links pause */
     uint64_t arrived_at[PACE_CHUNKS]; /* ms; of the last chunks, a ring */
@@ -149,7 +151,9 @@ static void prepare_run(struct tc_task *task, struct tc_worker *worker)
     struct tc_sink_options options = {.mode = node->options.mode ? node->options.mode : 0444,
                                       .group = node->options.group,
                                       .force = offer->flags & TC_OFFER_FORCE,
-                                      .array = &offer->array};
+                                      .array = &offer->array,
+                                      .has_source = session->source >= 0,
+                                      .source = session->source};
     tc_partial_expire(node->folder, TC_PARTIAL_SECONDS);
     session->sink = tc_sink_new(node->folder, offer->name, offer->session, offer->layout.size, &options, &job->err);
     if (!session->sink)
@@ -230,6 +234,9 @@ static void prepare(struct session *session, const struct tc_action *action)
         return;
     }
     if (prepare_file(session, &err) == 0) {
+        session->source = tc_door_source(session->node->door, session->offer->session);
+        if (session->source >= 0)
+            session->source = fcntl(session->source, F_DUPFD_CLOEXEC, 0);
         session->preparing = job;
         begin_prepare(session);
         return;
@@ -500,6 +507,8 @@ static void free_session(struct session *session)
     tc_agent_free(session->machine);
     tc_blob_pool_free(session->blobs);
     free(session->preparing);
+    if (session->source >= 0)
+        close(session->source);
     free(session);
     for (struct session *other = node->sessions, *next; other && node->listen; other = next) {
         next = other->next;
@@ -714,6 +723,7 @@ static int new_session(struct node *node, struct tc_wire *wire, struct tc_err *e
     own_address(node, session->address, sizeof session->address);
     config.address = session->address;
     session->node = node;
+    session->source = -1;
     session->in_memory = tc_folder_on_tmpfs(node->folder);
     snprintf(session->peer, sizeof session->peer, "%s", tc_link_peer(wire->link));
     int status = tc_random(config.nonce, sizeof config.nonce, err);

@@ -27,9 +27,9 @@ struct tc_recv_options {
     unsigned connections_most;  /* that are not let in yet; 0: 256, and a quarter of it from one address */
     unsigned handshake_seconds; /* from a connection to its first word; 0: 3 */
     uint32_t message_most;      /* bytes of a message that is no chunk; 0: what the protocol allows */
-    mode_t mode;        /* of published files; 0: 0444 */
-    gid_t group;        /* (gid_t)-1: leave */
-    const uid_t *users; /* may use the door besides the owner and root */
+    mode_t mode;                /* of published files; 0: 0444 */
+    gid_t group;                /* (gid_t)-1: leave */
+    const uid_t *users;         /* may use the door besides the owner and root */
     unsigned user_count;
     unsigned threads; /* 0: one a core */
     uint64_t ttl;     /* seconds that arrays stay, where the sender says nothing; 0: for good */

@@ -2,6 +2,7 @@ noinst_LTLIBRARIES += libtc-node.la
 libtc_node_la_SOURCES = \
 	src/node/cache.c src/node/cache.h \
 	src/node/leases.c src/node/leases.h \
+	src/node/local.c src/node/local.h \
 	src/node/pool.c src/node/pool.h \
 	src/node/privilege.c src/node/privilege.h \
 	src/node/recv_node.c src/node/recv_node.h \

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "file/source.h"
 #include "net/listen.h"
+#include "node/local.h"
 #include "node/runner.h"
 #include "session/coordinator.h"
 
@@ -27,6 +28,7 @@ struct node {
     struct tc_pool *pool;
     struct tc_blob_pool *blobs;
     struct tc_source *source;
+    struct tc_local local;
     struct tc_array array;
     char *array_json;
     char name[TC_NAME_MAX + 1];
@@ -548,6 +550,9 @@ static int open_node(struct node *node, struct tc_err *err)
         status = make_keys(node, err);
     if (status < 0)
         return status;
+    status = tc_local_offer(&node->local, node->options, node->source, node->config.session, err);
+    if (status < 0)
+        return status;
     if (!(node->loop = tc_loop_new(err)) || !(node->pool = tc_pool_new(node->loop, node->options->threads, err)))
         return -err->reason;
     node->began = tc_loop_now(node->loop);
@@ -582,6 +587,7 @@ static void close_node(struct node *node)
     tc_blob_pool_free(node->blobs);
     tc_signer_free(node->signer);
     tc_signer_free(node->origin);
+    tc_local_withdraw(&node->local);
     if (node->source)
         tc_source_close(node->source);
     tc_array_free(&node->array);
@@ -612,7 +618,7 @@ static int judge(const struct tc_send_report *report, bool dry_run, struct tc_er
 int tc_send_run(const struct tc_send_options *options, struct tc_send_report *report, struct tc_err *err)
 {
     struct tc_err own = {0};
-    struct node node = {.options = options, .report = report};
+    struct node node = {.options = options, .report = report, .local = {.door = -1}};
     *report = (struct tc_send_report){0};
     if (!err)
         err = &own;

@@ -81,6 +81,8 @@ struct tc_send_news {
     uint64_t bytes_low, bytes_sum;       /* PROGRESS: verified bytes of the slowest running host, and of all */
 };
 
+enum tc_local_mode { TC_LOCAL_AUTO, TC_LOCAL_COPY, TC_LOCAL_NET };
+
 struct tc_send_options {
     const char *source;                  /* path, or with range what to call it */
     const struct tc_source_range *range; /* NULL: source is opened by its path */
@@ -96,10 +98,13 @@ struct tc_send_options {
     struct tc_tree_spec tree;
     bool force;
     bool dry_run;
-    uint32_t ttl;                                             /* seconds that the array stays; 0: for good */
-    size_t min_hosts;                                         /* 0: all */
-    double deadline;                                          /* seconds; 0: none */
-    unsigned threads;                                         /* 0: one a core */
+    uint32_t ttl;             /* seconds that the array stays; 0: for good */
+    size_t min_hosts;         /* 0: all */
+    enum tc_local_mode local; /* the agent of this host gets the source itself: if it can, must, never */
+    uint16_t local_port;      /* of hosts listed without a port; 0: there are none, so none is local */
+    bool link;                /* and as a hard link */
+    double deadline;          /* seconds; 0: none */
+    unsigned threads;         /* 0: one a core */
     void (*news)(void *arg, const struct tc_send_news *news); /* several PROGRESS a second; NULL allowed */
     void *arg;
 };

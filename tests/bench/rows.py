@@ -6,6 +6,7 @@ that no run learns from the one before.
 
 import contextlib
 import ctypes
+import os
 import subprocess
 import tempfile
 import time
@@ -279,6 +280,42 @@ def run_wake(row, repetitions, treecast):
     return outcome
 
 
+# -- the sender's own host ---------------------------------------------------------------------------------------
+
+
+def run_local(row, repetitions, treecast, *options):
+    """Start to exit of a broadcast to this host alone, over the same with --local net, which goes through sockets."""
+    outcome = Outcome(facts={"runs": []})
+    with tempfile.TemporaryDirectory(prefix="treecast-bench-", dir="/dev/shm") as folder:
+        source = f"{folder}/source"
+        random_bytes(source, row.size)
+        environment = {**os.environ, "TREECAST_DIR": f"{folder}/arrays"}
+        with subprocess.Popen([treecast, "recv", "-q", "-l", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True,
+                              env=environment) as agent:
+            try:
+                port = agent.stdout.readline().split()[2].rstrip(",").rsplit(":", 1)[1]
+                send = [treecast, "send", "-q", "-p", port, "-w", "127.0.0.1", source, NAME]
+                for _ in range(repetitions):
+                    seconds = {}
+                    for way in (("--local", "net"), options):
+                        began = time.monotonic()
+                        subprocess.run([*send, *way], check=True, env=environment)
+                        seconds[" ".join(way) or "default"] = time.monotonic() - began
+                        subprocess.run([treecast, "rm", NAME], check=True, env=environment)
+                    net, local = seconds.values()
+                    outcome.values.append(local / net)
+                    outcome.facts["runs"].append(seconds)
+                    outcome.notes = [", ".join(f"{way}: {row.size / 1e9 / took:.2f} GB/s" for way, took in seconds.items())]
+            finally:
+                agent.terminate()
+    return outcome
+
+
+def run_link(row, repetitions, treecast):
+    """The same with --link: nothing is copied, everything is digested on both sides."""
+    return run_local(row, repetitions, treecast, "--link")
+
+
 # -- the table --------------------------------------------------------------------------------------------------
 
 
@@ -310,6 +347,8 @@ ROWS = [
     Row("memory-64", run_memory, 64, 50, 64 * MIB, unit="MiB", bound=64, once=True, about="agent's memory, 64 hosts"),
     Row("door-waits", run_waits, 1, None, 0, unit="1/s", bound=10000, at_least=True, about="waits at one agent's door"),
     Row("door-wake", run_wake, 1, None, 0, unit="ms", bound=50, about="1,000 waiters awake after publish"),
+    Row("local-copy", run_local, 1, None, GIB, unit="of net", about="this host alone, by a local copy"),
+    Row("local-link", run_link, 1, None, GIB, unit="of net", bound=0.8, about="this host alone, by --link"),
     Row("idle", run_idle, 2, None, 0, unit="ms", bound=10, once=True, about="CPU of an agent in 60 idle seconds"),
 ]
 

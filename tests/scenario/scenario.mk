@@ -9,5 +9,6 @@ test_scripts += \
 	tests/scenario/07_big.py \
 	tests/scenario/08_signals.py \
 	tests/scenario/09_again.py \
-	tests/scenario/10_workers.py
+	tests/scenario/10_workers.py \
+	tests/scenario/11_local.py
 dist_noinst_DATA += tests/scenario/agents.py

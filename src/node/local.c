@@ -1,0 +1,67 @@
+#include "node/local.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "door/client.h"
+#include "file/folder.h"
+#include "file/local.h"
+
+static bool listens_on(const char *address, uint16_t port)
+{
+    const char *colon = strrchr(address, ':');
+    return colon && strtoul(colon + 1, NULL, 10) == port;
+}
+
+/* A connection that holds the offer. */
+static int offer(const struct tc_local *local, uint16_t port, int fd, struct tc_err *err)
+{
+    char listen[128];
+    if (fd < 0)
+        return tc_fail(err, TC_E_POLICY, "what is sent is not a whole file");
+    if (port == 0)
+        return tc_fail(err, TC_E_POLICY, "every host is listed with a port, which means the network");
+    int door = tc_door_offer(local->dir, local->session, fd, listen, sizeof listen, err);
+    if (door < 0 || listens_on(listen, port))
+        return door;
+    close(door);
+    return tc_fail(err, TC_E_NOTFOUND, "the agent of %s does not listen on port %u", local->dir, port);
+}
+
+int tc_local_offer(struct tc_local *local, const struct tc_send_options *options, struct tc_source *source,
+                   const uint8_t session[16], struct tc_err *err)
+{
+    struct tc_err why = {0};
+    local->door = -1;
+    if (options->local == TC_LOCAL_NET || options->dry_run)
+        return 0;
+    tc_folder_default(local->dir, sizeof local->dir);
+    memcpy(local->session, session, sizeof local->session);
+    int fd = tc_source_fd(source);
+    local->door = offer(local, options->local_port, fd, &why);
+    if (local->door < 0 && options->local == TC_LOCAL_AUTO && !options->link) {
+        tc_log(TC_LOG_INFO, "no agent on this host that takes the source itself: %s", why.text);
+        return 0;
+    }
+    if (local->door < 0)
+        return tc_fail(err, why.reason, "%s: %s", options->link ? "--link" : "--local copy", why.text);
+    if (!options->link)
+        return 0;
+    tc_source_expect_link(source);
+    int rc = tc_local_link(local->dir, session, fd, err);
+    local->linked = rc == 0;
+    return rc;
+}
+
+void tc_local_withdraw(struct tc_local *local)
+{
+    if (local->linked)
+        tc_local_unlink(local->dir, local->session);
+    if (local->door >= 0)
+        close(local->door);
+    local->door = -1;
+    local->linked = false;
+}
