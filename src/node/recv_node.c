@@ -162,6 +162,7 @@ static void prepare_run(struct tc_task *task, struct tc_worker *worker)
     job->flags |= found & TC_SINK_OLD ? TC_PREPARED_EXISTS : 0;
     job->flags |= found & TC_SINK_COMPARE ? TC_PREPARED_COMPARE : 0;
     job->flags |= tc_sink_allocated(session->sink) ? 0 : TC_PREPARED_LATER;
+    job->flags |= options.has_source ? TC_PREPARED_LOCAL : 0;
     if (offer->flags & TC_OFFER_DRY_RUN) {
         tc_sink_free(session->sink);
         session->sink = NULL;

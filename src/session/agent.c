@@ -305,7 +305,7 @@ static void on_prepared(struct tc_agent *agent, const struct tc_event *event)
     }
     enter(agent, TC_AGENT_PREPARED, "prepared");
     struct tc_message message = {.type = TC_MSG_READY};
-    message.ready.flags = event->flags & TC_PREPARED_EXISTS;
+    message.ready.flags = event->flags & (TC_PREPARED_EXISTS | TC_PREPARED_LOCAL);
     send_message(agent, agent->control, &message);
 }
 

@@ -18,6 +18,7 @@ struct host {
     struct tc_host_view view;
     uint32_t control; /* TC_NO_LINK once it is gone */
     bool greeted;
+    bool local; /* it is on this host, and has the source itself */
     uint8_t instance[16];
     uint8_t nonce[TC_NONCE_SIZE];
     char address[TC_ADDRESS_MAX];    /* for other agents */
@@ -349,16 +350,12 @@ static bool any_changed(const struct tc_coordinator *c)
     return false;
 }
 
-static int make_tables(struct tc_coordinator *c, struct tc_err *err)
+/* Ranks from rank on for the hosts that are ready; the next one. */
+static uint32_t give_ranks(struct tc_coordinator *c, bool local, uint32_t rank)
 {
-    c->host_of_rank = calloc(c->ranks + 1, sizeof *c->host_of_rank);
-    for (unsigned t = 0; t < c->trees; t++)
-        c->edges[t] = calloc(c->ranks + 1, sizeof(struct tc_msg_link));
-    if (!c->host_of_rank || !c->edges[0] || !c->edges[c->trees - 1])
-        return tc_fail(err, TC_E_NOMEM, "no memory for a plan of %u hosts", c->ranks);
-    for (uint32_t i = 0, rank = 1; i < c->config.host_count; i++) {
+    for (uint32_t i = 0; i < c->config.host_count; i++) {
         struct host *host = &c->hosts[i];
-        if (host->view.phase != TC_PHASE_READY)
+        if (host->view.phase != TC_PHASE_READY || host->local != local)
             continue;
         host->view.rank = rank;
         host->view.phase = TC_PHASE_RUNNING;
@@ -367,6 +364,20 @@ static int make_tables(struct tc_coordinator *c, struct tc_err *err)
         c->host_of_rank[rank++] = i;
         c->running++;
     }
+    return rank;
+}
+
+/* An agent on the sender's host comes last, where it has the fewest children: what it sends goes over the link that the
+ * sender itself needs. */
+static int make_tables(struct tc_coordinator *c, struct tc_err *err)
+{
+    c->host_of_rank = calloc(c->ranks + 1, sizeof *c->host_of_rank);
+    for (unsigned t = 0; t < c->trees; t++)
+        c->edges[t] = calloc(c->ranks + 1, sizeof(struct tc_msg_link));
+    if (!c->host_of_rank || !c->edges[0] || !c->edges[c->trees - 1])
+        return tc_fail(err, TC_E_NOMEM, "no memory for a plan of %u hosts", c->ranks);
+    uint32_t rank = give_ranks(c, false, 1);
+    give_ranks(c, true, rank);
     return 0;
 }
 
@@ -765,6 +776,7 @@ static int on_control_message(struct tc_coordinator *c, struct host *host, const
         if (host->view.phase != TC_PHASE_OFFERED)
             break;
         host->view.phase = TC_PHASE_READY;
+        host->local = message->ready.flags & TC_PREPARED_LOCAL;
         c->asked--;
         return 0;
     case TC_MSG_REFUSE:

@@ -33,7 +33,8 @@ enum tc_event_kind {
 enum tc_prepared {
     TC_PREPARED_EXISTS = 1,  /* a file of that name is published here */
     TC_PREPARED_COMPARE = 2, /* something is here to compare chunks with: that file, or what a session left */
-    TC_PREPARED_LATER = 4    /* that file may be the one offered: nothing is reserved before TC_ACT_ALLOCATE */
+    TC_PREPARED_LATER = 4,   /* that file may be the one offered: nothing is reserved before TC_ACT_ALLOCATE */
+    TC_PREPARED_LOCAL = 8    /* the sender's own file is at hand, on the sender's host; with COMPARE */
 };
 
 struct tc_event {

@@ -73,6 +73,8 @@ def with_others(scene):
     hosts = ",".join(["127.0.0.1", *(agent.address for agent in others)])
     answer = send(scene, local, source, host=hosts).expect(0)
     ensure(answer.last["published"] == 5 and answer.last["adopted"] == 6 * MIB, str(answer))
+    # The local one is no head of a tree, though listed first: those are the sender's only children, one copy in all.
+    ensure(answer.last["sent"] <= 6 * MIB, str(answer))
     scene.require_published([local, *others], "a", source)
 
 
