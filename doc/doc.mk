@@ -8,4 +8,4 @@ dist_man_MANS = \
 	doc/treecast-wire.7
 EXTRA_DIST += doc/RATIONALE
 # Examples of the C library; tests/house/install.py builds each as a user would, and runs it.
-dist_noinst_DATA += doc/examples/progress.c doc/examples/attach.cc
+dist_noinst_DATA += doc/examples/progress.c doc/examples/attach.cc doc/examples/mpi_norm.c

@@ -1,8 +1,8 @@
 /* coordinator.h - one broadcast as its sender lives it: ask every host, plan over the ready ones, give, wait, report. A
  * pure state machine.
  *
- * Hosts are numbered as listed; the ready ones get ranks 1.. in that order, those on this host last. Control links of hosts are dialled by the
- * machine (TC_ACT_DIAL with host), data links to its own children too. */
+ * Hosts are numbered as listed; the ready ones get ranks 1.. in that order, one on this host last. Control links of hosts
+ * are dialled by the machine (TC_ACT_DIAL with host), data links to its own children too. */
 #ifndef TC_SESSION_COORDINATOR_H
 #define TC_SESSION_COORDINATOR_H
 

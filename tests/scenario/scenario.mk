@@ -10,5 +10,6 @@ test_scripts += \
 	tests/scenario/08_signals.py \
 	tests/scenario/09_again.py \
 	tests/scenario/10_workers.py \
-	tests/scenario/11_local.py
+	tests/scenario/11_local.py \
+	tests/scenario/mpi.py
 dist_noinst_DATA += tests/scenario/agents.py
