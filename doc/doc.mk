@@ -5,6 +5,7 @@ dist_man_MANS = \
 	doc/treecast.conf.5 \
 	doc/treecast-door.7 \
 	doc/treecast-replan.7 \
+	doc/treecast-security.7 \
 	doc/treecast-wire.7
 EXTRA_DIST += doc/RATIONALE
 # Examples of the C library; tests/house/install.py builds each as a user would, and runs it.

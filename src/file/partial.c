@@ -35,13 +35,14 @@ static bool is_part(const char *file, const char *name)
            (!name || (strlen(name) == length - tail && memcmp(file, name, length - tail) == 0));
 }
 
-/* Open one that no live process holds, and hold it. */
+/* Open one that no live process holds and that has no other name, and hold it. */
 static int take(int state, const char *file, struct stat *status)
 {
     int fd = tc_inside_open(state, file, O_RDONLY | O_NONBLOCK, 0);
     if (fd < 0)
         return -1;
-    if (fstat(fd, status) == 0 && S_ISREG(status->st_mode) && flock(fd, LOCK_EX | LOCK_NB) == 0)
+    if (fstat(fd, status) == 0 && S_ISREG(status->st_mode) && status->st_nlink == 1 &&
+        flock(fd, LOCK_EX | LOCK_NB) == 0)
         return fd;
     close(fd);
     return -1;
@@ -67,7 +68,7 @@ static void add(struct left_overs *found, const char *file, int state)
     if (!grown)
         return;
     found->items = grown;
-    snprintf(grown[found->count].file, sizeof grown[found->count].file, "%s", file);
+    memcpy(grown[found->count].file, file, strlen(file) + 1); /* is_part has seen its length */
     grown[found->count++].status = status;
 }
 
