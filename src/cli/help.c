@@ -64,6 +64,11 @@ void tc_help_verb(FILE *out, const struct tc_verb *verb)
     help_option(out, &(struct tc_option){.letter = 'h', .name = "help", .help = "this text"});
     if (!verb->options->name)
         return;
+    if (verb->unattended) {
+        fprintf(out, "\nConfiguration: %s: [treecast] or [%s], keys are the long options\n", TC_CONFIG_SYSTEM,
+                verb->name);
+        return;
+    }
     fprintf(out, "\nEnvironment (a flag wins over it, it wins over the configuration files):\n");
     help_environment(out, verb);
     fprintf(out,

@@ -80,13 +80,14 @@ static int help(const char *name)
     return flushed(0);
 }
 
-static int gather(struct tc_values *values, struct tc_err *err)
+static int gather(struct tc_values *values, bool unattended, struct tc_err *err)
 {
     char user[4096];
-    tc_config_user(user, sizeof user);
     int result = tc_values_file(values, TC_CONFIG_SYSTEM, true, err);
-    if (result == 0)
-        result = tc_values_file(values, user, false, err);
+    if (result < 0 || unattended)
+        return result;
+    tc_config_user(user, sizeof user);
+    result = tc_values_file(values, user, false, err);
     if (result == 0)
         result = tc_values_environment(values, environ, err);
     return result;
@@ -100,10 +101,12 @@ static int run_verb(const struct tc_verb *verb, int argc, char **argv)
     struct tc_values *values = tc_values_new(verb, &err);
     int result = values ? tc_values_flags(values, argc, argv, &call, &wants_help, &err) : -err.reason;
     if (result == 0 && !wants_help && verb->options->name)
-        result = gather(values, &err);
+        result = gather(values, verb->unattended, &err);
     if (result == 0)
         result = wants_help ? help(verb->name) : verb->run(&call, &err);
     int code = flushed(result < 0 ? complain(verb->name, &err) : result);
+    if (code && result <= 0 && verb->excuse)
+        code = verb->excuse(argc, argv, code);
     tc_values_free(values);
     return code;
 }

@@ -5,6 +5,7 @@ libtc_cli_la_SOURCES = \
 	src/cli/cmd_attach.c \
 	src/cli/cmd_clean.c \
 	src/cli/cmd_completion.c \
+	src/cli/cmd_hook.c \
 	src/cli/cmd_hosts.c \
 	src/cli/cmd_keygen.c \
 	src/cli/cmd_list.c \

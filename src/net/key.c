@@ -226,21 +226,27 @@ static int write_pair(const char *path, const char *origin_path, const struct tc
     return result;
 }
 
+int tc_key_write(const struct tc_key *key, const char *path, struct tc_err *err)
+{
+    char *origin_path;
+    if (asprintf(&origin_path, "%s.origin", path) < 0)
+        return tc_fail(err, TC_E_NOMEM, "%s: out of memory", path);
+    int result = write_pair(path, origin_path, key, err);
+    free(origin_path);
+    return result;
+}
+
 int tc_key_generate(const char *path, bool group_only, struct tc_err *err)
 {
     struct tc_key key = {.has_origin = !group_only};
-    char *origin_path;
-    if (asprintf(&origin_path, "%s.origin", path) < 0)
-        return tc_fail(err, TC_E_NOMEM, "keygen: out of memory");
     int result = 0;
     if (RAND_priv_bytes(key.group, TC_KEY_SIZE) != 1 || RAND_priv_bytes(key.secret, TC_KEY_SIZE) != 1)
         result = tc_fail(err, TC_E_FAILED, "keygen: no random bytes from OpenSSL");
     if (result == 0)
         result = public_of(key.secret, key.origin, err);
     if (result == 0)
-        result = write_pair(path, origin_path, &key, err);
+        result = tc_key_write(&key, path, err);
     tc_key_clear(&key);
-    free(origin_path);
     return result;
 }
 
@@ -260,6 +266,22 @@ int tc_key_derive(const struct tc_key *key, const char *purpose, uint8_t out[TC_
     EVP_KDF_CTX_free(context);
     EVP_KDF_free(hkdf);
     return done ? 0 : tc_fail(err, TC_E_FAILED, "no key can be derived: out of memory, or this OpenSSL has no HKDF");
+}
+
+int tc_key_derive_job(const struct tc_key *cluster, const char *identity, struct tc_key *job, struct tc_err *err)
+{
+    char purpose[512];
+    *job = (struct tc_key){.has_origin = true, .has_secret = true};
+    snprintf(purpose, sizeof purpose, "job group %s", identity);
+    int result = tc_key_derive(cluster, purpose, job->group, err);
+    snprintf(purpose, sizeof purpose, "job origin %s", identity);
+    if (result == 0)
+        result = tc_key_derive(cluster, purpose, job->secret, err);
+    if (result == 0)
+        result = public_of(job->secret, job->origin, err);
+    if (result < 0)
+        tc_key_clear(job);
+    return result;
 }
 
 void tc_key_clear(struct tc_key *key)

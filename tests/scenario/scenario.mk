@@ -13,3 +13,4 @@ test_scripts += \
 	tests/scenario/11_local.py \
 	tests/scenario/mpi.py
 dist_noinst_DATA += tests/scenario/agents.py
+test_scripts += tests/scenario/20_hooks.py

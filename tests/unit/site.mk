@@ -1,3 +1,7 @@
 check_PROGRAMS += tests/unit/test_resource
 tests_unit_test_resource_SOURCES = tests/unit/test_resource.c tests/unit/unit.h
 tests_unit_test_resource_LDADD = libtc-site.la libtc-plan.la libtc-base.la $(CHECK_LIBS)
+
+check_PROGRAMS += tests/unit/test_hook
+tests_unit_test_hook_SOURCES = tests/unit/test_hook.c tests/unit/unit.h
+tests_unit_test_hook_LDADD = libtc-site.la libtc-plan.la libtc-base.la $(CHECK_LIBS)

@@ -221,6 +221,36 @@ START_TEST(test_derive_parts_purposes)
 }
 END_TEST
 
+/* Every host of a job must come to the same keys, whatever its version: HKDF, computed apart from this program. */
+START_TEST(test_job_keys)
+{
+    static const uint8_t group[] = {
+        0x66, 0x46, 0xc3, 0x15, 0xac, 0xb9, 0x90, 0x3f, 0xc3, 0xd4, 0xca, 0xf8, 0x1c, 0x97, 0xb1, 0x30,
+        0xbe, 0x3b, 0xbf, 0x9a, 0xea, 0x7d, 0x13, 0x52, 0x6d, 0xa7, 0xb6, 0x93, 0xf7, 0x8f, 0x8c, 0x7f,
+    };
+    static const uint8_t secret[] = {
+        0x15, 0xc0, 0xbd, 0xe2, 0x52, 0x91, 0x34, 0xc2, 0x0a, 0xe6, 0xa1, 0xc8, 0xc0, 0xd9, 0x41, 0x2d,
+        0xfd, 0x2b, 0x85, 0x57, 0x21, 0x0e, 0xd6, 0xf2, 0xd6, 0x96, 0xc1, 0x5b, 0xf0, 0x2d, 0xbe, 0x9d,
+    };
+    struct tc_key cluster, job, again, another;
+    ck_assert_int_eq(read_text(HEAD GROUP), 0);
+    cluster = key;
+    ck_assert_int_eq(tc_key_derive_job(&cluster, "slurm big 77 1000", &job, &err), 0);
+    ck_assert_mem_eq(job.group, group, TC_KEY_SIZE);
+    ck_assert_mem_eq(job.secret, secret, TC_KEY_SIZE);
+    ck_assert_int_eq(tc_key_derive_job(&cluster, "slurm big 78 1000", &another, &err), 0);
+    ck_assert_mem_ne(job.group, another.group, TC_KEY_SIZE);
+    ck_assert_mem_ne(job.origin, another.origin, TC_KEY_SIZE);
+    /* A pair of files, as keygen makes one. */
+    unlink(file);
+    ck_assert_int_eq(tc_key_write(&job, file, &err), 0);
+    ck_assert_int_eq(tc_key_read(&again, file, &err), 0);
+    ck_assert_int_eq(tc_key_read_origin(&again, origin, &err), 0);
+    ck_assert_mem_eq(again.secret, secret, TC_KEY_SIZE);
+    ck_assert_int_eq(tc_key_write(&job, file, &err), -TC_E_EXISTS);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("key");
@@ -237,6 +267,7 @@ int main(void)
     tcase_add_test(tests, test_origin_of_another_key);
     tcase_add_test(tests, test_generate_never_overwrites);
     tcase_add_test(tests, test_derive_parts_purposes);
+    tcase_add_test(tests, test_job_keys);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
 }

@@ -1,0 +1,343 @@
+"""Hooks of batch systems: an agent a job, reached by its user alone, gone with the job, and never a failure of the
+node. Slurm itself is in tests/lab; PBS, Torque, LSF, SGE and Flux are stood in for by what they document to say."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import time
+
+from agents import SLOW, Skip, ensure, main, scenario, wait_for
+
+ALICE, BOB = 4000001, 4000002  # users need no name; nobody has these
+EXPORT = re.compile(r"export (TREECAST_\w+)=(\S+)\n")
+
+SYSTEMS = {
+    "slurm": ((), {"SLURM_JOB_ID": "{id}", "SLURM_JOB_UID": "{uid}", "SLURM_CLUSTER_NAME": "big"}),
+    "pbs": (("{id}[3].server", "{uid}", "{uid}"), {}),
+    "torque": (("{id}.server", "{uid}", "{uid}", "a job", "nodes=2", "batch", "account"), {}),
+    "lsf": ((), {"LSB_JOBID": "{id}", "LSB_JOBINDEX": "0", "LSFUSER": "{uid}"}),
+    "sge": (("{id}", "{uid}"), {"SGE_TASK_ID": "undefined", "SGE_CELL": "default"}),
+    "flux": ((), {"FLUX_JOB_ID": "{id}", "FLUX_JOB_USERID": "{uid}"}),
+}
+# What the same job sees of itself, in a task.
+TASKS = {
+    "slurm": {"SLURM_JOB_ID": "{id}", "SLURM_JOB_UID": "{uid}"},
+    "pbs": {"PBS_JOBID": "{id}[3].server"},
+    "torque": {"PBS_JOBID": "{id}.server"},
+    "lsf": {"LSB_JOBID": "{id}", "LSB_JOBINDEX": "0"},
+    "sge": {"JOB_ID": "{id}", "SGE_TASK_ID": "undefined"},
+    "flux": {"FLUX_JOB_ID": "f4fr"},
+}
+FLUX_ID = 12345  # f4fr: 3 * 58 * 58 + 38 * 58 + 49 in digits of F58
+
+
+class Site:
+    """Hooks as a site sets them up: one base, one cluster key, a port for each job."""
+
+    def __init__(self, scene):
+        if os.geteuid() != 0:
+            raise Skip("hooks run as root")
+        os.chmod(scene.folder, 0o711)
+        self.scene, self.base, self.key = scene, scene.path("jobs"), scene.key("cluster", "--group-only")
+        self.ports = {}
+
+    def hook(self, phase, job=7, uid=ALICE, system="slurm", *options, code=0, err=None, env=None, timeout=60, **popen):
+        """Run a hook as the system does, with no environment but the system's own."""
+        operands, words = SYSTEMS[system]
+        if phase == "task-prolog":
+            operands, words = (), TASKS[system]
+        fill = {"id": str(job), "uid": str(uid)}
+        env = {name: value.format(**fill) for name, value in words.items()} if env is None else env
+        port = self.port(job)
+        done = self.scene.run("hook", f"--system={system}", "--base", self.base, "--cluster-key", self.key, "--listen",
+                              "127.0.0.1", "--ports", f"{port}-{port}", *options, phase,
+                              *(word.format(**fill) for word in operands), timeout=timeout, env=env or {"A": "b"},
+                              **popen)
+        return done.expect(code, err=err)
+
+    def port(self, job):
+        if job not in self.ports:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                self.ports[job] = probe.getsockname()[1]
+        return self.ports[job]
+
+    def prolog(self, job=7, uid=ALICE, system="slurm", *options, **more):
+        done = self.hook("prolog", job, uid, system, *options, **more)
+        wait_for(lambda: self.listens(job), f"the agent of job {job}: {done}", timeout=15 * SLOW)
+        return done
+
+    def task(self, job=7, uid=ALICE, system="slurm", gid=None):
+        """What a task of the job is told."""
+        said = self.hook("task-prolog", job, uid, system, user=uid, group=gid or uid, extra_groups=[])
+        told = dict(EXPORT.findall(said.out))
+        ensure(sorted(told) == ["TREECAST_DIR", "TREECAST_KEY_FILE", "TREECAST_PORT"], f"told {told}: {said}")
+        ensure(said.out == "".join(f"export {name}={value}\n" for name, value in told.items()), f"more: {said}")
+        return told
+
+    def listens(self, job):
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port(job))) == 0
+
+    def agent(self, job=7):
+        with open(f"{self.base}/{job}/.treecast/agent", encoding="ascii") as file:
+            return int(file.read().split()[0])
+
+    def require_nothing(self):
+        ensure(not os.path.exists(self.base) or os.listdir(self.base) == [], f"left: {os.listdir(self.base)}")
+        mine = [pid for pid in os.listdir("/proc") if pid.isdigit() and self.base.encode() in command_of(pid)]
+        ensure(not mine, f"left: {[command_of(pid) for pid in mine]}")
+
+    def as_user(self, uid, told, *words, **more):
+        env = self.scene.environment(**{**told, "HOME": "/nowhere"})
+        return self.scene.run(*words, env=env, user=uid, group=uid, extra_groups=[], **more)
+
+
+def command_of(pid):
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            return file.read()
+    except OSError:
+        return b""
+
+
+def alive(pid):
+    return bool(command_of(pid))
+
+
+@scenario
+def life_of_a_job(scene):
+    """A prolog starts the job's agent within a second, once however often; the user sends and attaches; the epilog
+    leaves nothing."""
+    site = Site(scene)
+    site.prolog().within(3)
+    first = site.agent()
+    ensure(os.getsid(first) == first, "the agent is in the hook's session")
+    site.prolog()
+    ensure(site.agent() == first, "a second prolog started a second agent")
+    told = site.task()
+    ensure(told["TREECAST_DIR"] == f"{site.base}/7" and told["TREECAST_PORT"] == str(site.port(7)), f"{told}")
+    source = scene.noise("a.bin", 300000)
+    os.chmod(source, 0o644)
+    site.as_user(ALICE, told, "send", "-w", "127.0.0.1", source).expect(0)
+    done = site.as_user(ALICE, told, "attach", "a.bin").expect(0)
+    path = done.out.strip()
+    facts = os.stat(path)
+    ensure((facts.st_uid, facts.st_mode & 0o777) == (0, 0o444), f"{path}: uid {facts.st_uid}, {facts.st_mode:o}")
+    for name in ("key", "key.origin"):
+        facts = os.stat(f"{site.base}/7/.treecast/{name}")
+        ensure((facts.st_uid, facts.st_mode & 0o777) == (ALICE, 0o400), f"{name}: {facts}")
+    site.hook("epilog").within(4)
+    ensure(not alive(first), "the agent outlived its job")
+    site.require_nothing()
+    site.hook("epilog")
+
+
+@scenario
+def nothing_to_stand_on(scene):
+    """Hooks work with no environment but the job's, with closed standard descriptors, and ignore what users set."""
+    site = Site(scene)
+    command = [scene.treecast, "hook", "--system=pbs", "--base", site.base, "--cluster-key", site.key, "--listen",
+               "127.0.0.1", "--ports", f"{site.port(7)}-{site.port(7)}"]
+    job = ["7[3].server", str(ALICE), str(ALICE)]
+    shell = 'exec "$@" <&- >&- 2>&-'
+    subprocess.run(["/bin/sh", "-c", shell, "sh", *command, "prolog", *job], env={}, check=True, timeout=60)
+    wait_for(lambda: site.listens(7), "the agent", timeout=15 * SLOW)
+    os.makedirs(scene.path("home", ".config", "treecast"))
+    with open(scene.path("home", ".config", "treecast", "treecast.conf"), "w", encoding="ascii") as file:
+        file.write("nonsense\n")
+    subprocess.run([*command, "epilog", *job], check=True, timeout=60,
+                   env={"HOME": scene.path("home"), "TREECAST_BASE": "/nowhere", "TREECAST_STRICT": "yes"})
+    site.require_nothing()
+
+
+@scenario
+def two_jobs(scene):
+    """Two jobs on a host see nothing of each other: directory, keys, agent; and end apart."""
+    site = Site(scene)
+    site.prolog(7, ALICE)
+    site.prolog(8, BOB)
+    alice, bob = site.task(7, ALICE), site.task(8, BOB)
+    source = scene.noise("a.bin", 1000)
+    os.chmod(source, 0o644)
+    site.as_user(ALICE, alice, "send", "-w", "127.0.0.1", source).expect(0)
+    site.as_user(BOB, {**bob, "TREECAST_DIR": alice["TREECAST_DIR"]}, "attach", "-t", "1", "a.bin").expect(6)
+    site.as_user(BOB, {**bob, "TREECAST_PORT": alice["TREECAST_PORT"]}, "send", "-w", "127.0.0.1", source).expect(4)
+    site.as_user(BOB, {**bob, "TREECAST_KEY_FILE": alice["TREECAST_KEY_FILE"]}, "send", "-w", "127.0.0.1",
+                 source).expect(6)
+    seen = subprocess.run(["/bin/ls", site.base], capture_output=True, check=False, user=BOB, group=BOB,
+                          extra_groups=[], text=True)
+    ensure(seen.stdout == "", f"bob sees {seen.stdout}")
+    site.hook("epilog", 7)
+    ensure(site.listens(8), "the other job's agent is gone")
+    site.as_user(BOB, bob, "send", "-w", "127.0.0.1", source).expect(0)
+    site.hook("epilog", 8)
+    site.require_nothing()
+
+
+@scenario
+def by_group(scene):
+    """--access group: all of the job's group may read, others not."""
+    site = Site(scene)
+    env = {"SLURM_JOB_ID": "7", "SLURM_JOB_UID": str(ALICE), "SLURM_JOB_GID": "4000100"}
+    site.prolog(7, ALICE, "slurm", "--access", "group", env=env)
+    source = scene.noise("a.bin", 1000)
+    os.chmod(source, 0o644)
+    told = site.task(gid=4000100)
+    done = scene.run("send", "-w", "127.0.0.1", source, user=ALICE, group=4000100, extra_groups=[],
+                     env=scene.environment(**{**told, "HOME": "/nowhere"})).expect(0)
+    path = f"{site.base}/7/a.bin"
+    facts = os.stat(path)
+    ensure((facts.st_uid, facts.st_gid, facts.st_mode & 0o777) == (0, 4000100, 0o440), f"{path}: {facts} {done}")
+    for gid, code in ((4000100, 0), (BOB, 1)):
+        seen = subprocess.run(["/bin/cat", path], capture_output=True, check=False, user=BOB, group=gid,
+                              extra_groups=[])
+        ensure(seen.returncode == code, f"group {gid}: {seen}")
+    site.hook("epilog")
+    site.require_nothing()
+
+
+@scenario
+def every_system(scene):
+    """PBS, Torque, LSF, SGE and Flux: the job by what they document to say, the same in prolog, task and epilog."""
+    site = Site(scene)
+    source = scene.noise("a.bin", 1000)
+    os.chmod(source, 0o644)
+    for system in SYSTEMS:
+        site.prolog(FLUX_ID, ALICE, system)
+        told = site.task(FLUX_ID, ALICE, system)
+        site.as_user(ALICE, told, "send", "-w", "127.0.0.1", source).expect(0)
+        site.hook("epilog", FLUX_ID, ALICE, system)
+        site.require_nothing()
+
+
+@scenario
+def failures_drain_nothing(scene):
+    """Whatever fails, a hook says why and exits 0; --strict exits with what keeps the job away and nothing more."""
+    site = Site(scene)
+
+    def fails(*options, err, phase="prolog", system="slurm", strict=1, **more):
+        site.hook(phase, 7, ALICE, system, *options, err=err, **more)
+        site.hook(phase, 7, ALICE, system, *options, "--strict", err=err, code=strict, **more)
+        site.require_nothing()
+
+    fails("--cluster-key", "/nonexistent/key", err="/nonexistent/key")
+    fails("--cluster-key", "/nonexistent/key", err="/nonexistent/key", system="pbs", strict=2)
+    fails("--cluster-key", "/nonexistent/key", err="/nonexistent/key", system="sge", strict=99)
+    fails("--listen", "192.0.2.1", err="192.0.2.1")  # an agent that cannot start, and says so in its log
+    fails(env={"SLURM_JOB_ID": "7"}, err="whose job")
+    fails(env={"X": "y"}, err="SLURM_JOB_ID")
+    fails(env={"SLURM_JOB_ID": "../7", "SLURM_JOB_UID": "1"}, err="cannot be a job's id")
+    fails("--base", "relative", err="plain absolute path")
+    fails("--ports", "9-1", err="LEAST-MOST")
+    fails("--no-such-option", err="no-such-option", strict=2)
+    fails("--system=moab", err="moab", strict=1)
+    fails(err="must run as root", user=ALICE, group=ALICE, extra_groups=[])
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", site.port(7)))
+        taken.listen()
+        fails(err="address in use")
+    os.chmod(site.key, 0o644)
+    fails(err="chmod 600")
+
+
+@scenario
+def places_of_others(scene):
+    """A base that is a link, another's, or anybody's is refused, and what is there is left alone."""
+    site = Site(scene)
+    os.mkdir(scene.path("elsewhere"))
+    os.symlink(scene.path("elsewhere"), site.base)
+    site.hook("prolog", err="is a link")
+    os.unlink(site.base)
+    os.mkdir(site.base, 0o755)
+    os.chown(site.base, ALICE, ALICE)
+    site.hook("prolog", err="belongs to uid")
+    os.chown(site.base, 0, 0)
+    os.chmod(site.base, 0o1777)
+    site.hook("prolog", err="others may write")
+    os.chmod(site.base, 0o755)
+    os.mkdir(f"{site.base}/7")
+    os.chown(f"{site.base}/7", ALICE, ALICE)
+    with open(f"{site.base}/7/mine", "wb"):
+        pass
+    site.hook("prolog", err="belongs to uid")
+    site.hook("epilog", err="belongs to uid")
+    ensure(os.listdir(f"{site.base}/7") == ["mine"], "it was emptied")
+    ensure(os.listdir(scene.path("elsewhere")) == [], "the link was followed")
+
+
+@scenario
+def deaths(scene):
+    """An agent that died is started anew over a purged directory; a pid that is another process's by now is left
+    alone; an agent that ignores SIGTERM is killed."""
+    site = Site(scene)
+    site.prolog()
+    first = site.agent()
+    with open(f"{site.base}/7/old", "wb"):
+        pass
+    os.kill(first, signal.SIGKILL)
+    wait_for(lambda: not site.listens(7), "the agent's death")
+    site.prolog(7, BOB)
+    ensure(site.agent() != first and not os.path.exists(f"{site.base}/7/old"), "the old life goes on")
+    ensure(os.stat(f"{site.base}/7/.treecast/key").st_uid == BOB, "the key is still the first user's")
+    os.kill(site.agent(), signal.SIGSTOP)  # does not end by itself
+    stopped = site.agent()
+    site.hook("epilog")
+    ensure(not alive(stopped), "a stopped agent lives on")
+    site.require_nothing()
+
+    site.prolog()
+    os.kill(site.agent(), signal.SIGKILL)
+    wait_for(lambda: not site.listens(7), "the agent's death")
+    with subprocess.Popen(["/bin/sleep", "60"]) as stranger:
+        with open(f"{site.base}/7/.treecast/agent", "w", encoding="ascii") as file:
+            file.write(f"{stranger.pid} 1\n")
+        site.hook("epilog")
+        ensure(stranger.poll() is None, "the epilog ended a stranger")
+        stranger.kill()
+    site.require_nothing()
+
+
+@scenario
+def at_the_same_time(scene):
+    """Four prologs of one job at once start one agent; an epilog meanwhile leaves either all or nothing."""
+    site = Site(scene)
+    port = site.port(7)
+    words = ["hook", "--system=slurm", "--base", site.base, "--cluster-key", site.key, "--listen", "127.0.0.1",
+             "--ports", f"{port}-{port}"]
+    env = {"SLURM_JOB_ID": "7", "SLURM_JOB_UID": str(ALICE)}
+    for process in [scene.start(*words, "prolog", env=env) for _ in range(4)]:
+        process.finish().expect(0)
+    wait_for(lambda: site.listens(7), "the agent", timeout=15 * SLOW)
+    mine = [pid for pid in os.listdir("/proc") if pid.isdigit() and f"recv\0--dir\0{site.base}".encode()
+            in command_of(pid)]
+    ensure(len(mine) == 1, f"{len(mine)} agents")
+    for process in [scene.start(*words, phase, env=env) for phase in ("epilog", "prolog", "epilog", "epilog")]:
+        process.finish().expect(0)
+    site.hook("epilog")
+    site.require_nothing()
+
+
+@scenario
+def private_memory(scene):
+    """Where a job has a /dev/shm of its own, the task prolog says so and how to go on, once a host, and exits 0."""
+    site = Site(scene)
+    site.base = f"/dev/shm/treecast-hooks-{os.getpid()}-{time.monotonic_ns()}"
+    script = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /dev/shm && exec "$@"', "sh"]
+    words = [*script, scene.treecast, "hook", "--system=slurm", "--base", site.base, "task-prolog"]
+    for local, text in (("0", "private to this job"), ("1", "")):
+        done = subprocess.run(words, env={"SLURM_JOB_ID": "7", "SLURM_LOCALID": local, "PATH": "/usr/bin:/bin:/sbin"},
+                              capture_output=True, text=True, check=False, timeout=60)
+        if "unshare" in done.stderr or "mount:" in done.stderr:
+            raise Skip(f"no namespaces: {done.stderr.strip()}")
+        ensure((done.returncode, done.stdout) == (0, ""), f"{done}")
+        ensure(text in done.stderr if text else not done.stderr, f"{done}")
+    site.base = scene.path("jobs")
+    os.mkdir(site.base)
+    site.hook("task-prolog", err="no agent was started")
+
+
+if __name__ == "__main__":
+    main()
