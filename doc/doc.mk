@@ -3,6 +3,7 @@ dist_man_MANS = \
 	doc/treecast.1 \
 	doc/treecast.3 \
 	doc/treecast.conf.5 \
+	doc/treecast-batch.7 \
 	doc/treecast-door.7 \
 	doc/treecast-replan.7 \
 	doc/treecast-security.7 \

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "cli/key_options.h"
 #include "cli/report.h"
+#include "net/listen.h"
 #include "node/recv_node.h"
 #include "session/message.h"
 
@@ -31,7 +32,8 @@ struct agent {
     struct tc_key key;
     uid_t *users;
     char dir[PATH_MAX];
-    int ready_fd; /* detached: where the parent waits for the line; -1: standard output */
+    char inherited[TC_ADDRESS_TEXT]; /* address of a socket that was handed over */
+    int ready_fd;                    /* detached: where the parent waits for the line; -1: standard output */
 };
 
 /* A name, or a number that need not have one. */
@@ -82,7 +84,16 @@ static int take_key(struct agent *agent, struct tc_err *err)
     if (result < 0)
         return result;
     agent->recv.key = have ? &agent->key : NULL;
-    return have || !agent->values->listen ? 0 : tc_key_policy("listen on", agent->values->listen, err);
+    return have || !agent->recv.listen ? 0 : tc_key_policy("listen on", agent->recv.listen, err);
+}
+
+/* Where to listen: the socket that systemd has for us is there already, whatever --listen says. */
+static int take_listen(struct agent *agent, struct tc_err *err)
+{
+    int fd = tc_listen_inherited(agent->inherited, err);
+    agent->recv.listen_fd = fd > 0 ? fd : 0;
+    agent->recv.listen = fd > 0 ? agent->inherited : agent->values->listen;
+    return fd < 0 ? fd : 0;
 }
 
 /* Leave the terminal and everything that was inherited behind. */
@@ -190,9 +201,10 @@ static int prepare(struct agent *agent, struct tc_err *err)
     if (result == 0)
         result = take_users(agent, err);
     if (result == 0)
+        result = take_listen(agent, err);
+    if (result == 0)
         result = take_key(agent, err);
     agent->recv.dir = agent->dir;
-    agent->recv.listen = values->listen;
     agent->recv.advertise = values->advertise;
     agent->recv.once = values->once;
     agent->recv.user = values->user;

@@ -1,6 +1,7 @@
 #include "net/listen.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <stdlib.h>
 #include <string.h>
@@ -165,29 +166,95 @@ static int open_address(struct tc_listen *self, const char *address, uint16_t po
     return result;
 }
 
+static struct tc_listen *listen_new(const struct tc_listen_options *options, tc_listen_call *call, void *arg)
+{
+    struct tc_listen *self = calloc(1, sizeof *self);
+    if (!self)
+        return NULL;
+    *self = (struct tc_listen){.fd = -1, .call = call, .arg = arg};
+    self->options.pending = options && options->pending ? options->pending : 256;
+    self->options.pending_per_address = options && options->pending_per_address ? options->pending_per_address : 64;
+    return self;
+}
+
+/* Begin to accept; on failure self is gone. */
+static struct tc_listen *listen_watch(struct tc_listen *self, struct tc_loop *loop, struct tc_err *err)
+{
+    self->breather = tc_timer_new(loop, on_breather, self, err);
+    self->watch = tc_watch_new(loop, self->fd, on_connection, self, err);
+    if (self->breather && self->watch && tc_watch_want(self->watch, TC_WATCH_READ, err) == 0)
+        return self;
+    tc_listen_close(self);
+    return NULL;
+}
+
 struct tc_listen *tc_listen_open(struct tc_loop *loop, const char *address, uint16_t default_port,
                                  const struct tc_listen_options *options, tc_listen_call *call, void *arg,
                                  struct tc_err *err)
 {
-    struct tc_listen *self = calloc(1, sizeof *self);
+    struct tc_listen *self = listen_new(options, call, arg);
     if (!self) {
         tc_fail(err, TC_E_NOMEM, "%s: out of memory", address);
         return NULL;
     }
-    *self = (struct tc_listen){.fd = -1, .call = call, .arg = arg};
-    self->options.pending = options && options->pending ? options->pending : 256;
-    self->options.pending_per_address = options && options->pending_per_address ? options->pending_per_address : 64;
     if (open_address(self, address, default_port, err) != 0) {
         tc_listen_close(self);
         return NULL;
     }
-    self->breather = tc_timer_new(loop, on_breather, self, err);
-    self->watch = tc_watch_new(loop, self->fd, on_connection, self, err);
-    if (!self->breather || !self->watch || tc_watch_want(self->watch, TC_WATCH_READ, err) != 0) {
+    return listen_watch(self, loop, err);
+}
+
+struct tc_listen *tc_listen_adopt(struct tc_loop *loop, int fd, const struct tc_listen_options *options,
+                                  tc_listen_call *call, void *arg, struct tc_err *err)
+{
+    struct sockaddr_storage storage;
+    struct sockaddr *own = (struct sockaddr *)(void *)&storage;
+    socklen_t size = sizeof storage;
+    struct tc_listen *self = listen_new(options, call, arg);
+    if (!self) {
+        close(fd);
+        tc_fail(err, TC_E_NOMEM, "out of memory");
+        return NULL;
+    }
+    self->fd = fd;
+    if (getsockname(fd, own, &size) < 0 || fcntl(fd, F_SETFD, FD_CLOEXEC) < 0 || fcntl(fd, F_SETFL, O_NONBLOCK) < 0) {
+        tc_fail_errno(err, errno, "the socket that was handed over");
         tc_listen_close(self);
         return NULL;
     }
-    return self;
+    tc_address_text(self->address, own, size);
+    return listen_watch(self, loop, err);
+}
+
+/* A variable that is a number, -1 when it is not there. */
+static long number_of(const char *name)
+{
+    const char *text = getenv(name);
+    char *end = NULL;
+    long number = text && *text ? strtol(text, &end, 10) : -1;
+    return end && !*end ? number : -1;
+}
+
+int tc_listen_inherited(char address[TC_ADDRESS_TEXT], struct tc_err *err)
+{
+    enum { FIRST = 3 };
+    struct sockaddr_storage storage;
+    socklen_t size = sizeof storage, length = sizeof(int);
+    int listens = 0;
+    long count = number_of("LISTEN_PID") == (long)getpid() ? number_of("LISTEN_FDS") : 0;
+    unsetenv("LISTEN_PID");
+    unsetenv("LISTEN_FDS");
+    unsetenv("LISTEN_FDNAMES");
+    if (count <= 0)
+        return 0;
+    if (count > 1)
+        return tc_fail(err, TC_E_USAGE, "%ld sockets were handed over (LISTEN_FDS): an agent listens on one", count);
+    if (getsockopt(FIRST, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) < 0 || !listens ||
+        getsockname(FIRST, (struct sockaddr *)(void *)&storage, &size) < 0 ||
+        (storage.ss_family != AF_INET && storage.ss_family != AF_INET6))
+        return tc_fail(err, TC_E_USAGE, "descriptor 3, handed over by LISTEN_FDS, is no listening TCP socket");
+    tc_address_text(address, (const struct sockaddr *)(void *)&storage, size);
+    return FIRST;
 }
 
 const char *tc_listen_address(const struct tc_listen *self)

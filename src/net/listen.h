@@ -25,6 +25,13 @@ typedef struct tc_link *tc_listen_call(void *arg, int fd, const char *peer);
 struct tc_listen *tc_listen_open(struct tc_loop *loop, const char *address, uint16_t default_port,
                                  const struct tc_listen_options *options, tc_listen_call *call, void *arg,
                                  struct tc_err *err);
+/* The same on a socket that listens already, which is taken, also on failure. */
+struct tc_listen *tc_listen_adopt(struct tc_loop *loop, int fd, const struct tc_listen_options *options,
+                                  tc_listen_call *call, void *arg, struct tc_err *err);
+/* The socket that a service manager hands over, as sd_listen_fds(3) has it (LISTEN_PID, LISTEN_FDS; forgotten
+ * afterwards): its descriptor, with its address in address; 0 when there is none. TC_E_USAGE: several, or one that is
+ * not a listening stream socket. */
+int tc_listen_inherited(char address[TC_ADDRESS_TEXT], struct tc_err *err);
 const char *tc_listen_address(const struct tc_listen *listen); /* "127.0.0.1:7117" with the real port; borrowed */
 void tc_listen_up(struct tc_listen *listen, struct tc_link *link);
 void tc_listen_gone(struct tc_listen *listen, struct tc_link *link);

@@ -1135,7 +1135,9 @@ static int open_listen(struct node *node, const char *listen, struct tc_err *err
                                         .pending_per_address = (node->options.connections_most + 3) / 4};
     if (!(node->loop = tc_loop_new(err)))
         return -err->reason;
-    node->listen = tc_listen_open(node->loop, listen, TC_PORT_DEFAULT, &options, accept_link, node, err);
+    node->listen = node->options.listen_fd > 0
+                       ? tc_listen_adopt(node->loop, node->options.listen_fd, &options, accept_link, node, err)
+                       : tc_listen_open(node->loop, listen, TC_PORT_DEFAULT, &options, accept_link, node, err);
     if (!node->listen)
         return -err->reason;
     return node->options.user ? tc_privilege_become(node->options.user, node->options.group, err) : 0;

@@ -16,6 +16,7 @@
 struct tc_recv_options {
     const char *dir;       /* NULL: tc_folder_default */
     const char *listen;    /* NULL: 127.0.0.1:7117 */
+    int listen_fd;         /* a socket that listens already, taken; listen is its address then. 0: none */
     const char *advertise; /* address other agents use for this one, with or without port; NULL: the one the coordinator
                               dialled */
     const struct tc_key *key; /* NULL: none; then listen must be loopback (checked before a socket exists) */

@@ -339,5 +339,30 @@ def private_memory(scene):
     site.hook("task-prolog", err="no agent was started")
 
 
+@scenario
+def socket_activation(scene):
+    """An agent takes the listening socket that a service manager hands over, key or loopback as ever."""
+    def hand_over(address, words, count=1, pid=None):
+        with socket.socket() as listening:
+            listening.bind((address, 0))
+            listening.listen()
+            port = listening.getsockname()[1]
+            script = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.environ.update(LISTEN_PID=sys.argv[2] or " \
+                     "str(os.getpid()), LISTEN_FDS=sys.argv[3]); os.execv(sys.argv[4], sys.argv[4:])"
+            process = scene.start_program("/usr/bin/python3", "-c", script, str(listening.fileno()), pid or "",
+                                          str(count), scene.treecast, "recv", *words, pass_fds=[listening.fileno()])
+        return process, port
+
+    source = scene.noise("a.bin", 100000)
+    process, port = hand_over("127.0.0.1", ["-d", scene.path("d"), "-l", "127.0.0.1:1", "--once"])
+    scene.send([f"127.0.0.1:{port}"], source).expect(0)
+    process.finish().expect(0, out=f"listening on 127.0.0.1:{port}, ")
+    hand_over("0.0.0.0", ["-d", scene.path("d")])[0].finish().expect(2, err="without a key only loopback")
+    hand_over("127.0.0.1", ["-d", scene.path("d")], count=2)[0].finish().expect(2, err="2 sockets")
+    process, port = hand_over("127.0.0.1", ["-d", scene.path("e"), "-l", "127.0.0.1:0"], pid="1")  # not for us
+    wait_for(lambda: "listening on" in process.out, "the agent", timeout=15 * SLOW)
+    ensure(f":{port}," not in process.out, process.out)
+
+
 if __name__ == "__main__":
     main()

@@ -236,7 +236,11 @@ class Scene:
         return {**kept, "HOME": self.path("home"), "OPENBLAS_NUM_THREADS": "1", **more}
 
     def start(self, *words, **options):
-        process = Process(self, [self.treecast, *map(str, words)], **options)
+        return self.start_program(self.treecast, *map(str, words), **options)
+
+    def start_program(self, *words, **options):
+        """Another program, which may become treecast."""
+        process = Process(self, list(words), **options)
         self.processes.append(process)
         return process
 

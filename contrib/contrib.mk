@@ -1,0 +1,31 @@
+# For batch systems and systemd: scripts and units that know where the program is. Installed below DATADIR/treecast.
+slurmhookdir = $(pkgdatadir)/slurm
+pbshookdir = $(pkgdatadir)/pbs
+lsfhookdir = $(pkgdatadir)/lsf
+sgehookdir = $(pkgdatadir)/sge
+fluxhookdir = $(pkgdatadir)/flux
+systemdhookdir = $(pkgdatadir)/systemd
+
+nodist_slurmhook_SCRIPTS = contrib/slurm/prolog contrib/slurm/epilog contrib/slurm/task-prolog
+dist_slurmhook_SCRIPTS = contrib/slurm/job.sh
+nodist_pbshook_SCRIPTS = contrib/pbs/prologue contrib/pbs/epilogue
+nodist_pbshook_DATA = contrib/pbs/treecast_hook.py
+nodist_lsfhook_SCRIPTS = contrib/lsf/pre_exec contrib/lsf/post_exec
+nodist_sgehook_SCRIPTS = contrib/sge/prolog contrib/sge/epilog
+nodist_fluxhook_SCRIPTS = contrib/flux/prolog contrib/flux/epilog
+nodist_fluxhook_DATA = contrib/flux/treecast.lua
+nodist_systemdhook_DATA = contrib/systemd/treecast-recv@.service
+dist_systemdhook_DATA = contrib/systemd/treecast-recv@.socket
+
+contrib_made = \
+	$(nodist_slurmhook_SCRIPTS) \
+	$(nodist_pbshook_SCRIPTS) $(nodist_pbshook_DATA) \
+	$(nodist_lsfhook_SCRIPTS) \
+	$(nodist_sgehook_SCRIPTS) \
+	$(nodist_fluxhook_SCRIPTS) $(nodist_fluxhook_DATA) \
+	$(nodist_systemdhook_DATA)
+EXTRA_DIST += $(contrib_made:=.in)
+CLEANFILES += $(contrib_made)
+
+$(contrib_made): %: %.in Makefile
+	$(AM_V_GEN)$(MKDIR_P) $(@D) && sed 's|@bindir''@|$(bindir)|g' $< >$@.tmp && chmod 755 $@.tmp && mv $@.tmp $@
