@@ -17,7 +17,11 @@ nodist_fluxhook_DATA = contrib/flux/treecast.lua
 nodist_systemdhook_DATA = contrib/systemd/treecast-recv@.service
 dist_systemdhook_DATA = contrib/systemd/treecast-recv@.socket
 
+# sbcast's options and places over treecast.
+nodist_bin_SCRIPTS = contrib/treecast-sbcast
+
 contrib_made = \
+	$(nodist_bin_SCRIPTS) \
 	$(nodist_slurmhook_SCRIPTS) \
 	$(nodist_pbshook_SCRIPTS) $(nodist_pbshook_DATA) \
 	$(nodist_lsfhook_SCRIPTS) \
@@ -29,3 +33,12 @@ CLEANFILES += $(contrib_made)
 
 $(contrib_made): %: %.in Makefile
 	$(AM_V_GEN)$(MKDIR_P) $(@D) && sed 's|@bindir''@|$(bindir)|g' $< >$@.tmp && chmod 755 $@.tmp && mv $@.tmp $@
+
+# --treecast=FILE[:NAME] for srun, sbatch and salloc: LIBDIR/treecast/spank_treecast.so, named in plugstack.conf.
+EXTRA_DIST += contrib/slurm/spank_treecast.c
+if HAVE_SLURM
+pkglib_LTLIBRARIES = spank_treecast.la
+spank_treecast_la_SOURCES = contrib/slurm/spank_treecast.c
+spank_treecast_la_CPPFLAGS = -D_GNU_SOURCE -DTREECAST_PROGRAM='"$(bindir)/treecast"'
+spank_treecast_la_LDFLAGS = -module -avoid-version -shared
+endif

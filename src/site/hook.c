@@ -16,8 +16,8 @@ struct dialect {
 };
 
 /* Exit codes. Slurm: any but 0 drains the node and requeues the job (prolog), drains (epilog), ends the task. PBS and
- * Torque: 1 would delete the job, others requeue it; of an epilogue's they only write it down. LSF: the job pends again.
- * SGE: 99 reschedules the job, which an epilog must not; 100 puts the job, others the queue in error. Flux: the job
+ * Torque: 1 would delete the job, others requeue it; of an epilogue's they only write it down. LSF: the job pends
+ * again. SGE: 99 reschedules the job, which an epilog must not; 100 puts the job, others the queue in error. Flux: the job
  * gets an exception, the ranks are drained. */
 static const struct dialect dialects[] = {
     [TC_HOOK_SLURM] = {.word = "slurm",

@@ -2,9 +2,11 @@
 test_scripts += \
 	tests/lab/test_lab_self.py \
 	tests/lab/test_lab_broadcast.py \
-	tests/lab/test_lab_faults.py
+	tests/lab/test_lab_faults.py \
+	tests/lab/test_lab_slurm.py
 dist_noinst_DATA += \
 	tests/lab/cast.py \
 	tests/lab/lab.py \
 	tests/lab/measure.py \
+	tests/lab/slurm.py \
 	tests/lab/tap.py
