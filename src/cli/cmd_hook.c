@@ -1,6 +1,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +28,7 @@
 enum access { BY_USER, BY_GROUP };
 
 struct hook_values {
-    const char *system, *base, *cluster_key, *listen, *ports;
+    const char *system, *base, *cluster_key, *listen, *ports, *user;
     unsigned access;
     bool strict;
 };
@@ -37,6 +38,8 @@ struct hook {
     enum tc_hook_phase phase;
     struct tc_hook_job job;
     uint16_t least, most; /* ports */
+    uid_t agent;          /* whom the agent becomes; our own: nobody */
+    gid_t agent_group;
 };
 
 static volatile sig_atomic_t watchdog_code; /* what the watchdog exits with: a handler has no argument */
@@ -87,6 +90,17 @@ static int take_ports(struct hook *hook, struct tc_err *err)
     return 0;
 }
 
+static int take_agent(struct hook *hook, struct tc_err *err)
+{
+    const char *name = hook->values->user;
+    const struct passwd *user = name ? getpwnam(name) : NULL;
+    if (name && !user)
+        return tc_fail(err, TC_E_NOTFOUND, "--user: this host knows no user '%s'", name);
+    hook->agent = user ? user->pw_uid : geteuid();
+    hook->agent_group = user ? user->pw_gid : getegid();
+    return 0;
+}
+
 /* The task prolog prints it for a shell, and for Slurm, which takes every byte literally. */
 static int check_base(const char *base, struct tc_err *err)
 {
@@ -96,7 +110,42 @@ static int check_base(const char *base, struct tc_err *err)
     return 0;
 }
 
+/* What there is of a text file; "" where there is none. */
+static void slurp(const char *path, char *text, size_t size)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    size_t used = 0;
+    for (ssize_t got; fd >= 0 && used < size - 1 && (got = read(fd, text + used, size - 1 - used)) > 0;)
+        used += (size_t)got;
+    if (fd >= 0)
+        close(fd);
+    text[used] = '\0';
+}
+
 /* The prolog. */
+
+/* An agent would publish where no job looks: who runs the cluster has to know. */
+static void warn_of_private(const struct hook *hook)
+{
+    char conf[65536], container[16384], beside[PATH_MAX], text[PATH_MAX];
+    const char *path = getenv("SLURM_CONF");
+    if (!path)
+        path = "/etc/slurm/slurm.conf";
+    const char *slash = strrchr(path, '/');
+    int used = snprintf(beside, sizeof beside, "%.*s/job_container.conf", slash ? (int)(slash - path) : 0, path);
+    if (hook->job.system != TC_HOOK_SLURM || used < 0 || (size_t)used >= sizeof beside)
+        return;
+    slurp(path, conf, sizeof conf);
+    slurp(beside, container, sizeof container);
+    if (!tc_jobdir_private(hook->values->base, conf, container))
+        return;
+    snprintf(
+        text, sizeof text,
+        "Slurm gives each job a place of its own (JobContainerType in %.1000s) where %.1000s is, so no job can see "
+        "what its agent publishes there: set [hook] base to a directory outside of it",
+        path, hook->values->base);
+    tell(hook->job.id, text);
+}
 
 static int write_keys(const struct hook *hook, struct tc_jobdir *dir, struct tc_err *err)
 {
@@ -131,8 +180,17 @@ static int start_agent(const struct hook *hook, struct tc_jobdir *dir, struct tc
     /* clang-format off */
     const char *arguments[] = {
         "treecast", "recv", "--dir", path, "--listen", listen, "--key-fd", "3", "--quiet", "--quiet",
-        "--allow-user", user, "--mode", by_group ? "0440" : "0444", by_group ? "--group" : NULL, group, NULL,
+        "--allow-user", user, "--mode", by_group ? "0440" : "0444", NULL, NULL, NULL, NULL, NULL,
     };
+    size_t count = sizeof arguments / sizeof *arguments - 5;
+    if (by_group) {
+        arguments[count++] = "--group";
+        arguments[count++] = group;
+    }
+    if (hook->values->user) {
+        arguments[count++] = "--user";
+        arguments[count++] = hook->values->user;
+    }
     /* clang-format on */
     return tc_jobdir_start(dir, arguments, hook->values->strict ? READY_STRICT : READY_LENIENT, err);
 }
@@ -140,6 +198,8 @@ static int start_agent(const struct hook *hook, struct tc_jobdir *dir, struct tc
 static int fill(const struct hook *hook, struct tc_jobdir *dir, struct tc_err *err)
 {
     int result = tc_jobdir_purge(dir, false, err); /* of an earlier life of the job, or of another one with its id */
+    if (result == 0)
+        result = tc_jobdir_own(dir, hook->agent, hook->agent_group, err);
     if (result == 0)
         result = write_keys(hook, dir, err);
     if (result == 0)
@@ -155,9 +215,10 @@ static int prolog(const struct hook *hook, struct tc_err *err)
         return tc_fail(err, TC_E_PERMISSION, "the prolog must run as root: only root reads the cluster's key");
     if (!hook->job.has_user)
         return tc_fail(err, TC_E_USAGE, "the batch system does not say whose job it is: give JOBID USER");
-    struct tc_jobdir *dir = tc_jobdir_make(hook->values->base, hook->job.id, LOCK_PROLOG, err);
+    struct tc_jobdir *dir = tc_jobdir_make(hook->values->base, hook->job.id, hook->agent, LOCK_PROLOG, err);
     if (!dir)
         return -err->reason;
+    warn_of_private(hook);
     int result = tc_jobdir_agent_lives(dir) ? 0 : fill(hook, dir, err);
     if (result < 0 && result != -TC_E_TIMEOUT) /* one that is merely slow may still come; the epilog ends it */
         tc_jobdir_purge(dir, true, NULL);
@@ -170,7 +231,7 @@ static int prolog(const struct hook *hook, struct tc_err *err)
 static int epilog(const struct hook *hook, struct tc_err *err)
 {
     struct tc_err none = {0};
-    struct tc_jobdir *dir = tc_jobdir_find(hook->values->base, hook->job.id, LOCK_EPILOG, &none);
+    struct tc_jobdir *dir = tc_jobdir_find(hook->values->base, hook->job.id, hook->agent, LOCK_EPILOG, &none);
     if (!dir && none.reason == TC_E_NOTFOUND)
         return 0;
     if (!dir)
@@ -187,13 +248,7 @@ static int epilog(const struct hook *hook, struct tc_err *err)
 static int explain(const char *base, const char *path, struct tc_err *err)
 {
     char text[65536];
-    int fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
-    size_t used = 0;
-    for (ssize_t got; fd >= 0 && used < sizeof text - 1 && (got = read(fd, text + used, sizeof text - 1 - used)) > 0;)
-        used += (size_t)got;
-    if (fd >= 0)
-        close(fd);
-    text[used] = '\0';
+    slurp("/proc/self/mountinfo", text, sizeof text);
     size_t hidden = tc_jobdir_hidden(path, text);
     if (hidden > 0 && access(base, F_OK) < 0) /* a prolog leaves base itself where it is */
         return tc_fail(err, TC_E_NOTFOUND,
@@ -232,6 +287,8 @@ static int work(struct hook *hook, const struct tc_call *call, struct tc_err *er
     result = tc_hook_job_read(&hook->job, system, call->operands + 1, call->count - 1, environ, err);
     if (result == 0)
         result = take_ports(hook, err);
+    if (result == 0 && hook->phase != TC_HOOK_TASK_PROLOG)
+        result = take_agent(hook, err);
     if (result == 0)
         result = check_base(hook->values->base, err);
     if (result < 0)
@@ -285,6 +342,8 @@ static const struct tc_option options[] = {
      .help = "address that agents listen on, without a port (default 0.0.0.0)"},
     {.name = "ports", .argument = "LEAST-MOST", .kind = TC_OPT_TEXT, AT(ports),
      .help = "ports of jobs' agents; a job's id chooses one (default 20000-29999)"},
+    {.name = "user", .argument = "NAME", .kind = TC_OPT_TEXT, AT(user),
+     .help = "agents become NAME, who owns the jobs' directories then; not a user of jobs (default: they stay root)"},
     {.name = "access", .argument = "WHOM", .kind = TC_OPT_CHOICE, AT(access), .choices = "user|group",
      .help = "who may read a job's arrays: its user (default), or all of its group"},
     {.name = NULL},

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -34,6 +35,7 @@
 struct tc_jobdir {
     char *path;
     int fd, state; /* BASE/ID, which is locked, and BASE/ID/.treecast */
+    uid_t agent;   /* whose it may be besides ours */
 };
 
 struct process {
@@ -50,12 +52,12 @@ static double now(void)
 
 /* Directories. */
 
-static int check_own(int fd, const char *path, struct tc_err *err)
+static int check_own(int fd, const char *path, uid_t agent, struct tc_err *err)
 {
     struct stat status;
     if (fstat(fd, &status) < 0)
         return tc_fail_errno(err, errno, "cannot read %s", path);
-    if (status.st_uid != geteuid())
+    if (status.st_uid != geteuid() && status.st_uid != agent)
         return tc_fail(err, TC_E_POLICY, "%s belongs to uid %u and not to the hook's user; remove it", path,
                        (unsigned)status.st_uid);
     if (status.st_mode & (S_ISVTX | S_IWOTH))
@@ -64,7 +66,8 @@ static int check_own(int fd, const char *path, struct tc_err *err)
 }
 
 /* A descriptor; made: the directory is made with mode where it is missing. */
-static int open_own(int at, const char *name, bool make, mode_t mode, const char *shown, struct tc_err *err)
+static int open_own(int at, const char *name, bool make, mode_t mode, uid_t agent, const char *shown,
+                    struct tc_err *err)
 {
     bool made = make && mkdirat(at, name, mode) == 0;
     if (make && !made && errno != EEXIST)
@@ -74,7 +77,7 @@ static int open_own(int at, const char *name, bool make, mode_t mode, const char
         return tc_fail(err, TC_E_POLICY, "%s is a link or not a directory; remove it", shown);
     if (fd < 0)
         return tc_fail_errno(err, errno, "cannot open %s", shown);
-    int result = check_own(fd, shown, err);
+    int result = check_own(fd, shown, agent, err);
     if (result == 0 && made && fchmod(fd, mode) < 0) /* the umask may have taken too much */
         result = tc_fail_errno(err, errno, "cannot change the mode of %s", shown);
     if (result == 0)
@@ -104,23 +107,24 @@ static bool is_removed(int fd)
 static int open_job(struct tc_jobdir *dir, const char *base, const char *id, bool make, double until,
                     struct tc_err *err)
 {
-    int above = open_own(AT_FDCWD, base, make, 0711, base, err);
+    int above = open_own(AT_FDCWD, base, make, 0711, geteuid(), base, err);
     if (above < 0)
         return above;
     int result;
     do { /* an epilog may remove it before we have the lock */
         if (dir->fd >= 0)
             close(dir->fd);
-        dir->fd = open_own(above, id, make, 0700, dir->path, err);
+        dir->fd = open_own(above, id, make, 0700, dir->agent, dir->path, err);
         result = dir->fd < 0 ? dir->fd : lock(dir, until, err);
     } while (result == 0 && is_removed(dir->fd));
     close(above);
     if (result == 0)
-        dir->state = open_own(dir->fd, STATE, make, 0711, STATE, make ? err : NULL);
+        dir->state = open_own(dir->fd, STATE, make, 0711, dir->agent, STATE, make ? err : NULL);
     return result < 0 || !make || dir->state >= 0 ? result : dir->state; /* what has no .treecast can be purged */
 }
 
-static struct tc_jobdir *jobdir_open(const char *base, const char *id, bool make, double seconds, struct tc_err *err)
+static struct tc_jobdir *jobdir_open(const char *base, const char *id, uid_t agent, bool make, double seconds,
+                                     struct tc_err *err)
 {
     struct tc_jobdir *dir = calloc(1, sizeof *dir);
     if (!dir || asprintf(&dir->path, "%s/%s", base, id) < 0) {
@@ -129,20 +133,21 @@ static struct tc_jobdir *jobdir_open(const char *base, const char *id, bool make
         return NULL;
     }
     dir->fd = dir->state = -1;
+    dir->agent = agent;
     if (open_job(dir, base, id, make, now() + seconds, err) == 0)
         return dir;
     tc_jobdir_free(dir);
     return NULL;
 }
 
-struct tc_jobdir *tc_jobdir_make(const char *base, const char *id, double seconds, struct tc_err *err)
+struct tc_jobdir *tc_jobdir_make(const char *base, const char *id, uid_t agent, double seconds, struct tc_err *err)
 {
-    return jobdir_open(base, id, true, seconds, err);
+    return jobdir_open(base, id, agent, true, seconds, err);
 }
 
-struct tc_jobdir *tc_jobdir_find(const char *base, const char *id, double seconds, struct tc_err *err)
+struct tc_jobdir *tc_jobdir_find(const char *base, const char *id, uid_t agent, double seconds, struct tc_err *err)
 {
-    return jobdir_open(base, id, false, seconds, err);
+    return jobdir_open(base, id, agent, false, seconds, err);
 }
 
 void tc_jobdir_free(struct tc_jobdir *dir)
@@ -160,6 +165,13 @@ void tc_jobdir_free(struct tc_jobdir *dir)
 const char *tc_jobdir_path(const struct tc_jobdir *dir)
 {
     return dir->path;
+}
+
+int tc_jobdir_own(struct tc_jobdir *dir, uid_t owner, gid_t group, struct tc_err *err)
+{
+    if (fchown(dir->fd, owner, group) < 0 || fchown(dir->state, owner, group) < 0)
+        return tc_fail_errno(err, errno, "%s: cannot give it to uid %u", dir->path, (unsigned)owner);
+    return 0;
 }
 
 int tc_jobdir_give(struct tc_jobdir *dir, const char *file, uid_t uid, gid_t gid, struct tc_err *err)
@@ -229,7 +241,24 @@ static bool lives(const struct process *process)
     return look(process->pid, &start) && start == process->start;
 }
 
-/* Who the file says: it is root's, in a directory that only root writes. */
+/* Whether the process is of the directory's owner, so that an agent which has lost root can send a hook after nobody
+ * else: it may write in the directory. */
+static bool is_of_owner(const struct tc_jobdir *dir, pid_t pid)
+{
+    struct stat status;
+    char path[32], text[2048];
+    unsigned uid;
+    snprintf(path, sizeof path, "/proc/%d/status", (int)pid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t got = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
+    if (fd >= 0)
+        close(fd);
+    text[got > 0 ? got : 0] = '\0';
+    const char *at = strstr(text, "\nUid:");
+    return at && sscanf(at, "\nUid: %u", &uid) == 1 && fstat(dir->fd, &status) == 0 && status.st_uid == uid;
+}
+
+/* Whom the file names. */
 static bool from_file(const struct tc_jobdir *dir, struct process *process)
 {
     char text[64];
@@ -266,7 +295,8 @@ static bool from_door(const struct tc_jobdir *dir, struct process *process)
 
 static bool agent_of(const struct tc_jobdir *dir, struct process *process)
 {
-    return dir->state >= 0 && (from_file(dir, process) || from_door(dir, process));
+    return dir->state >= 0 && ((from_file(dir, process) && is_of_owner(dir, process->pid)) ||
+                               (from_door(dir, process) && is_of_owner(dir, process->pid)));
 }
 
 bool tc_jobdir_agent_lives(struct tc_jobdir *dir)
@@ -521,7 +551,7 @@ int tc_jobdir_purge(struct tc_jobdir *dir, bool remove, struct tc_err *err)
     fremovexattr(dir->fd, ACL_NAME);
     if (fchmod(dir->fd, 0700) < 0)
         return tc_fail_errno(err, errno, "cannot change the mode of %s", dir->path);
-    dir->state = open_own(dir->fd, STATE, true, 0711, STATE, err);
+    dir->state = open_own(dir->fd, STATE, true, 0711, dir->agent, STATE, err);
     return dir->state < 0 ? dir->state : 0;
 }
 
@@ -540,4 +570,40 @@ size_t tc_jobdir_hidden(const char *path, const char *mountinfo)
         best = length;
     }
     return counted > 1 ? best : 0;
+}
+
+/* The value of key in "key=value" words of a configuration, as Slurm reads one; its length, 0 when it is not there. */
+static size_t setting(const char *text, const char *key, const char **value)
+{
+    size_t length = strlen(key);
+    for (const char *line = text; *line; line += strcspn(line, "\n"), line += *line == '\n') {
+        for (const char *at = line; *at && *at != '\n' && *at != '#'; at++) {
+            bool begins = at == line || at[-1] == ' ' || at[-1] == '\t';
+            if (!begins || strncasecmp(at, key, length) != 0 || at[length] != '=')
+                continue;
+            *value = at + length + 1;
+            return strcspn(*value, " \t\n#");
+        }
+    }
+    return 0;
+}
+
+bool tc_jobdir_private(const char *path, const char *conf, const char *container)
+{
+    const char *type, *dirs;
+    size_t length = setting(conf, "JobContainerType", &type);
+    if (length < 6 || strncasecmp(type + length - 6, "/tmpfs", 6) != 0)
+        return false;
+    length = setting(container, "Dirs", &dirs);
+    if (length == 0) { /* Slurm's own default */
+        dirs = "/tmp,/dev/shm";
+        length = strlen(dirs);
+    }
+    for (size_t at = 0, word; at < length; at += word + 1) {
+        word = strcspn(dirs + at, ", \t\n");
+        word = at + word > length ? length - at : word;
+        if (word > 1 && strncmp(path, dirs + at, word) == 0 && (!path[word] || path[word] == '/'))
+            return true;
+    }
+    return false;
 }

@@ -17,6 +17,7 @@ from cast import SOURCE, Cast, random_bytes, smooth_field
 from lab import Lab
 from measure import (Iperf, MemoryWatch, Steal, cpu_seconds, fine_cpu_seconds, median, one_copy,
                      warm_memory)
+from slurm import Slurm
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 NAME = "bench.bin"
@@ -316,6 +317,35 @@ def run_link(row, repetitions, treecast):
     return run_local(row, repetitions, treecast, "--link")
 
 
+# -- beside Slurm's own -----------------------------------------------------------------------------------------
+
+
+def run_sbcast(row, repetitions, treecast):
+    """treecast send to prologs' agents, treecast-sbcast and Slurm's sbcast, one after the other in one job of a real
+    Slurm: how many times as long sbcast takes. Its blocks are small, because it times out at its default of 8 MiB."""
+    outcome = Outcome(facts={"runs": []})
+    words = {"send": 'treecast send -q -w "$SLURM_JOB_NODELIST" source.bin',
+             "treecast-sbcast": "treecast-sbcast -f source.bin /dev/shm/copy",
+             "sbcast": "sbcast -f -s 512k source.bin /dev/shm/copy"}
+    with lab_for(row) as (lab, _), Slurm(lab, treecast) as slurm:
+        copy = measured_copy(lab, row.size)
+        random_bytes(slurm.path("alice", "source.bin"), row.size)
+        script = "".join(f"began=$(date +%s%N)\n{line}\necho took {name} $began $(date +%s%N)\n"
+                         "srun rm -f /dev/shm/copy\n" for name, line in words.items())
+        for _ in range(repetitions):
+            job = slurm.sbatch("alice", script, f"-N{row.hosts}")
+            lines = [line.split() for line in slurm.wait("alice", job, timeout=900).splitlines()]
+            run = {name: (int(end) - int(began)) / 1e9 for word, name, began, end in
+                   (line for line in lines if line[0] == "took")}
+            slurm.settled()
+            outcome.values.append(run["sbcast"] / run["send"])
+            outcome.facts["runs"].append(run)
+    outcome.facts["copy"] = copy
+    outcome.notes = [f"one copy {copy:.3f} s; " + ", ".join(
+        f"{name} {median([run[name] for run in outcome.facts['runs']]) / copy:.2f} copies" for name in words)]
+    return outcome
+
+
 # -- the table --------------------------------------------------------------------------------------------------
 
 
@@ -349,6 +379,8 @@ ROWS = [
     Row("door-wake", run_wake, 1, None, 0, unit="ms", bound=50, about="1,000 waiters awake after publish"),
     Row("local-copy", run_local, 1, None, GIB, unit="of net", about="this host alone, by a local copy"),
     Row("local-link", run_link, 1, None, GIB, unit="of net", bound=0.8, about="this host alone, by --link"),
+    Row("sbcast", run_sbcast, 32, 100, 64 * MIB, unit="times", bound=3, at_least=True, once=True,
+        about="Slurm's sbcast beside it"),
     Row("idle", run_idle, 2, None, 0, unit="ms", bound=10, once=True, about="CPU of an agent in 60 idle seconds"),
 ]
 

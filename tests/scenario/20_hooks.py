@@ -1,7 +1,9 @@
 """Hooks of batch systems: an agent a job, reached by its user alone, gone with the job, and never a failure of the
 node. Slurm itself is in tests/lab; PBS, Torque, LSF, SGE and Flux are stood in for by what they document to say."""
 
+import glob
 import os
+import pwd
 import re
 import signal
 import socket
@@ -197,6 +199,102 @@ def by_group(scene):
         ensure(seen.returncode == code, f"group {gid}: {seen}")
     site.hook("epilog")
     site.require_nothing()
+
+
+@scenario
+def agents_of_nobody(scene):
+    """--user: the agent is no longer root, arrays are its user's and the job's user cannot write them; it can send a
+    later hook after no process but its own."""
+    site = Site(scene)
+    source = scene.noise("a.bin", 1000)
+    os.chmod(source, 0o644)
+    nobody = pwd.getpwnam("nobody").pw_uid
+    site.prolog(7, ALICE, "slurm", "--user", "nobody")
+    with open(f"/proc/{site.agent()}/status", encoding="ascii") as file:
+        uids = re.search(r"Uid:(.*)", file.read())[1].split()
+    ensure(set(uids) == {str(nobody)}, f"the agent has {uids}")
+    told = site.task()
+    site.as_user(ALICE, told, "send", "-w", "127.0.0.1", source).expect(0)
+    facts = os.stat(f"{site.base}/7/a.bin")
+    ensure((facts.st_uid, facts.st_mode & 0o777) == (nobody, 0o444), f"{facts}")
+    site.as_user(ALICE, told, "attach", "a.bin").expect(0)
+    site.as_user(BOB, told, "attach", "-t", "1", "a.bin").expect(6)
+    site.hook("epilog", 7, ALICE, "slurm", "--user", "nobody")
+    site.require_nothing()
+    site.prolog(7, ALICE, "slurm", "--user", "nobody")
+    agent = site.agent()
+    with subprocess.Popen(["/bin/sleep", "60"]) as stranger:
+        with open(f"/proc/{stranger.pid}/stat", encoding="ascii") as file:
+            start = file.read().rpartition(")")[2].split()[19]
+        os.unlink(f"{site.base}/7/.treecast/agent")
+        with open(f"{site.base}/7/.treecast/agent", "w", encoding="ascii") as file:
+            file.write(f"{stranger.pid} {start}\n")
+        site.hook("epilog", 7, ALICE, "slurm", "--user", "nobody")
+        ensure(stranger.poll() is None, "the epilog ended a stranger")
+        stranger.kill()
+    ensure(not alive(agent), "the agent, found at its door, lives on")
+    site.hook("prolog", 7, ALICE, "slurm", "--user", "no-such-user", err="no-such-user")
+    site.require_nothing()
+
+
+@scenario
+def scripts(scene):
+    """The scripts that are shipped exit with 0 when the program is missing, broken or killed, and else with its code."""
+    top = os.environ.get("top_srcdir") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+    names = sorted(glob.glob(f"{top}/contrib/*/*.in"))
+    names = [name for name in names if not name.endswith((".py.in", ".lua.in", ".service.in"))]
+    ensure(len(names) >= 11, f"{names}")
+    program = scene.path("treecast")
+    for name in names:
+        with open(name, encoding="ascii") as file:
+            text = file.read().replace("@bindir@", scene.folder)
+        system, phase = re.search(r"--system=(\w+) ([a-z-]+)", text).groups()
+        ensure((system, phase) == expected_of(name), f"{name}: {system} {phase}")
+        for body, mode, code in ((None, 0, 0), ("", 0o644, 0), ("#!/nowhere\n", 0o755, 0), ("\0\0", 0o755, 0),
+                                 ("#!/bin/sh\nkill -9 $$\n", 0o755, 0), ("#!/bin/sh\nexit 42\n", 0o755, 42)):
+            if body is not None:
+                with open(program, "w", encoding="ascii") as file:
+                    file.write(body)
+                os.chmod(program, mode)
+            done = subprocess.run(["/bin/sh", "-c", text, "sh", "7"], env={}, check=False, capture_output=True)
+            ensure(done.returncode == code, f"{name} with {body!r}: {done}")
+        os.unlink(program)
+
+
+def expected_of(name):
+    """The system and the phase that a script's place stands for."""
+    system, script = name.split("/")[-2:]
+    phase = {"prologue": "prolog", "pre_exec": "prolog", "epilogue": "epilog", "post_exec": "epilog"}
+    script = script[:-3]
+    return "torque" if system == "pbs" else system, phase.get(script, script)
+
+
+@scenario
+def openpbs_hook(scene):
+    """The OpenPBS hook starts and ends agents and sets the environment, under a stand-in for PBS's module."""
+    top = os.environ.get("top_srcdir") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+    with open(f"{top}/contrib/pbs/treecast_hook.py.in", encoding="ascii") as file:
+        text = file.read().replace("@bindir@", scene.folder)
+    with open(scene.path("treecast"), "w", encoding="ascii") as file:
+        file.write('#!/bin/sh\necho "$@" >>' + scene.path("said") + '\n[ $3 != task-prolog ] || echo export A=b\n'
+                   '[ $3 != prolog ] || exit 2\n')
+    os.chmod(scene.path("treecast"), 0o755)
+    with open(scene.path("pbs.py"), "w", encoding="ascii") as file:
+        file.write('EXECJOB_BEGIN, EXECJOB_LAUNCH, EXECJOB_END, LOG_WARNING = 1, 2, 4, 8\n'
+                   'import sys\nclass Event: pass\nclass Job: pass\n_e = Event()\n_e.type = int(sys.argv[1])\n'
+                   '_e.env, _e.job = {}, Job()\n_e.job.id, _e.job.euser, _e.job.egroup = "7.s", "alice", "users"\n'
+                   'def _reject(text, code):\n    print("rejected", code)\n    sys.exit(0)\n'
+                   '_e.reject = _reject\n_e.accept = lambda: print("accepted", _e.env)\n'
+                   'def event(): return _e\ndef logmsg(level, text): print("log", text)\n')
+    with open(scene.path("hook.py"), "w", encoding="ascii") as file:
+        file.write(text)
+    for kind, out in ((1, "rejected 2"), (2, "accepted {'A': 'b'}"), (4, "accepted {}")):
+        scene.start_program("/usr/bin/python3", scene.path("hook.py"), str(kind)).finish().expect(0, out=out)
+    with open(scene.path("said"), encoding="ascii") as file:
+        ensure(file.read() == "hook --system=pbs prolog 7.s alice users\nhook --system=pbs task-prolog 7.s\n"
+               "hook --system=pbs epilog 7.s alice users\n", "the program was called otherwise")
+    os.unlink(scene.path("treecast"))
+    scene.start_program("/usr/bin/python3", scene.path("hook.py"), "1").finish().expect(0, out="accepted")
 
 
 @scenario

@@ -188,6 +188,21 @@ START_TEST(test_hidden)
 }
 END_TEST
 
+START_TEST(test_private)
+{
+    static const char on[] = "ClusterName=a\n jobcontainertype=job_container/tmpfs # each job\n";
+    static const char none[] = "# JobContainerType=job_container/tmpfs\nJobContainerType=job_container/none\n";
+    ck_assert(tc_jobdir_private("/dev/shm/treecast", on, ""));
+    ck_assert(tc_jobdir_private("/tmp/treecast", on, "BasePath=/jobs\n"));
+    ck_assert(!tc_jobdir_private("/treecast", on, ""));
+    ck_assert(!tc_jobdir_private("/dev/shmtreecast", on, ""));
+    ck_assert(!tc_jobdir_private("/dev/shm/treecast", on, "AutoBasePath=true BasePath=/jobs Dirs=/tmp,/var/tmp\n"));
+    ck_assert(tc_jobdir_private("/var/tmp/treecast", on, "AutoBasePath=true\nDirs=/tmp,/var/tmp\n"));
+    ck_assert(!tc_jobdir_private("/dev/shm/treecast", none, ""));
+    ck_assert(!tc_jobdir_private("/dev/shm/treecast", "", "Dirs=/dev/shm"));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("hook");
@@ -199,6 +214,7 @@ int main(void)
     tcase_add_test(tests, test_exits);
     tcase_add_test(tests, test_words);
     tcase_add_test(tests, test_hidden);
+    tcase_add_test(tests, test_private);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
 }
