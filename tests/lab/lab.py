@@ -369,6 +369,10 @@ class Lab:
         """How a file of host (an absolute path there) is called outside of it."""
         return f"/proc/{self._nodes[host].pid}/root{path}"
 
+    def holder(self, host):
+        """A process that lives in host as long as the lab does: what nsenter asks for."""
+        return self._nodes[host].pid
+
     def proc_net(self, host, name):
         """Text of /proc/net/<name> of host."""
         with open(f"/proc/{self._nodes[host].pid}/net/{name}", encoding="ascii") as file:
