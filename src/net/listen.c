@@ -29,6 +29,7 @@ struct tc_listen {
     struct tc_watch *watch;
     struct tc_timer *breather;
     struct pending *oldest;
+    bool choked; /* and has said so */
     char address[TC_ADDRESS_TEXT];
 };
 
@@ -112,8 +113,12 @@ static void on_connection(void *arg, unsigned ready)
         socklen_t size = sizeof storage;
         int fd = accept4(self->fd, (struct sockaddr *)(void *)&storage, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
+            self->choked = false;
             take(self, fd, &storage, size);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
+            if (!self->choked)
+                tc_log(TC_LOG_WARN, "%s: cannot accept connections: %s", self->address, strerror(errno));
+            self->choked = true;
             tc_watch_want(self->watch, 0, NULL);
             tc_timer_set(self->breather, BREATHER_MS);
             return;

@@ -987,6 +987,10 @@ static void on_down(struct tc_agent *agent, const struct tc_event *event)
         return;
     }
     int t = parent_of_link(agent, event->link);
+    if (t >= 0 && event->err && event->err->reason == TC_E_NOMEM) {
+        fail(agent, event->err); /* our own trouble: another parent would not help */
+        return;
+    }
     if (t >= 0)
         lose_parent(agent, (unsigned)t, event->err);
     struct tc_child *child = tc_children_by_link(&agent->children, event->link);

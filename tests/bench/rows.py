@@ -346,6 +346,73 @@ def run_sbcast(row, repetitions, treecast):
     return outcome
 
 
+# -- the same array again ----------------------------------------------------------------------------------------
+
+
+def again(row, lab, folder, treecast, first, change):
+    """first(cast) brings something to every host, change(lab) changes the source; what the next broadcast was like."""
+    with Cast(lab, treecast, folder) as cast:
+        first(cast)
+        change(lab)
+        sent = cast.send(SOURCE, NAME, "--force", *row.options()).require_success()
+    moved = [line["bytes"] - line["adopted"] for line in sent.hosts]
+    return {**facts_of(sent), "moved": max(moved) / row.size}
+
+
+def run_again(row, repetitions, treecast, first, change):
+    """Start to exit of a second broadcast, over that of one to hosts that have nothing."""
+    outcome = Outcome()
+    with lab_for(row) as (lab, folder):
+        random_bytes(lab.path(0, SOURCE), row.size)
+        fresh = median([broadcast(row, lab, folder, treecast).seconds for _ in range(repetitions)])
+        runs = [again(row, lab, folder, treecast, lambda cast: first(row, cast, fresh), change)
+                for _ in range(repetitions)]
+    outcome.values = [run["wall"] / fresh for run in runs]
+    outcome.facts = {"fresh": fresh, "runs": runs}
+    run = middle(outcome)
+    outcome.notes = [f"a fresh broadcast {fresh:.3f} s; {100 * run['moved']:.2f}% of the bytes moved to the host that "
+                     "got most", words_of(run)]
+    return outcome
+
+
+def all_of_it(row, cast, _):
+    cast.send(SOURCE, NAME, *row.options()).require_success()
+
+
+def half_of_it(row, cast, fresh):
+    """kill -9 of the sender in the middle."""
+    process = cast.start_send(SOURCE, NAME, *row.options())
+    time.sleep(fresh / 2)
+    process.kill()
+    cast.lab.end(process)
+
+
+def nothing(_):
+    pass
+
+
+def one_percent(lab):
+    """One byte in each of 1% of the pieces of 64 KiB."""
+    with open(lab.path(0, SOURCE), "r+b") as file:
+        for place in range(0, os.path.getsize(lab.path(0, SOURCE)), 100 * 64 * KIB):
+            file.seek(place)
+            byte = file.read(1)
+            file.seek(place)
+            file.write(bytes([byte[0] ^ 1]))
+
+
+def run_unchanged(row, repetitions, treecast):
+    return run_again(row, repetitions, treecast, all_of_it, nothing)
+
+
+def run_delta(row, repetitions, treecast):
+    return run_again(row, repetitions, treecast, all_of_it, one_percent)
+
+
+def run_resume(row, repetitions, treecast):
+    return run_again(row, repetitions, treecast, half_of_it, nothing)
+
+
 # -- the table --------------------------------------------------------------------------------------------------
 
 
@@ -381,6 +448,9 @@ ROWS = [
     Row("local-link", run_link, 1, None, GIB, unit="of net", bound=0.8, about="this host alone, by --link"),
     Row("sbcast", run_sbcast, 32, 100, 64 * MIB, unit="times", bound=3, at_least=True, once=True,
         about="Slurm's sbcast beside it"),
+    Row("unchanged", run_unchanged, 16, 100, 64 * MIB, unit="fresh", bound=0.25, about="all hosts have it already"),
+    Row("delta", run_delta, 16, 100, 64 * MIB, unit="fresh", bound=0.35, about="1% of the chunks changed"),
+    Row("resume", run_resume, 16, 100, 64 * MIB, unit="fresh", bound=0.7, about="the sender was killed half way"),
     Row("idle", run_idle, 2, None, 0, unit="ms", bound=10, once=True, about="CPU of an agent in 60 idle seconds"),
 ]
 

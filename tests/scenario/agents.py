@@ -156,9 +156,9 @@ class Process:
 class Agent(Process):
     """treecast recv on a port of its own choice, with a directory of its own."""
 
-    def __init__(self, scene, folder, options, **popen):
-        self.folder = folder
-        super().__init__(scene, [scene.treecast, "recv", "-d", folder, "-l", "127.0.0.1:0", *options], **popen)
+    def __init__(self, scene, folder, options, prefix=(), **popen):
+        self.folder = folder  # prefix: a program that executes the rest of its command line in its own place
+        super().__init__(scene, [*prefix, scene.treecast, "recv", "-d", folder, "-l", "127.0.0.1:0", *options], **popen)
         ready = wait_for(self._ready, f"the agent in {folder}", timeout=15 * SLOW)
         self.port = int(ready[2])
         self.address = f"{ready[1]}:{ready[2]}"
