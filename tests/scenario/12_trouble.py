@@ -1,0 +1,305 @@
+"""Trouble on one host: its agent says what is wrong in one clean line, shows nothing false, lives on, and costs the
+others nothing."""
+
+import os
+import shutil
+import signal
+import subprocess
+
+from agents import Agent, Process, Skip, ensure, hosts_of, main, same_bytes, scenario, wait_for
+
+MIB = 1 << 20
+SANITIZED = os.environ.get("TC_SANITIZER", "no") not in ("", "no")
+
+
+def inject(call, error, first=1):
+    """A prefix with which call fails from its first-th time on, as a kernel would have it. The tracer stands aside, so
+    the program has the process id that was started."""
+    if SANITIZED:
+        raise Skip("a leak checker cannot work under strace")
+    if not shutil.which("strace"):
+        raise Skip("no strace here")
+    return ("strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e",
+            f"inject={call}:error={error}:when={first}+")
+
+
+def troubled(scene, state, reason, text, prefix=(), name="a", size=4 * MIB, options=(), folder=None, kept=None):
+    """Broadcast to a host in trouble and one without: the first ends in state with reason and text, the other has it."""
+    if folder is None:
+        bad, = scene.agents(1, prefix=prefix)
+    else:
+        bad = Agent(scene, folder, (), prefix=prefix)
+        scene.processes.append(bad)
+    good, = scene.agents(1, first=1)
+    source = scene.noise(name, size)
+    answer = scene.send([bad, good], source, "--json", "--min-hosts", "1", *options).expect(3)
+    line = answer.hosts[bad.address]
+    ensure((line["state"], line["reason"]) == (state, reason) and text in line["text"], str(answer))
+    scene.require_published([good], name, source)
+    ensure(bad.running() and name not in bad.published(), f"{bad.published()} {bad.err}")
+    scene.require_clean(bad, kept)
+    scene.run("send", "-w", bad.address, source, name).expect(6, err=text)  # alone its reason is the exit code
+    ensure(bad.err.count(text) == 2, f"not one line for each session: {bad.err}")
+    return bad
+
+
+@scenario
+def write_fails(scene):
+    """A disk that fails to write (EIO, or full without warning) is exit 6 for that host, and leaves nothing there."""
+    troubled(scene, "failed", "io", "cannot write a: Input/output error", inject("pwrite64", "EIO", 9))
+
+
+@scenario
+def write_finds_no_room(scene):
+    """A write that finds no room after all is told as no room."""
+    troubled(scene, "failed", "noroom", "cannot write a: No space left", inject("pwrite64", "ENOSPC", 9))
+
+
+@scenario
+def quota(scene):
+    """A quota is told as a quota, before any byte moves."""
+    troubled(scene, "refused", "noroom", "the user's quota is used up", inject("fallocate", "EDQUOT"))
+
+
+@scenario
+def sync_fails(scene):
+    """A disk that cannot keep what was written to it publishes nothing."""
+    folder = os.path.realpath("/var/tmp")
+    if os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize < 64 * MIB or not os.access(folder, os.W_OK):
+        raise Skip("no disk to write to")
+    folder = os.path.join(folder, f"treecast-trouble-{os.getpid()}")
+    os.mkdir(folder)
+    try:
+        troubled(scene, "failed", "io", "cannot sync a: Input/output error", inject("fsync", "EIO"), folder=folder)
+    finally:
+        for process in scene.processes:
+            process.kill()
+        shutil.rmtree(folder)
+
+
+@scenario
+def rename_fails(scene):
+    """A file system that became read-only at the last moment publishes nothing."""
+    bad = troubled(scene, "failed", "permission", "cannot publish a: Read-only file system",
+                   inject("renameat2", "EROFS"), kept="a")
+    wait_for(lambda: bad.partials() == ["a"], "the end of the session")  # it is whole: the next try needs no byte
+
+
+@scenario
+def source_fails(scene):
+    """A source that cannot be read is exit 10, and nothing of it is published."""
+    agents = scene.agents(2)
+    source = scene.noise("a", 4 * MIB)
+    sender = Process(scene, [*inject("pread64", "EIO", 12), scene.treecast, "send", "-w", hosts_of(agents), source])
+    scene.processes.append(sender)
+    sender.finish(30).expect(10, err=f"cannot read {source}: Input/output error")
+    scene.require_nothing(agents, kept="a")
+
+
+def mounted(scene, *mounts):
+    """A prefix that makes mounts of its own, each a command of mount's, before the program runs."""
+    if os.getuid() != 0:
+        raise Skip("needs root to mount")
+    script = "mount --make-rprivate / && " + "".join(f"mount {words} && " for words in mounts) + 'exec "$@"'
+    prefix = ("unshare", "-m", "sh", "-c", script, "sh")
+    if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode != 0:
+        raise Skip("no mount namespace here")
+    return prefix
+
+
+@scenario
+def read_only(scene):
+    """On a read-only file system an agent does not start; where it becomes one later, it refuses."""
+    folder = scene.path("host1")
+    os.mkdir(folder)
+    prefix = mounted(scene, f"--bind {folder} {folder}", f"-o remount,ro,bind {folder}")
+    answer = Process(scene, [*prefix, scene.treecast, "recv", "-d", folder, "-l", "127.0.0.1:0"]).finish(20)
+    answer.expect(6, err="Read-only file system")
+    ensure(answer.err.count("\n") == 1, str(answer))
+
+    agent, = scene.agents(1, prefix=mounted(scene, f"--bind {folder} {folder}"))
+    subprocess.run(["nsenter", "-m", "-t", str(agent.pid), "mount", "-o", "remount,ro,bind", folder], check=True)
+    source = scene.noise("a", MIB)
+    scene.send([agent], source).expect(6, err="Read-only file system")
+    subprocess.run(["nsenter", "-m", "-t", str(agent.pid), "mount", "-o", "remount,rw,bind", folder], check=True)
+    scene.send([agent], source).expect(0)
+    scene.require_published([agent], "a", source)
+
+
+@scenario
+def no_permission(scene):
+    """A directory that the agent may not write any more: it refuses, and says which."""
+    if os.getuid() != 0 or not shutil.which("setpriv"):
+        raise Skip("needs root to be somebody else")
+    os.chmod(scene.folder, 0o711)
+    os.mkdir(scene.path("host1"))
+    os.chown(scene.path("host1"), 65534, 65534)
+    agent, = scene.agents(1, prefix=("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"))
+    os.chmod(agent.path(".treecast"), 0o500)
+    source = scene.noise("a", MIB)
+    scene.send([agent], source).expect(6, err="Permission denied")
+    os.chmod(agent.path(".treecast"), 0o711)
+    scene.send([agent], source).expect(0)
+    scene.require_published([agent], "a", source)
+
+
+@scenario
+def no_descriptors(scene):
+    """With too few descriptors a host refuses or fails with that reason, or logs that nobody can reach it."""
+    idle = scene.agent().descriptors()
+    source = scene.noise("a", 4 * MIB)
+    ends = []
+    for spare in (1, 2, 3, 4, 5, 6, 12):
+        limit = idle + spare
+        agent, = scene.agents(1, first=spare, prefix=("prlimit", f"--nofile={limit}:{limit}", "--"))
+        answer = scene.send([agent], source, "--json", "-F", "double", "-t", "2")
+        line = answer.hosts[agent.address]
+        ends.append(line["state"])
+        if line["state"] == "published":
+            scene.require_published([agent], "a", source)
+            continue
+        if line["state"] == "aborted":  # one for the control link, none for those that bring data
+            answer.expect(7)
+            continue
+        ensure(line["reason"] == "limit" and "Too many open files" in line["text"] and answer.code == 6, str(answer))
+        ensure(agent.running() and agent.published() == [], f"{agent.published()}")
+    ensure(ends[-1] == "published" and ("failed" in ends or "refused" in ends), f"{ends}")
+    deaf, = scene.agents(1, first=20, prefix=("prlimit", f"--nofile={idle}:{idle}", "--"))
+    sender = scene.start_send([deaf], source)
+    wait_for(lambda: "cannot accept connections: Too many open files" in deaf.err, "a line in the log", timeout=20)
+    sender.kill()
+
+
+@scenario
+def no_memory(scene):
+    """With too little memory an agent does not start, or fails with that reason, until there is enough."""
+    if SANITIZED:
+        raise Skip("sanitizers need address space themselves")
+    source = scene.noise("a", 24 * MIB)
+    ends = []
+    for limit in range(16, 256, 4):
+        words = ("prlimit", f"--as={limit * MIB}", "--")
+        probe = Process(scene, [*words, scene.treecast, "recv", "-d", scene.path("probe"), "-l", "nowhere:x"]).finish(20)
+        if probe.code == 127:  # not even its libraries
+            continue
+        try:
+            agent, = scene.agents(1, first=limit, prefix=words)
+        except Exception as error:  # it has ended, and says why
+            ensure("ended with 6" in str(error), f"{error}")
+            ends.append("not started")
+            continue
+        answer = scene.send([agent], source, "-s", "4M", "--json", timeout=40)
+        line = answer.hosts[agent.address]
+        ends.append(line["state"])
+        if line["state"] == "published":
+            scene.require_published([agent], "a", source)
+            break
+        ensure(line["reason"] == "nomem" and answer.code == 6, str(answer))
+        ensure(agent.running() and agent.published() == [], f"{agent.published()} {agent.err}")
+        agent.stop()
+    ensure(ends[-1] == "published" and len(ends) > 1, f"{ends}")
+
+
+@scenario
+def room_for_the_living(scene):
+    """What a killed session left goes when another array needs its room."""
+    folder = scene.path("host1")
+    os.mkdir(folder)
+    agent, = scene.agents(1, prefix=mounted(scene, f"-t tmpfs -o size=20m,mode=700 tmpfs {folder}"))
+    agent.folder = f"/proc/{agent.pid}/root{folder}"  # as it is seen from here
+    big, small = scene.crumbs("big", 12 * MIB), scene.noise("small", MIB)
+    sender = scene.start_send([agent], big, "-C", "zstd:19", "-s", "64K")
+    scene.under_way(sender, [agent], least=6 * MIB)
+    sender.kill()
+    wait_for(lambda: agent.partials() == ["big"], "the end of the orphan", timeout=60)
+    scene.send([agent], small).expect(0)
+    ensure(agent.partials() == ["big"], "it went too early")
+    other = scene.noise("other", 16 * MIB)
+    scene.send([agent], other).expect(0)
+    ensure(agent.partials() == [], "it is still there")
+    ensure(same_bytes(agent.path("other"), other), "other bytes")
+    scene.send([agent], scene.noise("huge", 30 * MIB)).expect(6, err="no room (needs 30.1 MiB, has ")
+
+
+@scenario
+def cut_short(scene):
+    """A published file that somebody cut short is an error to every reader, never a SIGBUS."""
+    agent = scene.agent()
+    source = scene.noise("a", MIB)
+    scene.send([agent], source, "--raw", "--dtype", "<f8").expect(0)
+    os.chmod(agent.path("a"), 0o644)
+    os.truncate(agent.path("a"), 1000)
+    for words in (("attach", "-t", "1", "a"), ("verify", "a"), ("attach", "-t", "1", "a", "--", "true")):
+        answer = scene.run(words[0], "-d", agent.folder, *words[1:])
+        ensure(answer.code > 0 and answer.code < 126 and answer.err.count("\n") == 1, str(answer))
+    scene.send([agent], source, "--raw", "--dtype", "<f8").expect(1, err="--force")
+    scene.send([agent], source, "--raw", "--dtype", "<f8", "--force").expect(0)
+    scene.run("verify", "-d", agent.folder, "a").expect(0)
+
+
+CLOCK = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <sys/time.h>
+#include <time.h>
+/* The time of day jumps a month back or forth at every look. */
+static long jump(void)
+{
+    static unsigned looks;
+    return (long)(__atomic_add_fetch(&looks, 1, __ATOMIC_RELAXED) % 3 - 1) * 30 * 86400;
+}
+int clock_gettime(clockid_t id, struct timespec *out)
+{
+    int (*real)(clockid_t, struct timespec *) = dlsym(RTLD_NEXT, "clock_gettime");
+    int rc = real(id, out);
+    if (rc == 0 && id == CLOCK_REALTIME)
+        out->tv_sec += jump();
+    return rc;
+}
+time_t time(time_t *out)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return out ? (*out = now.tv_sec) : now.tv_sec;
+}
+int gettimeofday(struct timeval *restrict out, void *restrict zone)
+{
+    struct timespec now;
+    (void)zone;
+    clock_gettime(CLOCK_REALTIME, &now);
+    out->tv_sec = now.tv_sec;
+    out->tv_usec = now.tv_nsec / 1000;
+    return 0;
+}
+"""
+
+
+@scenario
+def clock_jumps(scene):
+    """A time of day that jumps by months harms no broadcast, no deadline and no waiter."""
+    if SANITIZED:
+        raise Skip("sanitizers want to be loaded first")
+    with open(scene.path("clock.c"), "w", encoding="ascii") as file:
+        file.write(CLOCK)
+    compiler = (os.environ.get("CC") or "cc").split()
+    built = subprocess.run([*compiler, "-shared", "-fPIC", "-o", scene.path("clock.so"), scene.path("clock.c")],
+                           check=False, capture_output=True, text=True)
+    ensure(built.returncode == 0, built.stderr)
+    environment = scene.environment(LD_PRELOAD=scene.path("clock.so"))
+    agents = scene.agents(3, env=environment)
+    waiting = scene.start("wait", "-d", agents[0].folder, "-t", "50", "a", env=environment)
+    source = scene.crumbs("a", 8 * MIB)
+    scene.send(agents, source, "-C", "zstd:9", "-s", "64K", "-t", "60", env=environment).expect(0)
+    scene.require_published(agents, "a", source)
+    waiting.finish(10).expect(0)
+    slow = scene.crumbs("b", 32 * MIB)
+    answer = scene.send(agents, slow, "-C", "zstd:19", "-s", "64K", "-t", "1", env=environment)
+    answer.expect(7).within(5)
+    sender = scene.start_send(agents, slow, "-C", "zstd:19", "-s", "64K", env=environment)
+    scene.under_way(sender, agents)
+    sender.signal(signal.SIGINT)
+    sender.finish(10).expect(130)
+
+
+if __name__ == "__main__":
+    main()
