@@ -327,15 +327,23 @@ static void do_lease(struct peer *peer, const json_t *request)
                                lease.pid ? json_integer(lease.pid) : json_null()));
 }
 
+/* Whoever passes it can read it: a root-only file can be named by anybody with O_PATH. */
+static bool is_source(int fd)
+{
+    struct stat status;
+    int flags = fd < 0 ? -1 : fcntl(fd, F_GETFL);
+    return flags >= 0 && !(flags & O_PATH) && (flags & O_ACCMODE) != O_WRONLY && fstat(fd, &status) == 0 &&
+           S_ISREG(status.st_mode);
+}
+
 static void do_source(struct peer *peer, const json_t *request)
 {
     const struct tc_door_options *options = &peer->door->options;
     const char *session = json_string_value(json_object_get(request, "session"));
-    struct stat status;
     if (!session || tc_session_parse(peer->session, session) < 0) {
         refuse(peer, TC_E_USAGE, "source needs a session, 32 hex digits");
-    } else if (peer->in_fd < 0 || fstat(peer->in_fd, &status) < 0 || !S_ISREG(status.st_mode)) {
-        refuse(peer, TC_E_USAGE, "source needs the descriptor of a regular file with its first byte");
+    } else if (!is_source(peer->in_fd)) {
+        refuse(peer, TC_E_USAGE, "source needs a descriptor that a regular file can be read from, with its first byte");
     } else {
         drop(&peer->source);
         peer->source = peer->in_fd;
@@ -467,17 +475,17 @@ static ssize_t receive(struct peer *peer, char *bytes, size_t size)
 {
     union {
         struct cmsghdr head;
-        char space[CMSG_SPACE(sizeof(int))]; /* the kernel closes what does not fit */
+        char space[CMSG_SPACE(sizeof(int))]; /* two fit, for alignment; the kernel closes the others */
     } control;
     struct iovec part = {.iov_base = bytes, .iov_len = size};
     struct msghdr message = {
         .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
     ssize_t got = recvmsg(peer->fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     const struct cmsghdr *head = got < 0 ? NULL : CMSG_FIRSTHDR(&message);
-    if (head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS &&
-        head->cmsg_len == CMSG_LEN(sizeof(int))) {
-        drop(&peer->in_fd);
-        memcpy(&peer->in_fd, CMSG_DATA(head), sizeof(int));
+    bool passed = head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS;
+    for (size_t at = CMSG_LEN(0); passed && at + sizeof(int) <= head->cmsg_len; at += sizeof(int)) {
+        drop(&peer->in_fd); /* the last of several */
+        memcpy(&peer->in_fd, (const uint8_t *)head + at, sizeof(int));
     }
     return got;
 }

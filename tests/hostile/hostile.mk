@@ -2,7 +2,8 @@
 test_scripts += \
 	tests/hostile/01_privilege.py \
 	tests/hostile/02_members.py \
-	tests/hostile/03_strangers.py
+	tests/hostile/03_strangers.py \
+	tests/hostile/04_local.py
 dist_noinst_DATA += \
 	tests/hostile/hostile.py \
 	tests/hostile/member.c \
