@@ -1,7 +1,8 @@
 # make bench: what a broadcast costs, on a cluster of network namespaces; needs root and about an hour.
 # A part of it: make bench BENCH='main32 hop -r 3'; BENCH=--list names the rows.
 dist_noinst_SCRIPTS += tests/bench/bench.py
-dist_noinst_DATA += tests/bench/door.py tests/bench/rows.py
+dist_noinst_SCRIPTS += tests/bench/notebook_client.py tests/bench/figure.py
+dist_noinst_DATA += tests/bench/door.py tests/bench/rows.py tests/bench/notebook.py
 BENCH =
 
 bench: $(bin_PROGRAMS)

@@ -13,6 +13,7 @@ import time
 from dataclasses import dataclass, field
 
 import door
+import notebook
 from cast import SOURCE, Cast, random_bytes, smooth_field
 from lab import Lab
 from measure import (Iperf, MemoryWatch, Steal, cpu_seconds, fine_cpu_seconds, median, one_copy,
@@ -413,6 +414,21 @@ def run_resume(row, repetitions, treecast):
     return run_again(row, repetitions, treecast, half_of_it, nothing)
 
 
+# -- the users' notebook -----------------------------------------------------------------------------------------
+
+
+def run_push(row, repetitions, treecast):
+    return notebook.faster_than_push(row, repetitions, treecast, Outcome())
+
+
+def run_repaired(row, repetitions, treecast):
+    return notebook.beside_repaired(row, repetitions, treecast, Outcome())
+
+
+def run_hosts(row, repetitions, treecast):
+    return notebook.across_hosts(row, repetitions, treecast, Outcome())
+
+
 # -- the table --------------------------------------------------------------------------------------------------
 
 
@@ -452,6 +468,12 @@ ROWS = [
     Row("delta", run_delta, 16, 100, 64 * MIB, unit="fresh", bound=0.35, about="1% of the chunks changed"),
     Row("resume", run_resume, 16, 100, 64 * MIB, unit="fresh", bound=0.7, about="the sender was killed half way"),
     Row("idle", run_idle, 2, None, 0, unit="ms", bound=10, once=True, about="CPU of an agent in 60 idle seconds"),
+    # 16 engines of ipyparallel: on this machine, and two on each of eight hosts.
+    Row("notebook-push", run_push, 1, None, 128 * MIB, unit="times", bound=10, at_least=True,
+        about="bcast_memmap, faster than push"),
+    Row("notebook-repaired", run_repaired, 1, None, 128 * MIB, unit="allowed", bound=1,
+        about="bcast_memmap, of 1.25 x the mended notebook or 0.2 s more"),
+    Row("notebook-hosts", run_hosts, 8, 100, 32 * MIB, bound=1.2, once=True, about="bcast_memmap across hosts"),
 ]
 
 

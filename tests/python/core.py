@@ -6,12 +6,13 @@ import inspect
 import os
 import pickle
 import re
+import shutil
 import subprocess
 import sys
 
 import world
 from world import PACKAGE, Thread, raises
-from agents import Process, ensure, hosts_of, main, scenario, scenarios, wait_for
+from agents import Process, Skip, ensure, hosts_of, main, scenario, scenarios, wait_for
 
 import numpy
 
@@ -29,12 +30,20 @@ def promise(function):
     return function
 
 
-def in_python(scene, code, *arguments, **more):
-    """Run code in a fresh interpreter; what it printed."""
-    environment = scene.environment(PYTHONPATH=PACKAGE, TREECAST=scene.treecast, PYTHONDONTWRITEBYTECODE="1", **more)
-    process = Process(scene, [sys.executable, "-c", code, *map(str, arguments)], env=environment)
+def python(scene, code, arguments, popen=None, **more):
+    """A fresh interpreter that runs code; the package is where every user can read it."""
+    package = scene.path("package")
+    if not os.path.exists(package):
+        shutil.copytree(os.path.join(PACKAGE, "treecast"), os.path.join(package, "treecast"))
+    environment = scene.environment(PYTHONPATH=package, TREECAST=scene.treecast, PYTHONDONTWRITEBYTECODE="1", **more)
+    process = Process(scene, [sys.executable, "-c", code, *map(str, arguments)], env=environment, **popen or {})
     scene.processes.append(process)
-    return process.finish().expect(0).out.strip()
+    return process
+
+
+def in_python(scene, code, *arguments, **options):
+    """What code printed in a fresh interpreter."""
+    return python(scene, code, arguments, **options).finish().expect(0).out.strip()
 
 
 ARRAYS = {
@@ -313,7 +322,7 @@ print(a.shape, a.dtype.str, float(a.sum()), ref.attach() is a, ref.report)
 
 @scenario
 def refs(scene):
-    """A Ref pickles in under 300 bytes with the longest name, and attaches in a process of any host that has the array"""
+    """A Ref pickles in under 300 bytes with the longest name, and attaches in a process of any host that has it"""
     agents = scene.agents(2)
     array, name = numpy.arange(1000.0).reshape(10, 100), "n" * 124 + ".npy"
     long = treecast.Ref(name, "/dev/shm/treecast-4294967294", "ab" * 32)
@@ -371,6 +380,15 @@ def status(scene):
 
 
 @scenario
+def for_a_while(scene):
+    """An array that is sent with a time to live goes by itself; who has it mapped keeps it"""
+    agent = scene.agent()
+    mapped = treecast.send(numpy.arange(10), "a.npy", hosts=agent.address, dir=agent.folder, ttl=1).attach(5)
+    wait_for(lambda: not agent.published(), "the end of the array", timeout=20)
+    ensure(mapped.sum() == 45, "what is mapped")
+
+
+@scenario
 def not_ours(scene):
     """A file that treecast did not publish, or whose size is not the described one, is refused"""
     agent = scene.agent()
@@ -383,12 +401,38 @@ def not_ours(scene):
     raises(treecast.IntegrityError, treecast.attach, "a.npy", agent.folder, 5, text="100 bytes")
 
 
+SHUT_OUT = """
+import sys, treecast
+try:
+    open(sys.argv[1] + "/a.npy")
+    sys.exit("the file's mode lets everybody in")
+except PermissionError:
+    print(treecast.attach("a.npy", sys.argv[1], timeout=10).sum())
+"""
+
+
+@scenario
+def through_the_door(scene):
+    """A user whom the agent allows attaches what the file's mode shut it out of; another one is refused"""
+    if os.geteuid() != 0:
+        raise Skip("other users need root")
+    os.chmod(scene.folder, 0o755)
+    allowed = scene.agent("--mode", "0400", "--allow-user", "nobody")
+    strict = scene.agents(1, "--mode=0400", first=1)[0]
+    treecast.send(numpy.arange(10), "a.npy", hosts=hosts_of([allowed, strict]))
+    nobody = {"user": "nobody", "extra_groups": []}
+    ensure(in_python(scene, SHUT_OUT, allowed.folder, popen=nobody) == "45", "not attached")
+    run = python(scene, SHUT_OUT, [strict.folder], popen=nobody).finish()
+    ensure(run.code != 0 and "ResourceError" in run.err, str(run))
+
+
 @promise
 def stands_alone():
     """Importing the package needs the standard library alone: numpy comes when an array is asked for"""
     code = ("import sys; sys.path.insert(0, sys.argv[1]); import treecast\n"
             "treecast.Ref('a'); print([m for m in sys.modules if 'numpy' in m or 'dask' in m or 'IPython' in m])")
-    said = subprocess.run([sys.executable, "-I", "-S", "-c", code, PACKAGE], capture_output=True, text=True, check=False)
+    said = subprocess.run([sys.executable, "-I", "-S", "-c", code, PACKAGE], capture_output=True, text=True,
+                          check=False)
     ensure(said.stdout == "[]\n", said.stdout + said.stderr)
 
 

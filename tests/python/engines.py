@@ -179,7 +179,7 @@ def dead_agent():
 
 @needs_cluster
 def script():
-    """The example script: the 1024 x 1024 array's spectral norm, and the 4096 x 4096 one's other, equal on all engines"""
+    """The example script: the spectral norm of 1024 x 1024, and the cheap one of 4096 x 4096, equal on all engines"""
     words = [sys.executable, os.path.join(EXAMPLES, "broadcast.py"), "--file", cluster.file]
     done = subprocess.run(words, capture_output=True, text=True, timeout=240 * SLOW, check=False,
                           env={**cluster.environment, "TREECAST": find_treecast()})
@@ -244,7 +244,8 @@ def killed_engines():
     ensure(not os.path.exists(folder), "the directory is still there")
 
 
-TESTS = [variables, one_copy, agents_and_keys, several, failures, dead_agent, script, notebook, cleans_up, killed_engines]
+TESTS = [variables, one_copy, agents_and_keys, several, failures, dead_agent, script, notebook, cleans_up,
+         killed_engines]
 
 
 def main():

@@ -5,3 +5,6 @@ test_scripts += \
 	tests/python/workers.py
 dist_noinst_DATA += tests/python/world.py
 dist_noinst_SCRIPTS += tests/python/cluster.py
+
+# Engines on hosts of the lab.
+test_scripts += tests/lab/test_lab_python.py

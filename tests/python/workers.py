@@ -59,7 +59,7 @@ def in_tasks():
 
 @needs_cluster
 def in_graphs():
-    """In delayed graphs a Ref stands for the array, and travels as a Ref: a graph stays small however large the array"""
+    """In delayed graphs a Ref stands for the array, and travels as a Ref: a graph stays small whatever the array"""
     import dask
     import numpy
     from treecast.dask import attach, bcast

@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import os
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Dict, List, Optional, Union
+from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
 
 from . import _door, _folder, errors
 
 if TYPE_CHECKING:
     import numpy
+
+DOOR_SECONDS = 10.0
 
 Directory = Union[str, "os.PathLike[str]", None]
 
@@ -57,10 +59,23 @@ def open_described(name: str, dir: Directory, timeout: Optional[float], mode: st
     directory = _folder.resolve(dir)
     found = _door.run(_door.wait(directory, _folder.check_name(name), want_fd=True), timeout,
                       f"{name} was not published in {directory}")
-    fd, description = found if found.description else _folder.open_array(name, directory)
+    fd, description = found if found.description else _open(name, directory)
     path = os.path.join(directory, name)
     with io.FileIO(path, "rb", opener=lambda *_: fd) as file:
         return to_array(file, description, mode), description
+
+
+def _open(name: str, directory: str) -> Tuple[int, _folder.Description]:
+    """A published file; one whose mode shuts this user out is what an agent is asked for, which may let it in."""
+    try:
+        return _folder.open_array(name, directory)
+    except errors.ResourceError as error:
+        if error.reason != "permission":
+            raise
+        given = _door.run(_door.hand_out(directory, name), DOOR_SECONDS, f"the agent of {directory} did not answer")
+        if given is None:
+            raise
+        return given.fd, given.description
 
 
 def to_array(file: io.FileIO, description: _folder.Description, mode: str) -> "numpy.memmap":
@@ -137,7 +152,7 @@ class Status:
     published: List[Dict[str, Any]] = field(default_factory=list)
 
 
-def status(name: Optional[str] = None, dir: Directory = None, timeout: Optional[float] = 10.0) -> Status:
+def status(name: Optional[str] = None, dir: Directory = None, timeout: Optional[float] = DOOR_SECONDS) -> Status:
     """What this host's agent knows of an array, or of all; of published ones also where no agent is alive.
 
     Parameters

@@ -248,6 +248,15 @@ def wait(directory: str, name: str, want_fd: bool = False) -> Generator[Want, No
             os.close(notify)
 
 
+def hand_out(directory: str, name: str) -> Generator[Want, None, Optional[Found]]:
+    """Steps that return the published array as the agent opened it; None where there is no agent that does."""
+    try:
+        found = yield from _wait_at_door(directory, name, True)
+    except (_Nobody, _Left):
+        return None
+    return found if found.description else None
+
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
 

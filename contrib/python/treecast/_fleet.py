@@ -6,13 +6,11 @@
 from __future__ import annotations
 
 import atexit
-import ctypes
 import os
 import re
 import secrets
 import select
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -168,7 +166,6 @@ def _route(address: str) -> Optional[str]:
 
 _agents: Dict[str, Tuple["subprocess.Popen[bytes]", str, str]] = {}
 _agents_lock = threading.Lock()
-_libc = ctypes.CDLL(None)
 
 
 def shared_memory() -> str:
@@ -233,10 +230,6 @@ def _reachable(listen: str, own: Optional[str]) -> str:
     return f"[{own}]:{port}" if ":" in own else f"{own}:{port}"
 
 
-def _end_with_parent() -> None:
-    _libc.prctl(1, signal.SIGTERM, 0, 0, 0)  # PR_SET_PDEATHSIG: also when this process is killed
-
-
 def _start_agent(directory: str, key: str, own: str, program: Optional[str]) -> Tuple["subprocess.Popen[bytes]", str]:
     path = _program.find(program)
     listen = f"[{own}]:0" if ":" in own else f"{own}:0"
@@ -245,9 +238,11 @@ def _start_agent(directory: str, key: str, own: str, program: Optional[str]) -> 
         os.write(key_fd, key.encode())
         os.lseek(key_fd, 0, os.SEEK_SET)
         with tempfile.TemporaryFile() as said:
+            # Private to this user; --owner ends the agent also when this process is killed.
             process = subprocess.Popen([path, "recv", "-q", "-d", directory, "-l", listen, f"--key-fd={key_fd}",
-                                        "--mode=0400"], stdin=subprocess.DEVNULL,
-                                       stdout=subprocess.PIPE, stderr=said, cwd="/", pass_fds=[key_fd], start_new_session=True, preexec_fn=_end_with_parent)
+                                        "--mode=0400", f"--owner={os.getpid()}"], stdin=subprocess.DEVNULL,
+                                       stdout=subprocess.PIPE, stderr=said, cwd="/", pass_fds=[key_fd],
+                                       start_new_session=True)
             line = _first_line(process, START_SECONDS)
             ready = re.match(r"listening on (\S+), publishing in ", line)
             if not ready:

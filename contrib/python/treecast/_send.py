@@ -44,9 +44,10 @@ def send(source: Any, name: Optional[str] = None, *, hosts: Union[str, Iterable[
          port: Optional[int] = None, key_file: Union[str, "os.PathLike[str]", None] = None,
          origin_key: Union[str, "os.PathLike[str]", None] = None, chunk: Union[int, str, None] = None,
          compress: Optional[str] = None, tree: Optional[str] = None, force: bool = False,
-         min_hosts: Union[int, str, None] = None, deadline: Optional[float] = None, local: Optional[str] = None,
-         link: bool = False, raw: bool = False, dir: Union[str, "os.PathLike[str]", None] = None,
-         progress: Optional[Callable[[Progress], Any]] = None, program: _program.Program = None) -> Ref:
+         min_hosts: Union[int, str, None] = None, deadline: Optional[float] = None, ttl: Optional[float] = None,
+         local: Optional[str] = None, link: bool = False, raw: bool = False,
+         dir: Union[str, "os.PathLike[str]", None] = None, progress: Optional[Callable[[Progress], Any]] = None,
+         program: _program.Program = None) -> Ref:
     """Broadcast an array or a file to the agents of many hosts.
 
     An array is not copied first: the program reads it from this process's memory (``/proc/self/mem``, handed on as an
@@ -61,8 +62,10 @@ def send(source: Any, name: Optional[str] = None, *, hosts: Union[str, Iterable[
         What the hosts publish it as; a path's file name by default.
     hosts : str or iterable of str, optional
         ``"node[001-128]"``, ``["10.0.0.1:7200", ...]``. With no hosts and no ``hostfile`` those that the program finds.
-    hostfile, exclude, port, key_file, origin_key, chunk, compress, tree, force, min_hosts, deadline, local, link, raw
+    hostfile, exclude, port, key_file, origin_key, chunk, compress, tree, force, min_hosts, deadline, ttl, raw
         The program's options of these names, see treecast(1).
+    local, link
+        How an agent on this host gets the array, as the program's options.
     dir : path, optional
         Where the hosts publish, for the Ref; their default directory otherwise.
     progress : callable, optional
@@ -88,7 +91,7 @@ def send(source: Any, name: Optional[str] = None, *, hosts: Union[str, Iterable[
     """
     given = [("--hosts", _words(hosts)), ("--hostfile", hostfile), ("--exclude", _words(exclude)), ("--port", port),
              ("--key-file", key_file), ("--origin-key", origin_key), ("--chunk", chunk), ("--compress", compress),
-             ("--tree", tree), ("--min-hosts", min_hosts), ("--deadline", deadline), ("--local", local)]
+             ("--tree", tree), ("--min-hosts", min_hosts), ("--deadline", deadline), ("--ttl", ttl), ("--local", local)]
     words = [f"{option}={os.fspath(value) if isinstance(value, os.PathLike) else value}" for option, value in given
              if value is not None]
     words += [option for option, value in (("--force", force), ("--link", link), ("--raw", raw)) if value]

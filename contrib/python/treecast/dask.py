@@ -8,8 +8,8 @@
     client.submit(work, ref)                     # def work(ref): a = ref.attach(); ...
     dask.delayed(numpy.linalg.norm)(ref)         # numpy takes a ref for the array itself
 
-A `Ref` in a task graph is a few dozen bytes instead of the array, and hashes by content: equal arrays make equal keys, so
-that results are found again. Workers that see the same memory are a host; where no agent (``treecast recv``) of this
+A `Ref` in a task graph is a few dozen bytes instead of the array, and hashes by content: equal arrays make equal keys,
+so that results are found again. Workers that see the same memory are a host; where no agent (``treecast recv``) of this
 client's is, one worker of the host starts it. The key is made for this client and travels over dask's connections,
 which ought to be TLS where the network is not trusted. Arrays stay until `close` or ``ref.remove()`` on a host.
 """

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Dict, Optional, Sequence, Type
 
-__all__ = ["TreecastError", "UsageError", "PartialError", "AuthError", "IntegrityError", "ResourceError", "DeadlineError",
-           "VersionError", "CoordinatorLostError", "SourceError", "InterruptedSendError", "NotFoundError"]
+__all__ = ["TreecastError", "UsageError", "PartialError", "AuthError", "IntegrityError", "ResourceError",
+           "DeadlineError", "VersionError", "CoordinatorLostError", "SourceError", "InterruptedSendError",
+           "NotFoundError"]
 
 
 class TreecastError(Exception):

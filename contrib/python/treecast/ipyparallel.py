@@ -179,7 +179,8 @@ def _fleet_of(client: Client, key_file: Any, program: _program.Program) -> _flee
 def _controllers(client: Client) -> List[str]:
     """Where this client finds its controller."""
     words = [str(client._config.get(key, "")) for key in ("interface", "location")]
-    return [match[1] for match in (re.match(r"(?:\w+://)?\[?([\w.:-]+?)\]?(?::\d+)?$", word) for word in words) if match]
+    found = [re.match(r"(?:\w+://)?\[?([\w.:-]+?)\]?(?::\d+)?$", word) for word in words]
+    return [match[1] for match in found if match]
 
 
 def _published_name(variable: str) -> str:
