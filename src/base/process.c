@@ -1,6 +1,5 @@
 #include "base/process.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,7 +36,7 @@ int tc_process_watch(uint32_t pid, uint64_t start)
 {
     uint64_t now;
     int fd = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0);
-    if (fd < 0 && errno != ESRCH && errno != EINVAL)
+    if (fd < 0)
         return tc_process_start(pid, &now) == 0 && now == start ? -2 : -1;
     /* Looked at after the descriptor is there: it is of the process that began then, or of none. */
     if (fd >= 0 && tc_process_start(pid, &now) == 0 && now == start)

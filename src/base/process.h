@@ -9,7 +9,8 @@
 int tc_process_start(uint32_t pid, uint64_t *start);
 
 /* A descriptor that becomes readable when the process pid that began at start has ended: the caller's to close. -1 when
- * it has ended already; -2 where the kernel cannot tell (before 5.3). */
+ * it has ended already; -2 where its end cannot be told: before Linux 5.3, of a thread, without a
+ * descriptor left. */
 int tc_process_watch(uint32_t pid, uint64_t start);
 
 #endif

@@ -118,11 +118,11 @@ static ssize_t receive(int door, char *bytes, size_t size, int *fd)
                              .msg_controllen = fd ? sizeof control.space : 0};
     ssize_t got = recvmsg(door, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
     const struct cmsghdr *head = got < 0 ? NULL : CMSG_FIRSTHDR(&message);
-    if (fd && head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS &&
-        head->cmsg_len == CMSG_LEN(sizeof(int))) {
+    bool passed = fd && head && head->cmsg_level == SOL_SOCKET && head->cmsg_type == SCM_RIGHTS;
+    for (size_t at = CMSG_LEN(0); passed && at + sizeof(int) <= head->cmsg_len; at += sizeof(int)) {
         if (*fd >= 0)
-            close(*fd);
-        memcpy(fd, CMSG_DATA(head), sizeof(int));
+            close(*fd); /* the last of several, of which alignment leaves room for two */
+        memcpy(fd, (const uint8_t *)head + at, sizeof(int));
     }
     return got;
 }

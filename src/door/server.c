@@ -298,6 +298,10 @@ static int read_lease(const json_t *request, struct tc_lease *lease, struct tc_e
         lease->pid = (uint32_t)json_integer_value(pid);
     if (lease->pid && tc_process_start(lease->pid, &lease->start) < 0)
         return tc_fail(err, TC_E_NOTFOUND, "there is no process %u here", lease->pid);
+    int watch = lease->pid ? tc_process_watch(lease->pid, lease->start) : -1;
+    if (watch == -2)
+        return tc_fail(err, TC_E_USAGE, "the end of %u cannot be told: is it a thread?", lease->pid);
+    drop(&watch);
     return 0;
 }
 

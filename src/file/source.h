@@ -25,7 +25,8 @@ struct tc_source_range {
 };
 struct tc_source *tc_source_open_range(const struct tc_source_range *range, const char *label, struct tc_err *err);
 
-/* The descriptor of a file that is sent from its first byte to its last, borrowed; -1 for any other range. */
+/* The descriptor of a file that is sent from its first byte to its last, borrowed; -1 for any other range: it would show
+ * more than is sent. */
 int tc_source_fd(const struct tc_source *source);
 uint64_t tc_source_size(const struct tc_source *source); /* bytes at opening */
 

@@ -64,6 +64,9 @@ START_TEST(round_trip)
 {
     struct tc_description one = sample(&kinds[_i]), two;
     one.array.fortran = one.array.described;
+    one.lease.expires = _i & 1 ? 1700003600 : 0;
+    one.lease.pid = _i & 2 ? 4711 : 0;
+    one.lease.start = _i & 2 ? 1ull << 40 : 0;
     struct tc_err err = {0};
     char *text = tc_description_print(&one, &err);
     ck_assert_ptr_nonnull(text);
@@ -72,6 +75,8 @@ START_TEST(round_trip)
     ck_assert_str_eq(two.name, one.name);
     ck_assert(two.size == one.size && two.created == one.created && tc_digest_equal(&two.digest, &one.digest));
     ck_assert_mem_eq(two.session, one.session, sizeof one.session);
+    ck_assert(two.lease.expires == one.lease.expires && two.lease.pid == one.lease.pid);
+    ck_assert(two.lease.start == one.lease.start && !strstr(text, "owner") == (one.lease.pid == 0));
     check_equal_arrays(&one.array, &two.array);
     tc_array_free(&two.array);
     for (size_t cut = 0; cut < strlen(text); cut++)
@@ -118,6 +123,10 @@ static const char *const spoilt[][2] = {
     {"\"digest\":\"0", "\"digest\":\"x"},
     {"\"session\":\"0", "\"session\":\""},
     {"\"created\":1", "\"made\":1"},
+    {"\"created\":1", "\"created\":1,\"expires\":-1"},
+    {"\"created\":1", "\"created\":1,\"owner_pid\":7"},
+    {"\"created\":1", "\"created\":1,\"owner_pid\":0,\"owner_start\":1"},
+    {"\"created\":1", "\"created\":1,\"owner_pid\":2147483648,\"owner_start\":1"},
     {"\"array\":", "\"arrow\":"},
     {"\"<f8\"", "\"|O\""},
     {"\"<f8\"", "\"<f4\""},

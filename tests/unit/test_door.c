@@ -534,6 +534,19 @@ START_TEST(a_source_is_offered_while_connected)
 }
 END_TEST
 
+static void tell_thread(struct agent *agent, void *arg)
+{
+    (void)agent;
+    *(int *)arg = gettid();
+}
+
+static int thread_of(struct agent *agent)
+{
+    int id = 0;
+    in_loop(agent, tell_thread, &id);
+    return id;
+}
+
 START_TEST(leases_are_given)
 {
     struct agent agent;
@@ -558,6 +571,9 @@ START_TEST(leases_are_given)
              "{\"op\":\"lease\",\"name\":\"A.npy\",\"ttl\":-1}\n{\"op\":\"lease\",\"name\":\"A.npy\",\"pid\":1.5}\n");
     expect(fd, "\"reason\":\"usage\"");
     expect(fd, "\"reason\":\"usage\"");
+    snprintf(request, sizeof request, "{\"op\":\"lease\",\"name\":\"A.npy\",\"pid\":%d}\n", thread_of(&agent));
+    raw_send(fd, request);
+    expect(fd, "is it a thread?");
     raw_send(fd, "{\"op\":\"lease\",\"name\":\"A.npy\",\"pid\":2147483647}\n{\"op\":\"lease\",\"name\":\"B.npy\"}\n");
     expect(fd, "there is no process 2147483647");
     expect(fd, "\"reason\":\"notfound\"");
