@@ -32,6 +32,11 @@ int tc_fail_errno(struct tc_err *err, int number, const char *format, ...) __att
 /* Put "prefix: " before the text of a filled err and return its negative reason; for callers that know where. */
 int tc_err_prefix(struct tc_err *err, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+#ifdef __clang_analyzer__ /* which sees one file at a time, and would take these for functions that may return 0 */
+#define tc_fail(err, reason, ...) ((void)tc_fail(err, reason, __VA_ARGS__), -(reason))
+#define tc_fail_errno(err, number, ...) ((void)tc_fail_errno(err, number, __VA_ARGS__), -TC_E_IO)
+#endif
+
 /* The table: text never NULL, also for numbers that are not in it ("unknown reason"; exit code 1); known says which. */
 const char *tc_reason_text(int reason);
 const char *tc_reason_name(int reason); /* "noroom", "coordinator-lost": as JSON has it */

@@ -81,7 +81,7 @@ static int gather(struct tc_hostlist *list, const struct tc_host_options *option
 struct tc_hostlist *tc_host_options_gather(const struct tc_host_options *options, struct tc_resource *found,
                                            struct tc_err *err)
 {
-    struct tc_resource own;
+    struct tc_resource own = {0};
     struct tc_hostlist *list = tc_hostlist_new(err);
     found = found ? found : &own;
     *found = (struct tc_resource){.system = TC_SITE_NONE};

@@ -90,6 +90,7 @@ enum tc_origin tc_values_origin(const struct tc_values *values, const struct tc_
 
 static const char *keep(struct tc_values *values, const char *bytes, struct tc_err *err)
 {
+    /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): flags alone need no text */
     size_t size = strlen(bytes) + 1;
     struct text *text = malloc(sizeof *text + size);
     if (!text) {
@@ -172,6 +173,7 @@ static int parse_whole(uint64_t *value, const char *text, int base, struct tc_er
 {
     char *end;
     errno = 0;
+    /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): flags alone need no text */
     *value = strtoull(text, &end, base);
     if (!isdigit((unsigned char)*text) || *end || errno)
         return tc_fail(err, TC_E_USAGE, "'%s' is not %s", text, base == 8 ? "an octal number" : "a number");
@@ -180,6 +182,7 @@ static int parse_whole(uint64_t *value, const char *text, int base, struct tc_er
 
 static int parse_choice(unsigned *value, const char *text, const char *choices, struct tc_err *err)
 {
+    /* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): flags alone need no text */
     size_t size = strlen(text);
     unsigned index = 0;
     for (const char *at = choices; at; index++) {

@@ -745,6 +745,7 @@ void tc_door_close(struct tc_door *door)
     }
     while (door->peers) {
         struct peer *peer = door->peers;
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it went from the list by *prev */
         if (peer->waiting[0])
             refuse(peer, TC_E_CLOSED, "the agent has ended");
         free_peer(peer);

@@ -286,7 +286,7 @@ static int open_described(struct tc_folder *folder, const char *name, struct tc_
     int held = -1;
     ino_t bare = 0;
     for (;;) {
-        struct stat status;
+        struct stat status = {0};
         int fd = open_name(folder, name, &status, err);
         int rc = fd < 0 ? fd : read_description(folder, name, &status, description, err);
         bool same = held >= 0 && status.st_ino == bare;
@@ -614,7 +614,7 @@ static int digest_file(int fd, uint64_t size, uint8_t *bytes, struct tc_content 
 
 int tc_folder_verify(struct tc_folder *folder, const char *name, struct tc_description *description, struct tc_err *err)
 {
-    struct tc_description own;
+    struct tc_description own = {0};
     struct tc_digest found;
     int fd = tc_folder_open_array(folder, name, &own, err);
     if (fd < 0)

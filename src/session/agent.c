@@ -181,6 +181,7 @@ static void close_data_links(struct tc_agent *agent)
         agent->parents[t].state = PARENT_NONE;
     }
     for (unsigned i = 0; i < agent->children.count; i++) {
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): there are items where they are counted */
         close_link(agent, agent->children.items[i].link, 0);
         tc_child_stop(&agent->children.items[i]);
     }

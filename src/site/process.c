@@ -11,8 +11,6 @@
 #include <time.h>
 #include <unistd.h>
 
-extern char **environ;
-
 static long now_ms(void)
 {
     struct timespec now;
