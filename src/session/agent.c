@@ -346,6 +346,8 @@ static void want(struct tc_agent *agent, unsigned t, uint32_t page)
     struct tc_message message = {.type = TC_MSG_WANT};
     message.want.page = page;
     message.want.chunks = wish(agent, t, page);
+    if (parent->asked.count == 0)
+        parent->last_byte = agent->now; /* it was asked for nothing: what is here was looked for, and that takes long */
     for (uint64_t left = message.want.chunks; left; left &= left - 1) {
         uint32_t chunk = tc_page_first(page) + (uint32_t)__builtin_ctzll(left);
         tc_bits_add(&parent->asked, chunk);

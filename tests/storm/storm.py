@@ -33,11 +33,11 @@ class Wrong(AssertionError):
 
 class Storm:
     def __init__(self, scene):
-        self.scene, self.random = scene, random.Random(SEED)
+        self.scene, self.random, self.glances = scene, random.Random(SEED), random.Random()
         self.agents = scene.agents(HOSTS)
         self.sources = {name: self.versions(name) for name in NAMES}
         self.known = {name: {digest(path) for path in paths} for name, paths in self.sources.items()}
-        self.took = 0.2
+        self.took = 0.05
         self.kills = self.senders_killed = self.lived = self.shown = 0
 
     def versions(self, name):
@@ -53,22 +53,25 @@ class Storm:
             paths.append(source)
         return paths
 
+    def look_at(self, agent, name):
+        """What the host shows under the name now."""
+        try:
+            found = digest(agent.path(name))
+        except FileNotFoundError:
+            return
+        self.shown += 1
+        if found not in self.known[name]:
+            raise Wrong(f"{agent.folder}/{name} holds bytes that were never sent under that name")
+
     def look(self):
-        """What every host shows under every name now."""
         for agent in self.agents:
             for name in NAMES:
-                try:
-                    found = digest(agent.path(name))
-                except FileNotFoundError:
-                    continue
-                self.shown += 1
-                if found not in self.known[name]:
-                    raise Wrong(f"{agent.folder}/{name} holds bytes that were never sent under that name")
+                self.look_at(agent, name)
 
     def wait(self, sender, until):
         """Look around until the time comes or the sender ends."""
         while sender.running() and time.monotonic() < until:
-            self.look()
+            self.look_at(self.glances.choice(self.agents), self.glances.choice(NAMES))
         return sender.running()
 
     def broadcast(self):
@@ -77,8 +80,10 @@ class Storm:
         options = ["--json", "--force", "-s", "64K", "-F", self.random.choice(("double", "chain", "binomial"))]
         if self.random.random() < 0.3:
             options += ["--min-hosts", "1"]
-        victims = self.random.sample(range(HOSTS + 1), self.random.choice((0, 1, 1, 1, 2, 3)))
-        moments = sorted(self.random.uniform(0, 1.3 * self.took) for _ in victims)
+        victims = self.random.sample(range(HOSTS), self.random.choice((0, 0, 1, 1, 2, 3)))
+        if self.random.random() < 0.4:
+            victims.insert(self.random.randint(0, len(victims)), HOSTS)  # the sender
+        moments = sorted(self.random.uniform(0, 1.1 * self.took) for _ in victims)
         began = time.monotonic()
         sender = self.scene.start("send", "-w", hosts_of(self.agents), *options, source, name)
         for victim, moment in zip(victims, moments):
@@ -92,7 +97,7 @@ class Storm:
         self.look()
         self.check(sender, name, source, killed=HOSTS in victims and sender.popen.returncode == -signal.SIGKILL)
         if not victims:
-            self.took = 0.8 * self.took + 0.2 * (time.monotonic() - began)
+            self.took = 0.5 * self.took + 0.5 * (time.monotonic() - began)
 
     def check(self, sender, name, source, killed):
         """The report of a sender that lived: each host once, and who is said to have it has had it."""

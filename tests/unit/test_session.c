@@ -22,6 +22,7 @@ struct rig {
     /* Since the last event: */
     unsigned sent[256], closed, dialled, opened, served, compared, allocated, published;
     uint64_t wanted;
+    uint32_t waited; /* ms, as PROGRESS says of tree 0 */
     uint32_t last_closed;
     /* Ever: */
     bool ended;
@@ -49,6 +50,9 @@ static void drain(struct rig *rig)
         if (action.kind == TC_ACT_SEND && action.type == TC_MSG_WANT &&
             tc_message_unpack(&message, action.type, action.body->bytes, action.body->size, NULL) == 0)
             rig->wanted |= message.want.chunks;
+        if (action.kind == TC_ACT_SEND && action.type == TC_MSG_PROGRESS &&
+            tc_message_unpack(&message, action.type, action.body->bytes, action.body->size, NULL) == 0)
+            rig->waited = message.progress.tree[0].waiting;
         if (action.kind == TC_ACT_CLOSE) {
             rig->closed++;
             rig->last_closed = action.link;
@@ -342,6 +346,20 @@ START_TEST(what_is_here_is_not_wanted)
     ck_assert(rig.published == 1 && tc_agent_adopted(rig.agent) == 1 << 16);
     tell(&rig, &(struct tc_event){.kind = TC_EV_PUBLISHED});
     ck_assert_int_eq(tc_agent_state(rig.agent), TC_AGENT_PUBLISHED);
+    free_rig(&rig);
+}
+END_TEST
+
+/* Looking for chunks here may take long; it is not the parent that is slow. */
+START_TEST(comparing_is_not_waiting)
+{
+    struct rig rig = agent_with(0, TC_PREPARED_COMPARE);
+    tick(&rig, 30000);
+    ck_assert(rig.sent[TC_MSG_PROGRESS] == 1 && rig.waited == 0);
+    compared(&rig, 0, false);
+    compared(&rig, 1, false);
+    tick(&rig, 300);
+    ck_assert(rig.sent[TC_MSG_PROGRESS] == 1 && rig.waited == 300);
     free_rig(&rig);
 }
 END_TEST
@@ -763,6 +781,7 @@ int main(void)
     tcase_add_test(agent, a_link_that_came_before_its_plan_is_served_after_it);
     tcase_add_test(agent, a_published_agent_that_cannot_read_goes_quietly);
     tcase_add_test(agent, what_is_here_is_not_wanted);
+    tcase_add_test(agent, comparing_is_not_waiting);
     tcase_add_test(agent, another_file_is_not_replaced_without_force);
     tcase_add_loop_test(agent, a_file_is_reserved_at_the_first_difference, 0, 2);
     tcase_add_test(agent, no_room_for_the_difference_fails);

@@ -8,7 +8,9 @@
 #include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
+#include <time.h>
 
+#include "file/partial.h"
 #include "file_help.h"
 
 static const uint8_t session[TC_SESSION_ID_SIZE] = {0xab, 1};
@@ -280,6 +282,270 @@ START_TEST(full_tmpfs_leaves_nothing)
 }
 END_TEST
 
+/* --- what is here already --- */
+
+enum { CHUNK = TC_BLOCK_SIZE, FOUR = 4 * CHUNK };
+
+static const uint8_t another[TC_SESSION_ID_SIZE] = {0xcd, 2};
+static const struct tc_array plain;
+
+/* Whether chunk i of what these bytes are is found, and no error. */
+static bool found(struct tc_sink *sink, const uint8_t *bytes, unsigned i)
+{
+    struct tc_digest digest;
+    struct tc_err err = {0};
+    uint8_t *scratch = malloc(CHUNK);
+    bool is = false;
+    ck_assert_int_eq(tc_digest_chunk(bytes + i * CHUNK, CHUNK, NULL, &digest, NULL), 0);
+    ck_assert_msg(tc_sink_compare(sink, i * CHUNK, scratch, CHUNK, &digest, &is, &err) == 0, "%s", err.text);
+    free(scratch);
+    return is;
+}
+
+static void place(struct tc_sink *sink, const uint8_t *bytes, unsigned i)
+{
+    ck_assert_int_eq(tc_sink_place(sink, i * CHUNK, bytes + i * CHUNK, CHUNK, NULL), 0);
+}
+
+/* The one partial in .treecast; the empty text where there is none. */
+static const char *partial(struct tc_folder *folder, struct stat *status)
+{
+    static char name[256];
+    DIR *dir = fdopendir(openat(tc_folder_state_fd(folder), ".", O_RDONLY | O_DIRECTORY));
+    unsigned count = 0;
+    name[0] = '\0';
+    for (struct dirent *entry; (entry = readdir(dir));)
+        if (strstr(entry->d_name, ".part")) {
+            snprintf(name, sizeof name, "%s", entry->d_name);
+            count++;
+        }
+    closedir(dir);
+    ck_assert_uint_le(count, 1);
+    if (count && status)
+        ck_assert_int_eq(fstatat(tc_folder_state_fd(folder), name, status, 0), 0);
+    return name;
+}
+
+/* A session that had the first chunks when it ended. */
+static void interrupted(struct tc_folder *folder, const uint8_t *bytes, unsigned chunks)
+{
+    struct tc_sink *sink = tc_sink_new(folder, "A", session, FOUR, &keep, NULL);
+    ck_assert_ptr_nonnull(sink);
+    for (unsigned i = 0; i < chunks; i++)
+        place(sink, bytes, i);
+    tc_sink_free(sink);
+}
+
+START_TEST(a_session_takes_up_what_another_left)
+{
+    struct tc_folder *folder = fresh_folder();
+    struct stat before, after;
+    uint8_t *bytes = pattern(FOUR, 1), *other = pattern(FOUR, 2);
+    interrupted(folder, bytes, 0);
+    ck_assert_str_eq(partial(folder, NULL), ""); /* nothing was placed */
+    interrupted(folder, bytes, 2);
+    ck_assert_str_ne(partial(folder, &before), "");
+    struct tc_sink *sink = tc_sink_new(folder, "A", another, FOUR, &keep, NULL);
+    ck_assert(tc_sink_allocated(sink) && tc_sink_found(sink) == TC_SINK_COMPARE);
+    ck_assert_str_eq(partial(folder, &after), "A.cd020000000000000000000000000000.part");
+    ck_assert(before.st_ino == after.st_ino && (after.st_mode & 07777) == 0600);
+    ck_assert(found(sink, bytes, 0) && found(sink, bytes, 1) && !found(sink, bytes, 2) && !found(sink, other, 0));
+    place(sink, bytes, 2);
+    place(sink, bytes, 3);
+    struct tc_description description = describe("A", bytes, FOUR, 5);
+    ck_assert_int_eq(tc_sink_publish(sink, &description, NULL), 0);
+    tc_sink_free(sink);
+    expect_version(folder, "A", 5);
+    expect_tidy(folder, 1);
+    free(bytes);
+    free(other);
+    tc_folder_close(folder);
+}
+END_TEST
+
+START_TEST(a_partial_fits_a_file_of_another_size)
+{
+    struct tc_folder *folder = fresh_folder();
+    struct stat status;
+    uint8_t *bytes = pattern(FOUR, 1);
+    interrupted(folder, bytes, 3);
+    struct tc_sink *shorter = tc_sink_new(folder, "A", another, 2 * CHUNK, &keep, NULL);
+    ck_assert(found(shorter, bytes, 0) && found(shorter, bytes, 1));
+    partial(folder, &status);
+    ck_assert_int_eq(status.st_size, 2 * CHUNK);
+    tc_sink_free(shorter);
+    struct tc_sink *longer = tc_sink_new(folder, "A", session, FOUR, &keep, NULL);
+    ck_assert(found(longer, bytes, 1) && !found(longer, bytes, 2)); /* it was cut */
+    place(longer, bytes, 2);
+    place(longer, bytes, 3);
+    struct tc_description description = describe("A", bytes, FOUR, 5);
+    ck_assert_int_eq(tc_sink_publish(longer, &description, NULL), 0);
+    tc_sink_free(longer);
+    ck_assert_uint_eq(tc_folder_promise(folder, 0, 0), 0);
+    expect_version(folder, "A", 5);
+    expect_tidy(folder, 1);
+    free(bytes);
+    tc_folder_close(folder);
+}
+END_TEST
+
+/* Zeros that are not there are right, and must be there before they count. */
+START_TEST(a_hole_is_filled_before_it_counts)
+{
+    struct tc_folder *folder = fresh_folder();
+    struct stat status;
+    uint8_t *zeros = calloc(1, FOUR);
+    int fd = openat(tc_folder_state_fd(folder), "A.ab010000000000000000000000000000.part", O_CREAT | O_RDWR, 0444);
+    ck_assert_int_eq(ftruncate(fd, FOUR), 0);
+    close(fd);
+    struct tc_sink *sink = tc_sink_new(folder, "A", another, FOUR, &keep, NULL);
+    for (unsigned i = 0; i < 4; i++)
+        ck_assert(found(sink, zeros, i));
+    partial(folder, &status);
+    ck_assert_uint_ge((uint64_t)status.st_blocks * 512, FOUR);
+    tc_sink_free(sink);
+    free(zeros);
+    tc_folder_close(folder);
+}
+END_TEST
+
+/* A writer that was killed between link and unlink has left a partial that is the published file. */
+START_TEST(a_published_file_is_never_adopted)
+{
+    struct tc_folder *folder = fresh_folder();
+    struct stat status;
+    uint8_t *bytes = pattern(FOUR, 2);
+    ck_assert_int_eq(publish(folder, "A", FOUR, 1, false, NULL), 0);
+    ck_assert_int_eq(
+        linkat(tc_folder_fd(folder), "A", tc_folder_state_fd(folder), "A.ab010000000000000000000000000000.part", 0), 0);
+    struct tc_sink *sink = tc_sink_new(folder, "A", another, FOUR, &force, NULL);
+    ck_assert_ptr_nonnull(sink);
+    for (unsigned i = 0; i < 4; i++)
+        place(sink, bytes, i);
+    tc_sink_drop(sink);
+    tc_sink_free(sink);
+    ck_assert_int_eq(fstatat(tc_folder_fd(folder), "A", &status, 0), 0);
+    ck_assert_uint_eq(status.st_mode & 07777, 0444);
+    expect_version(folder, "A", 1);
+    free(bytes);
+    tc_folder_close(folder);
+}
+END_TEST
+
+START_TEST(one_partial_a_name_is_kept)
+{
+    struct tc_folder *folder = fresh_folder();
+    uint8_t *bytes = pattern(FOUR, 1);
+    struct tc_sink *one = tc_sink_new(folder, "A", session, FOUR, &keep, NULL);
+    struct tc_sink *two = tc_sink_new(folder, "A", another, FOUR, &keep, NULL);
+    ck_assert_uint_eq(tc_sink_found(two), 0); /* the first is in use */
+    place(one, bytes, 0);
+    place(two, bytes, 0);
+    tc_sink_free(one);
+    tc_sink_free(two);
+    ck_assert_str_eq(partial(folder, NULL), "A.cd020000000000000000000000000000.part");
+    struct tc_sink *three = tc_sink_new(folder, "A", session, FOUR, &keep, NULL);
+    tc_sink_drop(three);
+    tc_sink_free(three);
+    ck_assert_str_eq(partial(folder, NULL), "");
+    free(bytes);
+    tc_folder_close(folder);
+}
+END_TEST
+
+START_TEST(partials_have_their_time)
+{
+    static const struct {
+        int hours;
+        bool stays;
+    } ages[] = {{23, true}, {25, false}, {-23, true}, {-25, false}};
+    struct tc_folder *folder = fresh_folder();
+    uint8_t *bytes = pattern(FOUR, 1);
+    for (unsigned i = 0; i < sizeof ages / sizeof ages[0]; i++) {
+        interrupted(folder, bytes, 1);
+        const struct timespec then = {.tv_sec = time(NULL) - ages[i].hours * 3600};
+        const char *name = partial(folder, NULL);
+        ck_assert_int_eq(utimensat(tc_folder_state_fd(folder), name, (const struct timespec[]){then, then}, 0), 0);
+        tc_partial_expire(folder, TC_PARTIAL_SECONDS);
+        ck_assert_int_eq(partial(folder, NULL)[0] != '\0', ages[i].stays);
+    }
+    free(bytes);
+    tc_folder_close(folder);
+}
+END_TEST
+
+static struct tc_sink_options with_array(bool forced)
+{
+    struct tc_sink_options options = forced ? force : keep;
+    options.array = &plain;
+    return options;
+}
+
+START_TEST(the_same_file_stays_as_it_is)
+{
+    struct tc_folder *folder = fresh_folder();
+    struct tc_sink_options options = with_array(_i == 1);
+    struct stat before, after;
+    uint8_t *bytes = pattern(FOUR, 1), *back = malloc(CHUNK);
+    ck_assert_int_eq(publish(folder, "A", FOUR, 1, false, NULL), 0);
+    ck_assert_int_eq(fstatat(tc_folder_fd(folder), "A", &before, 0), 0);
+    struct tc_sink *sink = tc_sink_new(folder, "A", another, FOUR, &options, NULL);
+    ck_assert(!tc_sink_allocated(sink) && tc_sink_found(sink) == (TC_SINK_OLD | TC_SINK_COMPARE));
+    for (unsigned i = 0; i < 4; i++)
+        ck_assert(found(sink, bytes, i));
+    ck_assert_int_eq(tc_sink_read(sink, CHUNK, back, CHUNK, NULL), 0);
+    ck_assert_mem_eq(back, bytes + CHUNK, CHUNK);
+    struct tc_description description = describe("A", bytes, FOUR, 2);
+    ck_assert_int_eq(tc_sink_publish(sink, &description, NULL), 0);
+    ck_assert_int_eq(fstatat(tc_folder_fd(folder), "A", &after, 0), 0);
+    ck_assert_int_eq(memcmp(&before.st_mtim, &after.st_mtim, sizeof before.st_mtim), 0);
+    ck_assert_uint_eq(before.st_ino, after.st_ino);
+    expect_version(folder, "A", 1); /* described as before */
+    expect_tidy(folder, 1);
+    ck_assert_int_eq(tc_folder_remove(folder, "A", NULL), 0);
+    ck_assert_int_eq(tc_sink_publish(sink, &description, NULL), -TC_E_NOTFOUND);
+    tc_sink_free(sink);
+    free(bytes);
+    free(back);
+    tc_folder_close(folder);
+}
+END_TEST
+
+START_TEST(another_version_takes_what_is_the_same)
+{
+    struct tc_folder *folder = fresh_folder();
+    struct tc_sink_options options = with_array(true);
+    uint8_t *old = pattern(FOUR, 1), *new = pattern(FOUR, 1), *back = malloc(CHUNK);
+    new[CHUNK + 5] ^= 1;
+    ck_assert_int_eq(publish(folder, "A", FOUR, 1, false, NULL), 0);
+    struct tc_sink *sink = tc_sink_new(folder, "A", another, FOUR, &options, NULL);
+    ck_assert(found(sink, new, 0) && !found(sink, new, 1));
+    ck_assert_int_eq(tc_sink_allocate(sink, NULL), 0);
+    ck_assert_int_eq(tc_sink_read(sink, 0, back, CHUNK, NULL), 0); /* not copied yet: from the old one */
+    ck_assert_mem_eq(back, old, CHUNK);
+    for (unsigned i = 0; i < 4; i++)
+        ck_assert_int_eq(found(sink, new, i), i != 1);
+    place(sink, new, 1);
+    for (unsigned i = 0; i < 4; i++) {
+        ck_assert_int_eq(tc_sink_read(sink, i * CHUNK, back, CHUNK, NULL), 0);
+        ck_assert_mem_eq(back, new + i *CHUNK, CHUNK);
+    }
+    int reader = tc_folder_open_array(folder, "A", NULL, NULL);
+    struct tc_description description = describe("A", new, FOUR, 2);
+    ck_assert_int_eq(tc_sink_publish(sink, &description, NULL), 0);
+    ck_assert_int_eq(pread(reader, back, CHUNK, CHUNK), CHUNK);
+    ck_assert_mem_eq(back, old + CHUNK, CHUNK); /* whoever has the old file keeps its bytes */
+    close(reader);
+    tc_sink_free(sink);
+    expect_version(folder, "A", 2);
+    expect_tidy(folder, 1);
+    free(old);
+    free(new);
+    free(back);
+    tc_folder_close(folder);
+}
+END_TEST
+
 #define ROUNDS 150u
 
 START_TEST(readers_never_see_a_mixture)
@@ -427,6 +693,14 @@ int main(void)
     tcase_add_test(tcase, readers_never_see_a_mixture);
     tcase_add_loop_test(tcase, killed_at_every_step, 0, 2);
     tcase_add_test(tcase, killed_at_any_moment);
+    tcase_add_test(tcase, a_session_takes_up_what_another_left);
+    tcase_add_test(tcase, a_partial_fits_a_file_of_another_size);
+    tcase_add_test(tcase, a_hole_is_filled_before_it_counts);
+    tcase_add_test(tcase, a_published_file_is_never_adopted);
+    tcase_add_test(tcase, one_partial_a_name_is_kept);
+    tcase_add_test(tcase, partials_have_their_time);
+    tcase_add_loop_test(tcase, the_same_file_stays_as_it_is, 0, 2);
+    tcase_add_test(tcase, another_version_takes_what_is_the_same);
     if (geteuid() == 0) {
         tcase_add_test(tcase, full_tmpfs_leaves_nothing);
         tcase_add_test(tcase, room_on_tmpfs_is_promised_once_and_reserved_ahead);
