@@ -65,8 +65,8 @@ def test_files(root):
     paths = installed(root)
     for pattern in (r"bin/treecast", r"lib\S*/libtreecast\.so", r"include/treecast\.h", r"pkgconfig/treecast\.pc",
                     r"bash-completion/completions/treecast", r"zsh/site-functions/_treecast",
-                    r"treecast/slurm/prolog", r"treecast/pbs/treecast_hook\.py", r"treecast/flux/treecast\.lua",
-                    r"treecast/systemd/treecast-recv@\.service"):
+                    r"bin/treecast-sbcast", r"treecast/slurm/prolog", r"treecast/pbs/treecast_hook\.py",
+                    r"treecast/flux/treecast\.lua", r"treecast/systemd/treecast-recv@\.service"):
         assert any(re.search(f"(^|/){pattern}$", path) for path in paths), f"no {pattern} in:\n" + "\n".join(paths)
     assert not any("test" in os.path.basename(path) for path in paths), "tests were installed"
 

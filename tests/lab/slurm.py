@@ -16,6 +16,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import time
 
 from cast import read
 from lab import LabError, Skip, wait_for
@@ -243,8 +244,17 @@ class Slurm:
 
     def wait(self, user, job, timeout=SHORT, expect="the script has ended"):
         """Wait for a job's end with its epilogs; what it printed."""
+        asked = 0.0
+
+        def over():
+            """Asks Slurm twice a second at most: hundreds of squeues would take the CPUs from what they wait for."""
+            nonlocal asked
+            if "the script has ended" not in self.output(user, job) and time.monotonic() < asked + 0.5:
+                return False
+            asked = time.monotonic()
+            return str(job) not in self.jobs()
         try:
-            wait_for(lambda: str(job) not in self.jobs(), f"the end of job {job}", timeout)
+            wait_for(over, f"the end of job {job}", timeout)
         except LabError as error:
             raise LabError(f"{error}\n{self.output(user, job)}\n{self.logs()}") from None
         output = self.output(user, job)
