@@ -288,6 +288,7 @@ def run_wake(row, repetitions, treecast):
 def run_local(row, repetitions, treecast, *options):
     """Start to exit of a broadcast to this host alone, over the same with --local net, which goes through sockets."""
     outcome = Outcome(facts={"runs": []})
+    warm_memory(4 * row.size)
     with tempfile.TemporaryDirectory(prefix="treecast-bench-", dir="/dev/shm") as folder:
         source = f"{folder}/source"
         random_bytes(source, row.size)

@@ -627,6 +627,12 @@ static void as_user(uid_t uid, uid_t owner, int open_rc, int wait_rc)
     ck_assert_msg(WIFEXITED(status) && WEXITSTATUS(status) == 0, "user %d: status %d", (int)uid, status);
 }
 
+static void give_shut_file(struct agent *agent, void *arg)
+{
+    (void)arg;
+    agent->file = "shut";
+}
+
 START_TEST(strangers_are_refused)
 {
     if (geteuid() != 0) {
@@ -637,7 +643,7 @@ START_TEST(strangers_are_refused)
     uid_t users[] = {FRIEND - 1, FRIEND};
     agent_start_for(&agent, folder, users, 2);
     agent_publish(&agent, "B.npy");
-    agent.file = "shut";
+    in_loop(&agent, give_shut_file, NULL);
     as_user(NOBODY, 0, -TC_E_PERMISSION, -TC_E_PERMISSION);
     as_user(FRIEND, 0, 0, 0);
     as_user(0, 0, 0, 0);
@@ -647,7 +653,7 @@ START_TEST(strangers_are_refused)
     ck_assert_int_eq(chown(state, NOBODY, NOBODY), 0);
     agent_start(&agent, folder);
     agent_publish(&agent, "B.npy");
-    agent.file = "shut";
+    in_loop(&agent, give_shut_file, NULL);
     as_user(NOBODY, NOBODY, 0, 0);
     as_user(FRIEND, NOBODY, -TC_E_PERMISSION, -TC_E_PERMISSION);
     agent_stop(&agent);
