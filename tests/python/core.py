@@ -380,6 +380,26 @@ def status(scene):
 
 
 @scenario
+def on_this_host(scene):
+    """To this host's own agent a file may be sent as a hard link, and to where there is none it is refused"""
+    agent = scene.agent()
+    path = scene.noise("linked.bin", MIB)
+    kept = os.environ.get("TREECAST_DIR")
+    os.environ["TREECAST_DIR"] = agent.folder
+    try:
+        ref = treecast.send(path, hosts="127.0.0.1", port=agent.port, link=True)
+        ensure(os.stat(ref.wait(5)).st_ino == os.stat(path).st_ino, "not a link")
+        treecast.send(path, "copied.bin", hosts="127.0.0.1", port=agent.port, local="copy")
+        scene.require_published([agent], "copied.bin", path)
+        os.environ["TREECAST_DIR"] = scene.path("nobody")
+        raises(treecast.NotFoundError, treecast.send, path, "b.bin", hosts="127.0.0.1", port=agent.port, local="copy")
+    finally:
+        del os.environ["TREECAST_DIR"]
+        if kept is not None:
+            os.environ["TREECAST_DIR"] = kept
+
+
+@scenario
 def for_a_while(scene):
     """An array that is sent with a time to live goes by itself; who has it mapped keeps it"""
     agent = scene.agent()
