@@ -51,7 +51,8 @@ class Cluster:
         os.makedirs(self.profile, exist_ok=True)
         try:
             self._start(0, ["-m", "ipyparallel.controller", f"--ip={self.ip}", f"--profile-dir={self.profile}",
-                            "--nodb", "--log-level=30"], "controller")
+                            "--nodb", "--log-level=30", "--HeartMonitor.period=200",
+                            "--HeartMonitor.max_heartmonitor_misses=300"], "controller")
             self.file = self._await("ipcontroller-client.json")
             connection = self._await("ipcontroller-engine.json")
             for host in self.hosts:
