@@ -72,15 +72,16 @@ const char *tc_replan_say(const struct tc_replan_step *step, const char *other, 
 
 /* --- notes --- */
 
-struct tc_replan *tc_replan_new(const struct tc_tree *tree, uint64_t now, struct tc_err *err)
+struct tc_replan *tc_replan_new(const struct tc_tree *tree, uint32_t leaves, uint64_t now, struct tc_err *err)
 {
+    uint32_t planted = tc_tree_hosts(tree);
     struct tc_replan *r = calloc(1, sizeof *r);
     if (!r) {
         tc_fail(err, TC_E_NOMEM, "no memory for a plan");
         return NULL;
     }
     r->trees = tc_tree_count(tree);
-    r->ranks = tc_tree_hosts(tree);
+    r->ranks = planted + leaves;
     r->due = UINT64_MAX;
     r->members = calloc((size_t)r->ranks + 1, sizeof *r->members);
     r->scratch = calloc((size_t)r->ranks + 1, sizeof *r->scratch);
@@ -92,17 +93,18 @@ struct tc_replan *tc_replan_new(const struct tc_tree *tree, uint64_t now, struct
     }
     if (!good) {
         tc_replan_free(r);
-        tc_fail(err, TC_E_NOMEM, "no memory for a plan of %u hosts", tc_tree_hosts(tree));
+        tc_fail(err, TC_E_NOMEM, "no memory for a plan of %u hosts", planted + leaves);
         return NULL;
     }
     r->members[0].here = true;
     for (unsigned t = 0; t < r->trees; t++)
         for (uint32_t rank = 0; rank <= r->ranks; rank++) {
-            uint32_t up = r->up[t][rank] = tc_tree_parent(tree, t, rank);
+            uint32_t up = r->up[t][rank] = rank <= planted ? tc_tree_parent(tree, t, rank) : 0;
             r->members[rank].here = true;
             if (rank == 0)
                 continue;
             r->members[rank].hungry = true;
+            r->members[rank].unfit = rank > planted;
             r->members[up].load++;
             tc_lookout_moved(r->lookout, t, rank, now);
         }

@@ -367,8 +367,8 @@ static uint32_t give_ranks(struct tc_coordinator *c, bool local, uint32_t rank)
     return rank;
 }
 
-/* An agent on the sender's host comes last, where it has the fewest children: what it sends goes over the link that the
- * sender itself needs. */
+/* An agent on the sender's host comes last and relays nothing: what it sends would go over the link that the sender
+ * itself needs. */
 static int make_tables(struct tc_coordinator *c, struct tc_err *err)
 {
     c->host_of_rank = calloc(c->ranks + 1, sizeof *c->host_of_rank);
@@ -385,7 +385,10 @@ static int plan(struct tc_coordinator *c, struct tc_err *err)
 {
     const struct tc_layout *layout = &c->config.layout;
     c->spec = tc_tree_choose(c->config.tree, c->ranks, layout->size, layout->chunk_size, TC_NETWORK_DEFAULT);
-    struct tc_tree *tree = tc_tree_new(c->spec, c->ranks, err);
+    uint32_t local = 0;
+    for (uint32_t i = 0; i < c->config.host_count; i++)
+        local += c->hosts[i].view.phase == TC_PHASE_READY && c->hosts[i].local;
+    struct tc_tree *tree = tc_tree_new(c->spec, c->ranks - local, err);
     if (!tree)
         return -TC_E_NOMEM;
     c->trees = tc_tree_count(tree);
@@ -393,7 +396,7 @@ static int plan(struct tc_coordinator *c, struct tc_err *err)
     for (unsigned t = 0; t < c->trees && status == 0; t++)
         for (uint32_t rank = 1; rank <= c->ranks && status == 0; rank++)
             status = fresh_edge(c, t, rank, err);
-    c->replan = status == 0 ? tc_replan_new(tree, c->now, err) : NULL;
+    c->replan = status == 0 ? tc_replan_new(tree, local, c->now, err) : NULL;
     tc_tree_free(tree);
     if (!c->replan)
         return -TC_E_NOMEM;

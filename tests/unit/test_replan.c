@@ -38,7 +38,7 @@ static struct world *make(enum tc_tree_kind kind, unsigned arity, unsigned hosts
     struct tc_tree *tree = tc_tree_new((struct tc_tree_spec){.kind = kind, .arity = arity}, hosts, &err);
     ck_assert_msg(tree, "%s", err.text);
     world = (struct world){.trees = tc_tree_count(tree), .hosts = hosts, .now = 10000};
-    world.replan = tc_replan_new(tree, world.now, &err);
+    world.replan = tc_replan_new(tree, 0, world.now, &err);
     ck_assert_msg(world.replan, "%s", err.text);
     tc_tree_free(tree);
     return &world;
@@ -456,6 +456,35 @@ START_TEST(anything_settles)
 }
 END_TEST
 
+/* Agents on the sender's host hang below it and relay nothing, also when all others are gone. */
+START_TEST(test_leaves)
+{
+    struct tc_err err = {0};
+    const struct tc_tree_spec spec = {.kind = TC_TREE_DOUBLE};
+    for (unsigned hosts = 0; hosts < 9; hosts++) {
+        struct tc_tree *tree = tc_tree_new(spec, hosts, &err);
+        struct tc_replan *replan = tc_replan_new(tree, 2, 1000, &err);
+        ck_assert_msg(replan, "%s", err.text);
+        for (unsigned t = 0; t < tc_tree_count(tree); t++) {
+            for (uint32_t rank = 1; rank <= hosts; rank++)
+                ck_assert_uint_eq(tc_replan_parent(replan, t, rank), tc_tree_parent(tree, t, rank));
+            ck_assert_uint_eq(tc_replan_parent(replan, t, hosts + 1), 0);
+            ck_assert_uint_eq(tc_replan_parent(replan, t, hosts + 2), 0);
+        }
+        ck_assert(!tc_replan_fit(replan, hosts + 1) && !tc_replan_fit(replan, hosts + 2));
+        for (uint32_t rank = 1; rank < hosts; rank++) {
+            tc_replan_gone(replan, rank, 1000);
+            tc_replan_decide(replan, 1200 + rank * 200, &err);
+            for (unsigned t = 0; t < tc_tree_count(tree); t++)
+                for (uint32_t other = rank + 1; other <= hosts + 2; other++)
+                    ck_assert_uint_le(tc_replan_parent(replan, t, other), hosts);
+        }
+        tc_replan_free(replan);
+        tc_tree_free(tree);
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("replan");
@@ -466,6 +495,7 @@ int main(void)
     tcase_add_loop_test(tcase, a_quarter_dies_at_once, 0, 6 * KINDS);
     tcase_add_loop_test(tcase, hosts_alike_stay_where_they_are, 0, KINDS);
     tcase_add_test(tcase, a_slow_uplink_is_found);
+    tcase_add_test(tcase, test_leaves);
     tcase_add_test(tcase, a_slow_downlink_is_found);
     tcase_add_test(tcase, a_slow_head_is_found);
     tcase_add_loop_test(tcase, a_flipping_link_moves_nobody_often, 0, KINDS);
