@@ -67,7 +67,7 @@ struct tc_verb {
     size_t least, most;              /* operands; most SIZE_MAX: any number */
     bool operands_are_files;         /* for completion */
     bool hidden;                     /* neither in help nor in completion */
-    bool unattended;                 /* run by a daemon in others' environments: only flags and the system's file count */
+    bool unattended; /* run by a daemon in others' environments: only flags and the system's file count */
     /* What to exit with instead of code, which is not 0, when it failed outside of run; NULL: code. */
     int (*excuse)(int argc, char *const *argv, int code);
     /* Do it. Returns the exit code (>= 0), or -reason with err filled: then main prints "treecast VERB: TEXT" on
@@ -77,7 +77,8 @@ struct tc_verb {
 
 /* One in each cmd_VERB.c. */
 extern const struct tc_verb tc_verb_send, tc_verb_recv, tc_verb_wait, tc_verb_attach, tc_verb_list, tc_verb_status,
-    tc_verb_verify, tc_verb_hook, tc_verb_rm, tc_verb_clean, tc_verb_keygen, tc_verb_plan, tc_verb_hosts, tc_verb_completion;
+    tc_verb_verify, tc_verb_hook, tc_verb_rm, tc_verb_clean, tc_verb_keygen, tc_verb_plan, tc_verb_hosts,
+    tc_verb_completion, tc_verb_spread;
 
 /* All verbs in the order of help, ended by NULL; and one by name or NULL. */
 extern const struct tc_verb *const tc_verbs[];

@@ -12,14 +12,16 @@
 #include "base/log.h"
 #include "cli/key_options.h"
 #include "cli/report.h"
+#include "net/address.h"
 #include "net/listen.h"
 #include "node/recv_node.h"
 #include "session/message.h"
 
 struct recv_values {
-    const char *dir, *listen, *advertise, *group, *user;
+    const char *dir, *listen, *advertise, *interface, *group, *user, *join, *as;
+    uint64_t bwlimit;
     struct tc_key_options key;
-    bool once, detach, no_sandbox;
+    bool once, detach, stay, no_sandbox;
     uint64_t max_size, max_message, max_sessions, max_connections, handshake_time, mode, threads, owner;
     double ttl;
     struct tc_texts users;
@@ -31,9 +33,10 @@ struct agent {
     struct tc_recv_options recv;
     struct tc_key key;
     uid_t *users;
-    char dir[PATH_MAX];
-    char inherited[TC_ADDRESS_TEXT]; /* address of a socket that was handed over */
-    int ready_fd;                    /* detached: where the parent waits for the line; -1: standard output */
+    char dir[PATH_MAX], host[TC_ADDRESS_HOST];
+    char own[TC_ADDRESS_HOST], own_listen[TC_ADDRESS_TEXT]; /* with --interface */
+    char inherited[TC_ADDRESS_TEXT];                        /* address of a socket that was handed over */
+    int ready_fd; /* detached: where the parent waits for the line; -1: standard output */
 };
 
 /* A name, or a number that need not have one. */
@@ -76,6 +79,45 @@ static int take_group(struct agent *agent, struct tc_err *err)
     return 0;
 }
 
+/* Which of the sender's hosts this is: what it is told, else what the host is called. */
+static int take_name(struct agent *agent, struct tc_err *err)
+{
+    const struct recv_values *values = agent->values;
+    if ((values->as || values->stay) && !values->join)
+        return tc_fail(err, TC_E_USAGE, "--%s: only with --join", values->as ? "as" : "stay");
+    if (values->once && values->stay)
+        return tc_fail(err, TC_E_USAGE, "--once or --stay, not both");
+    if (gethostname(agent->host, sizeof agent->host) < 0)
+        return tc_fail_errno(err, errno, "the host's name");
+    agent->host[sizeof agent->host - 1] = '\0';
+    agent->recv.host = values->as ? values->as : agent->host;
+    return 0;
+}
+
+/* One of this host's networks only: it listens there, and says so. */
+static int take_interface(struct agent *agent, struct tc_err *err)
+{
+    const struct recv_values *values = agent->values;
+    agent->recv.advertise = values->advertise;
+    if (!values->interface)
+        return 0;
+    int result = tc_address_of_interface(values->interface, agent->own, err);
+    if (result < 0)
+        return tc_err_prefix(err, "--interface");
+    result = tc_address_join(agent->own_listen, sizeof agent->own_listen, agent->own,
+                             values->join ? 0 : TC_PORT_DEFAULT, err);
+    if (!agent->recv.listen)
+        agent->recv.listen = agent->own_listen;
+    if (!values->advertise) {
+        bool six = strchr(agent->own, ':');
+        char copy[TC_ADDRESS_HOST];
+        snprintf(copy, sizeof copy, "%s", agent->own);
+        snprintf(agent->own, sizeof agent->own, six ? "[%.253s]" : "%.253s", copy);
+        agent->recv.advertise = agent->own;
+    }
+    return result;
+}
+
 /* Before any socket exists: without a key nothing but loopback. */
 static int take_key(struct agent *agent, struct tc_err *err)
 {
@@ -84,7 +126,9 @@ static int take_key(struct agent *agent, struct tc_err *err)
     if (result < 0)
         return result;
     agent->recv.key = have ? &agent->key : NULL;
-    return have || !agent->recv.listen ? 0 : tc_key_policy("listen on", agent->recv.listen, err);
+    if (!have && agent->values->join)
+        result = tc_key_policy("join", agent->values->join, err);
+    return result < 0 || have || !agent->recv.listen ? result : tc_key_policy("listen on", agent->recv.listen, err);
 }
 
 /* Where to listen: the socket that systemd has for us is there already, whatever --listen says. */
@@ -203,10 +247,15 @@ static int prepare(struct agent *agent, struct tc_err *err)
     if (result == 0)
         result = take_listen(agent, err);
     if (result == 0)
+        result = take_interface(agent, err);
+    if (result == 0)
         result = take_key(agent, err);
+    if (result == 0)
+        result = take_name(agent, err);
     agent->recv.dir = agent->dir;
-    agent->recv.advertise = values->advertise;
-    agent->recv.once = values->once;
+    agent->recv.rate = values->bwlimit;
+    agent->recv.join = values->join;
+    agent->recv.once = values->once || (values->join && !values->stay);
     agent->recv.user = values->user;
     agent->recv.unconfined = values->no_sandbox;
     take_limits(agent);
@@ -250,6 +299,16 @@ static const struct tc_option options[] = {
      .help = "accept connections there (default 127.0.0.1:7117); [::]:7117 for IPv6; port 0 picks one and prints it"},
     {.name = "advertise", .argument = "ADDR[:PORT]", .kind = TC_OPT_TEXT, AT(advertise),
      .help = "address that other agents use for this one (default: the one that the sender used)"},
+    {.name = "interface", .argument = "IF", .kind = TC_OPT_TEXT, AT(interface),
+     .help = "listen at this interface's address and have other agents use it (ib0, or the address itself)"},
+    {.name = "bwlimit", .argument = "RATE", .kind = TC_OPT_SIZE, .least = 256 << 10, AT(bwlimit),
+     .help = "bytes a second that leave this host at most, 100M say (default: no limit)"},
+    {.name = "join", .argument = "HOST:PORT", .kind = TC_OPT_TEXT, AT(join),
+     .help = "dial the sender that waits there (send --join-at) instead of waiting for one"},
+    {.name = "as", .argument = "NAME", .kind = TC_OPT_TEXT, AT(as),
+     .help = "with --join: which of the sender's hosts this is (default: this host's name)"},
+    {.name = "stay", .kind = TC_OPT_FLAG, AT(stay),
+     .help = "with --join: serve on when that session has ended, instead of exiting with its code"},
     TC_KEY_ROWS(struct recv_values, key),
     {.name = "once", .kind = TC_OPT_FLAG, AT(once), .help = "exit when the first session ends, with its exit code"},
     {.name = "detach", .kind = TC_OPT_FLAG, AT(detach),

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "cli/host_options.h"
 #include "cli/key_options.h"
+#include "cli/launch_options.h"
 #include "cli/report.h"
 #include "cli/show.h"
 #include "data/chunk.h"
@@ -23,7 +24,10 @@ struct send_values {
     const char *origin_key;
     uint64_t chunk;
     const char *compress, *tree, *min_hosts, *dtype, *shape;
-    double deadline, ttl;
+    const char *join_at;
+    uint64_t bwlimit;
+    struct tc_launch_options launch;
+    double deadline, ttl, join_time;
     uint64_t source_fd, head_fd; /* TC_NO_FD: not given */
     const char *source_range;
     unsigned local;
@@ -38,9 +42,13 @@ struct job { /* everything a broadcast needs, in the order it is gathered */
     const struct send_values *values;
     struct tc_send_options send;
     struct tc_key key;
-    struct tc_hostlist *listed; /* as people wrote them */
-    const char **shown;         /* of these, the ones that are not another one's double */
-    const char **addresses;     /* with their ports; owned, and each text in it */
+    struct tc_hostlist *listed;  /* as people wrote them */
+    struct tc_resource found;    /* where the environment named them */
+    struct tc_slurm_node *nodes; /* what Slurm says of them; may be none */
+    size_t node_count;
+    struct tc_launch_plan launch;
+    const char **shown;     /* of these, the ones that are not another one's double */
+    const char **addresses; /* with their ports; owned, and each text in it */
     size_t count;
     struct tc_source_range range;
     char name[PATH_MAX];
@@ -145,6 +153,9 @@ static int take_texts(struct job *job, struct tc_err *err)
     if (result == 0 && values->ttl > UINT32_MAX)
         return tc_fail(err, TC_E_USAGE, "--ttl: more than 136 years; leave it out for good");
     job->send.ttl = (uint32_t)ceil(values->ttl);
+    job->send.rate = values->bwlimit;
+    job->send.join_at = values->join_at;
+    job->send.join_seconds = values->join_time;
     return result;
 }
 
@@ -164,6 +175,38 @@ static bool has_port(const char *host)
     return tc_host_split(host, name, sizeof name, &port, NULL) == 0 && port != 0;
 }
 
+/* In Slurm a node may be reached by another name than its own; the network that sbcast is to use comes first. Without a
+ * scontrol that answers, the name has to do. */
+static void ask_slurm(struct job *job)
+{
+    struct tc_err why = {0};
+    char *list = tc_hostlist_fold(job->listed, NULL);
+    if (!list || tc_slurm_nodes(list, &job->nodes, &job->node_count, &tc_site_world, &why) < 0)
+        tc_log(TC_LOG_INFO, "hosts are taken by their names: %s", why.text);
+    free(list);
+}
+
+static const char *reached_at(const struct job *job, const char *host)
+{
+    for (size_t i = 0; i < job->node_count; i++) {
+        const struct tc_slurm_node *node = &job->nodes[i];
+        if (strcmp(node->name, host) == 0)
+            return node->bcast[0] ? node->bcast : node->address[0] ? node->address : host;
+    }
+    return host;
+}
+
+/* Launched agents take any free port. */
+static int name_alone(const char *host, struct tc_err *err)
+{
+    char name[TC_HOST_TEXT_MAX];
+    uint16_t port;
+    int result = tc_host_split(host, name, sizeof name, &port, err);
+    return result == 0 && port
+               ? tc_fail(err, TC_E_USAGE, "%s: agents that are launched take any free port; leave it out", host)
+               : result;
+}
+
 /* Give every host its port; "node7" and "node7:7117" are then one, and the first stays. */
 static int take_addresses(struct job *job, struct tc_hostlist *seen, struct tc_err *err)
 {
@@ -175,7 +218,13 @@ static int take_addresses(struct job *job, struct tc_hostlist *seen, struct tc_e
     for (size_t i = 0; i < listed; i++) {
         char address[TC_HOST_TEXT_MAX + 8];
         const char *host = tc_hostlist_at(job->listed, i);
-        int result = address_of(host, (uint16_t)job->values->port, address, sizeof address, err);
+        int result = 0;
+        if (job->launch.wanted)
+            result = name_alone(host, err);
+        if (job->send.join_at || job->launch.wanted) /* its agent says where it is */
+            snprintf(address, sizeof address, "%s", host);
+        else
+            result = address_of(reached_at(job, host), (uint16_t)job->values->port, address, sizeof address, err);
         if (result == 0)
             result = tc_hostlist_add(seen, address, err);
         if (result < 0)
@@ -195,11 +244,19 @@ static int take_addresses(struct job *job, struct tc_hostlist *seen, struct tc_e
 
 static int take_hosts(struct job *job, struct tc_err *err)
 {
-    job->listed = tc_host_options_gather(&job->values->hosts, NULL, err);
+    const struct send_values *values = job->values;
+    bool keyed = values->key.file || values->key.fd != TC_NO_KEY_FD;
+    job->listed = tc_host_options_gather(&values->hosts, &job->found, err);
     if (!job->listed)
         return err->reason ? -err->reason : -TC_E_NOMEM;
+    int result = tc_launch_options_decide(&job->launch, &values->launch, &job->found, keyed,
+                                          values->hosts.exclude.count > 0, err);
+    if (result < 0)
+        return result;
+    if (job->found.system == TC_SITE_SLURM && !job->launch.wanted && !values->join_at)
+        ask_slurm(job);
     struct tc_hostlist *seen = tc_hostlist_new(err);
-    int result = seen ? take_addresses(job, seen, err) : -TC_E_NOMEM;
+    result = seen ? take_addresses(job, seen, err) : -TC_E_NOMEM;
     tc_hostlist_free(seen);
     job->send.hosts = job->addresses;
     job->send.host_count = job->count;
@@ -215,10 +272,31 @@ static int take_key(struct job *job, struct tc_err *err)
     int result = tc_key_options_read(&job->values->key, &job->key, &have, err);
     if (result == 0 && have)
         result = tc_key_options_read_origin(&job->values->key, job->values->origin_key, &job->key, err);
+    if (result == 0 && !have && job->launch.wanted) { /* made for this broadcast; the agents get it from the launcher */
+        result = tc_key_make(&job->key, false, err);
+        have = true;
+    }
     if (have)
         job->send.key = &job->key;
+    if (result == 0 && !have && job->values->join_at)
+        return tc_key_policy("let agents join at", job->values->join_at, err);
     for (size_t i = 0; result == 0 && !have && i < job->count; i++)
         result = tc_key_policy("send to", job->addresses[i], err);
+    return result;
+}
+
+static int take_launch(struct job *job, struct tc_err *err)
+{
+    const struct send_values *values = job->values;
+    double seconds = values->join_time > 0 ? values->join_time : 60;
+    if (!job->launch.wanted)
+        return 0;
+    int result = tc_launch_options_fill(&job->launch, &values->launch, job->listed, &job->key, seconds,
+                                        (uint16_t)values->port, values->bwlimit, err);
+    if (!job->send.join_at)
+        job->send.join_at = job->launch.listen;
+    job->send.letter = &job->launch.letter;
+    job->send.stay = values->launch.stay;
     return result;
 }
 
@@ -231,6 +309,8 @@ static int prepare(struct job *job, const struct tc_call *call, struct tc_err *e
         result = take_hosts(job, err);
     if (result == 0)
         result = take_key(job, err);
+    if (result == 0)
+        result = take_launch(job, err);
     return result;
 }
 
@@ -254,6 +334,7 @@ static int broadcast(struct job *job, struct tc_err *err)
     if (!show)
         return -TC_E_NOMEM;
     job->send.news = tc_show_news;
+    job->send.joinable = tc_show_joinable;
     job->send.arg = show;
     struct tc_err why = {0};
     int result = tc_send_run(&job->send, &report, &why);
@@ -271,6 +352,8 @@ static void job_end(struct job *job)
     free(job->addresses);
     free(job->shown);
     tc_hostlist_free(job->listed);
+    tc_launch_plan_end(&job->launch);
+    free(job->nodes);
     tc_key_clear(&job->key);
 }
 
@@ -324,6 +407,13 @@ static const struct tc_option options[] = {
      .help = "abort what is not done after SEC seconds (default: none)"},
     {.name = "ttl", .argument = "SEC", .kind = TC_OPT_SECONDS, AT(ttl),
      .help = "the hosts remove the array SEC seconds after it was published (default: never)"},
+    {.name = "bwlimit", .argument = "RATE", .kind = TC_OPT_SIZE, .least = 256 << 10, AT(bwlimit),
+     .help = "bytes a second that leave this host at most, 100M say, and each launched agent's (default: no limit)"},
+    TC_LAUNCH_ROWS(struct send_values, launch),
+    {.name = "join-at", .argument = "ADDR[:PORT]", .kind = TC_OPT_TEXT, AT(join_at),
+     .help = "dial no host: wait there for the agents of the hosts, which are started with recv --join"},
+    {.name = "join-time", .argument = "SEC", .kind = TC_OPT_SECONDS, AT(join_time),
+     .help = "go on without hosts whose agents have not joined after SEC seconds (default 60)"},
     {.letter = 'n', .name = "dry-run", .kind = TC_OPT_FLAG, AT(dry_run),
      .help = "check hosts, room and plan; move nothing"},
     {.name = "local", .argument = "HOW", .kind = TC_OPT_CHOICE, AT(local), .choices = "auto|copy|net",

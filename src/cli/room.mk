@@ -13,6 +13,7 @@ libtc_cli_la_SOURCES = \
 	src/cli/cmd_recv.c \
 	src/cli/cmd_rm.c \
 	src/cli/cmd_send.c \
+	src/cli/cmd_spread.c \
 	src/cli/cmd_status.c \
 	src/cli/cmd_verify.c \
 	src/cli/cmd_wait.c \
@@ -20,6 +21,7 @@ libtc_cli_la_SOURCES = \
 	src/cli/help.c \
 	src/cli/host_options.c src/cli/host_options.h \
 	src/cli/key_options.c src/cli/key_options.h \
+	src/cli/launch_options.c src/cli/launch_options.h \
 	src/cli/report.c src/cli/report.h \
 	src/cli/show.c src/cli/show.h \
 	src/cli/size.c src/cli/size.h \

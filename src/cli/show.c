@@ -429,6 +429,14 @@ static void on_replan(struct tc_show *show, const struct tc_send_news *news)
     }
 }
 
+void tc_show_joinable(void *arg, const char *address)
+{
+    const struct tc_show *show = arg;
+    if (!show->options.quiet)
+        fprintf(show->options.err, "waiting for agents at %s\n", address);
+    fflush(show->options.err);
+}
+
 void tc_show_news(void *arg, const struct tc_send_news *news)
 {
     struct tc_show *show = arg;

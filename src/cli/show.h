@@ -24,6 +24,7 @@ void tc_show_free(struct tc_show *show);                                        
 
 /* For tc_send_options: arg is the struct tc_show. */
 void tc_show_news(void *arg, const struct tc_send_news *news);
+void tc_show_joinable(void *arg, const char *address); /* said at once on standard error, unless quiet */
 
 /* The end: hosts that failed, the summary, and why it failed (code: the exit code; why NULL: it did not). */
 void tc_show_end(struct tc_show *show, const struct tc_send_report *report, int code, const struct tc_err *why);

@@ -1,10 +1,13 @@
 #include "net/address.h"
 
 #include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 static bool loopback4(const struct in_addr *address)
 {
@@ -129,4 +132,54 @@ void tc_address_text(char out[TC_ADDRESS_TEXT], const struct sockaddr *address, 
         snprintf(out, TC_ADDRESS_TEXT, "local");
     else
         snprintf(out, TC_ADDRESS_TEXT, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, service);
+}
+
+static bool numeric(const struct sockaddr *address, char out[TC_ADDRESS_HOST])
+{
+    socklen_t size = address->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);
+    return getnameinfo(address, size, out, TC_ADDRESS_HOST, NULL, 0, NI_NUMERICHOST) == 0;
+}
+
+static bool first_of(const struct ifaddrs *list, const char *name, int family, char out[TC_ADDRESS_HOST])
+{
+    for (; list; list = list->ifa_next)
+        if (list->ifa_addr && list->ifa_addr->sa_family == family && strcmp(list->ifa_name, name) == 0)
+            return numeric(list->ifa_addr, out);
+    return false;
+}
+
+int tc_address_of_interface(const char *text, char out[TC_ADDRESS_HOST], struct tc_err *err)
+{
+    struct in_addr four;
+    struct in6_addr six;
+    struct ifaddrs *list = NULL;
+    if (strlen(text) < TC_ADDRESS_HOST &&
+        (inet_pton(AF_INET, text, &four) == 1 || inet_pton(AF_INET6, text, &six) == 1)) {
+        strcpy(out, text);
+        return 0;
+    }
+    bool found = getifaddrs(&list) == 0 && (first_of(list, text, AF_INET, out) || first_of(list, text, AF_INET6, out));
+    freeifaddrs(list);
+    return found ? 0 : tc_fail(err, TC_E_USAGE, "%.64s: neither an address nor an interface that has one", text);
+}
+
+int tc_address_towards(const char *host, char out[TC_ADDRESS_HOST], struct tc_err *err)
+{
+    struct addrinfo *list = NULL;
+    bool found = false;
+    int result = tc_address_resolve(host, 7, false, &list);
+    if (result != 0)
+        return tc_fail(err, TC_E_UNREACHABLE, "%.64s: %s", host, gai_strerror(result));
+    for (const struct addrinfo *info = list; info && !found; info = info->ai_next) {
+        struct sockaddr_storage own;
+        socklen_t size = sizeof own;
+        int fd = socket(info->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0); /* connecting it sends nothing */
+        found = fd >= 0 && connect(fd, info->ai_addr, info->ai_addrlen) == 0 &&
+                getsockname(fd, (struct sockaddr *)(void *)&own, &size) == 0 &&
+                numeric((const struct sockaddr *)(const void *)&own, out);
+        if (fd >= 0)
+            close(fd);
+    }
+    freeaddrinfo(list);
+    return found ? 0 : tc_fail(err, TC_E_UNREACHABLE, "%.64s: no way there", host);
 }

@@ -26,6 +26,12 @@ int tc_address_split(const char *address, char host[TC_ADDRESS_HOST], uint16_t *
  * whatever a resolver says. Returns 0 or an EAI_ number (gai_strerror); free with freeaddrinfo. */
 int tc_address_resolve(const char *host, uint16_t port, bool numeric, struct addrinfo **list);
 
+/* The address of an interface ("ib0"), IPv4 before IPv6, or text itself when it is an address already. TC_E_USAGE when there
+ * is none such. */
+int tc_address_of_interface(const char *text, char out[TC_ADDRESS_HOST], struct tc_err *err);
+/* This host's own address on the way to host, which is resolved and not contacted. TC_E_UNREACHABLE. Blocks. */
+int tc_address_towards(const char *host, char out[TC_ADDRESS_HOST], struct tc_err *err);
+
 /* "10.0.0.7:41234"; an IPv4 address inside IPv6 is shown as IPv4; "local" for a Unix socket. */
 void tc_address_text(char out[TC_ADDRESS_TEXT], const struct sockaddr *address, socklen_t size);
 bool tc_address_loopback(const struct sockaddr *address); /* a Unix socket is one too */

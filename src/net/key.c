@@ -207,13 +207,28 @@ static int write_new(const char *path, const struct text *text, struct tc_err *e
     return result;
 }
 
+static void agents_text(struct text *text, const struct tc_key *key)
+{
+    *text = (struct text){0};
+    text->size = (size_t)sprintf(text->bytes, KEY_HEAD);
+    append_field(text, "group", key->group);
+    if (key->has_origin)
+        append_field(text, "origin", key->origin);
+}
+
+void tc_key_text(const struct tc_key *key, char out[TC_KEY_TEXT])
+{
+    struct text text;
+    agents_text(&text, key);
+    memcpy(out, text.bytes, text.size);
+    out[text.size] = '\0';
+    OPENSSL_cleanse(&text, sizeof text);
+}
+
 static int write_pair(const char *path, const char *origin_path, const struct tc_key *key, struct tc_err *err)
 {
-    struct text text = {0};
-    text.size = (size_t)sprintf(text.bytes, KEY_HEAD);
-    append_field(&text, "group", key->group);
-    if (key->has_origin)
-        append_field(&text, "origin", key->origin);
+    struct text text;
+    agents_text(&text, key);
     int result = write_new(path, &text, err);
     if (result == 0 && key->has_origin) {
         text.size = (size_t)sprintf(text.bytes, ORIGIN_HEAD);
@@ -236,14 +251,19 @@ int tc_key_write(const struct tc_key *key, const char *path, struct tc_err *err)
     return result;
 }
 
+int tc_key_make(struct tc_key *key, bool group_only, struct tc_err *err)
+{
+    *key = (struct tc_key){.has_origin = !group_only, .has_secret = !group_only};
+    if (RAND_priv_bytes(key->group, TC_KEY_SIZE) != 1 ||
+        (!group_only && RAND_priv_bytes(key->secret, TC_KEY_SIZE) != 1))
+        return tc_fail(err, TC_E_FAILED, "keygen: no random bytes from OpenSSL");
+    return group_only ? 0 : public_of(key->secret, key->origin, err);
+}
+
 int tc_key_generate(const char *path, bool group_only, struct tc_err *err)
 {
-    struct tc_key key = {.has_origin = !group_only};
-    int result = 0;
-    if (RAND_priv_bytes(key.group, TC_KEY_SIZE) != 1 || RAND_priv_bytes(key.secret, TC_KEY_SIZE) != 1)
-        result = tc_fail(err, TC_E_FAILED, "keygen: no random bytes from OpenSSL");
-    if (result == 0)
-        result = public_of(key.secret, key.origin, err);
+    struct tc_key key;
+    int result = tc_key_make(&key, group_only, err);
     if (result == 0)
         result = tc_key_write(&key, path, err);
     tc_key_clear(&key);

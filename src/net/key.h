@@ -32,6 +32,12 @@ int tc_key_read_origin(struct tc_key *key, const char *path, struct tc_err *err)
  * half-way removes what it made. */
 int tc_key_generate(const char *path, bool group_only, struct tc_err *err);
 
+/* A fresh pair that is in no file: for one broadcast whose agents are told it when they are started. */
+int tc_key_make(struct tc_key *key, bool group_only, struct tc_err *err);
+/* What FILE for agents would hold: without the secret half. */
+#define TC_KEY_TEXT 256 /* bytes with NUL */
+void tc_key_text(const struct tc_key *key, char out[TC_KEY_TEXT]);
+
 /* HKDF-SHA-256 of the group key (salt "treecast 1") for one purpose ("control": the info). */
 int tc_key_derive(const struct tc_key *key, const char *purpose, uint8_t out[TC_KEY_SIZE], struct tc_err *err);
 

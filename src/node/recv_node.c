@@ -16,11 +16,11 @@
 #include "file/lease.h"
 #include "file/partial.h"
 #include "file/sink.h"
-#include "net/listen.h"
-#include "node/privilege.h"
 #include "node/leases.h"
+#include "node/privilege.h"
 #include "node/runner.h"
 #include "node/strain.h"
+#include "node/strangers.h"
 #include "session/agent.h"
 
 enum {
@@ -29,6 +29,7 @@ enum {
     CACHE_BYTES = 16 << 20,  /* chunks kept for children */
     BACKLOG_BYTES = 8 << 20, /* arrived and not yet in place: then links stop reading */
     BLOBS_SPARE = 24,
+    JOIN_MS = 15000, /* to reach the coordinator: it listens before it launches */
     SESSIONS_MOST = 64,
     PENDING_MOST = 256, /* connections that have not said that word yet; a quarter of it from one address */
     MESSAGE_MOST = TC_CHUNK_HEAD + TC_CHUNK_SIZE_MAX,
@@ -55,6 +56,7 @@ struct session {
     struct tc_strain strain;
     bool in_memory;        /* the file is on tmpfs: placing never blocks */
     bool over;             /* the machine has ended */
+    bool joined;           /* this side dialled the coordinator */
     bool has_file;         /* or may have, while it is being prepared */
     bool published;        /* its file has its name: what is left of the session is nobody's concern */
     struct job *preparing; /* waits until an earlier session has let go of its file */
@@ -70,7 +72,8 @@ struct node {
     struct tc_pool *pool;
     struct tc_worker here; /* the loop thread's own, for chunks that are opened on the spot */
     struct tc_folder *folder;
-    struct tc_listen *listen;
+    struct tc_strangers *strangers; /* NULL: not listening yet, or closing */
+    struct tc_wire *joining;        /* to the coordinator, before it is up */
     struct tc_door *door;
     struct tc_leases *leases;
     struct tc_lease owned; /* of every array that is published: owner and its start */
@@ -80,13 +83,15 @@ struct node {
     struct tc_timer *hourly;
     struct tc_verifier *origin;
     struct session *sessions;
-    struct tc_wire *strangers; /* listed through next and prev as in a runner */
     uint8_t instance[16];
     uint8_t control_key[TC_KEY_SIZE];
-    uint32_t next_link;
+    uint8_t join_key[TC_KEY_SIZE];
+    struct tc_bucket bucket; /* what leaves this host, of all sessions */
     bool stopping;
-    bool settled;         /* with --once: a session that came to an offer has ended, and result is its */
-    struct tc_err result; /* of the first session with --once */
+    bool joined;               /* the coordinator has been reached */
+    char way[TC_ADDRESS_HOST]; /* own address on the way to it */
+    bool settled;              /* with --once: a session that came to an offer has ended, and result is its */
+    struct tc_err result;      /* of the first session with --once */
 };
 
 /* Tasks of a session in the pool. */
@@ -491,7 +496,7 @@ static void close_run(struct tc_task *task, struct tc_worker *worker)
 static bool work_left(const struct node *node)
 {
     for (const struct session *session = node->sessions; session; session = session->next)
-        if (session->offer || !node->settled)
+        if (session->offer || session->joined || !node->settled)
             return true;
     return false;
 }
@@ -511,7 +516,7 @@ static void free_session(struct session *session)
     if (session->source >= 0)
         close(session->source);
     free(session);
-    for (struct session *other = node->sessions, *next; other && node->listen; other = next) {
+    for (struct session *other = node->sessions, *next; other && node->strangers; other = next) {
         next = other->next;
         if (other->preparing)
             begin_prepare(other);
@@ -555,7 +560,7 @@ static void retire_some(void *arg)
 static void arrived(struct session *session)
 {
     struct node *node = session->node;
-    if (!session->over || session->exit != STAYS || !node->listen || session->runner.tasks > 0 ||
+    if (!session->over || session->exit != STAYS || !node->strangers || session->runner.tasks > 0 ||
         session->runner.wire_count > 0)
         return;
     if (tc_loop_later(node->loop, retire_some, node, NULL) == 0)
@@ -590,24 +595,19 @@ static void on_end(struct session *session, const struct tc_action *action)
     }
     if (!node->settled)
         node->result = action->err;
-    node->settled |= session->offer != NULL;
+    node->settled |= session->offer != NULL || session->joined;
     arrived(session);
 }
 
 /* What the machine wants done here. */
-
-static void retry_identities(struct node *node)
-{
-    for (struct tc_wire *wire = node->strangers; wire; wire = wire->next)
-        tc_link_retry(wire->link);
-}
 
 static void act(void *arg, struct tc_action *action)
 {
     struct session *session = arg;
     switch (action->kind) {
     case TC_ACT_EXPECT:
-        retry_identities(session->node);
+        if (session->node->strangers)
+            tc_strangers_retry(session->node->strangers);
         break;
     case TC_ACT_PREPARE:
         prepare(session, action);
@@ -668,23 +668,7 @@ static void trace(void *arg, const char *line)
     tc_log(TC_LOG_DEBUG, "%s", line);
 }
 
-/* Strangers: links that have not said yet which session they are of. */
-
-static void list_stranger(struct node *node, struct tc_wire *wire)
-{
-    wire->next = node->strangers;
-    wire->prev = &node->strangers;
-    if (wire->next)
-        wire->next->prev = &wire->next;
-    node->strangers = wire;
-}
-
-static void unlist_stranger(struct tc_wire *wire)
-{
-    *wire->prev = wire->next;
-    if (wire->next)
-        wire->next->prev = wire->prev;
-}
+/* Links that came in, and the sessions they are of. */
 
 static struct session *session_by_id(struct node *node, const uint8_t *id)
 {
@@ -696,20 +680,22 @@ static struct session *session_by_id(struct node *node, const uint8_t *id)
     return NULL;
 }
 
-/* The address others reach this agent at, as its HELLO says: --advertise with the port, or nothing. */
-static void own_address(const struct node *node, char *out, size_t size)
+/* The address others reach this agent at, as its HELLO says: --advertise with the port, or nothing. An agent that dialled
+ * says what it listens at, for nobody else knows. */
+static void own_address(const struct node *node, bool joined, char *out, size_t size)
 {
     const char *advertise = node->options.advertise;
-    const char *listening = tc_listen_address(node->listen);
+    const char *listening = tc_strangers_address(node->strangers);
     const char *port = strrchr(listening, ':');
-    out[0] = '\0';
+    snprintf(out, size, "%s", joined ? listening : "");
     if (!advertise)
         return;
     bool has_port = advertise[0] == '[' ? strstr(advertise, "]:") != NULL : strchr(advertise, ':') != NULL;
     snprintf(out, size, "%s%s", advertise, has_port ? "" : port);
 }
 
-static int new_session(struct node *node, struct tc_wire *wire, struct tc_err *err)
+/* A session whose control link is wire: a stranger no more, or the one that this side dialled. */
+static int new_session(struct node *node, struct tc_wire *wire, bool joined, struct tc_err *err)
 {
     unsigned count = 0;
     for (const struct session *other = node->sessions; other; other = other->next)
@@ -721,8 +707,10 @@ static int new_session(struct node *node, struct tc_wire *wire, struct tc_err *e
         return tc_fail(err, TC_E_NOMEM, "no memory for a session");
     struct tc_agent_config config = {.origin = node->origin, .max_size = node->options.max_size, .trace = trace};
     memcpy(config.instance, node->instance, sizeof config.instance);
-    own_address(node, session->address, sizeof session->address);
+    own_address(node, joined, session->address, sizeof session->address);
     config.address = session->address;
+    config.host = joined ? node->options.host : NULL;
+    session->joined = joined;
     session->node = node;
     session->source = -1;
     session->in_memory = tc_folder_on_tmpfs(node->folder);
@@ -740,6 +728,7 @@ static int new_session(struct node *node, struct tc_wire *wire, struct tc_err *e
                                         .act = act,
                                         .read = read_file,
                                         .gone = wire_gone,
+                                        .bucket = node->options.rate ? &node->bucket : NULL,
                                         .node = session};
     if (!session->machine || tc_runner_init(&session->runner, &options, err) < 0) {
         tc_agent_free(session->machine);
@@ -749,7 +738,8 @@ static int new_session(struct node *node, struct tc_wire *wire, struct tc_err *e
     session->next = node->sessions;
     node->sessions = session;
     wire->number = 0; /* the control link; machine_take's own links begin at 1 */
-    unlist_stranger(wire);
+    if (!joined)
+        tc_strangers_part(wire);
     tc_runner_adopt(&session->runner, wire);
     tc_runner_drain(&session->runner);
     return 0;
@@ -763,9 +753,9 @@ static bool identity_fits(const struct tc_wire *wire, const uint8_t *identity, s
     return shown && shown_size == size && memcmp(shown, identity, size) == 0;
 }
 
-static int greet_stranger(struct node *node, struct tc_wire *wire, const struct tc_link_event *event,
-                          struct tc_err *err)
+static int greet_stranger(void *arg, struct tc_wire *wire, const struct tc_link_event *event, struct tc_err *err)
 {
+    struct node *node = arg;
     struct tc_message message;
     uint8_t identity[TC_DATA_IDENTITY_SIZE];
     bool tls = node->options.key != NULL;
@@ -775,13 +765,10 @@ static int greet_stranger(struct node *node, struct tc_wire *wire, const struct 
     if (message.type != TC_MSG_HELLO)
         return tc_fail(err, TC_E_PROTOCOL, "%s before HELLO", tc_message_name(message.type));
     struct session *session = NULL;
-    tc_listen_up(node->listen, wire->link);
-    tc_link_set_limit(wire->link, tc_message_limit);
-    tc_timer_clear(wire->timer);
     if (message.hello.role == TC_ROLE_COORDINATOR) {
         if (tls && !identity_fits(wire, (const uint8_t *)TC_CONTROL_IDENTITY, sizeof TC_CONTROL_IDENTITY - 1))
             return tc_fail(err, TC_E_AUTH, "a data link speaks as a control link");
-        status = new_session(node, wire, err);
+        status = new_session(node, wire, false, err);
     } else {
         tc_data_identity(identity, message.hello.session, message.hello.link);
         if (tls && !identity_fits(wire, identity, sizeof identity))
@@ -789,7 +776,7 @@ static int greet_stranger(struct node *node, struct tc_wire *wire, const struct 
         session = session_by_id(node, message.hello.session);
         if (!session)
             return tc_fail(err, TC_E_NOTFOUND, "a data link of no session here");
-        unlist_stranger(wire);
+        tc_strangers_part(wire);
         tc_runner_adopt(&session->runner, wire);
     }
     if (status < 0)
@@ -800,41 +787,6 @@ static int greet_stranger(struct node *node, struct tc_wire *wire, const struct 
     if (wire->runner && !wire->closing)
         tc_runner_event(wire->runner, &out);
     return 0;
-}
-
-static void on_stranger(struct tc_wire *wire, const struct tc_link_event *event)
-{
-    struct node *node = wire->owner;
-    struct tc_err err = {0};
-    char text[4 * TC_ERR_TEXT];
-    switch (event->kind) {
-    case TC_LINK_FRAME:
-        if (!wire->closing && greet_stranger(node, wire, event, &err) < 0) {
-            tc_log(TC_LOG_WARN, "%s: %s", tc_link_peer(wire->link), tc_escape(text, sizeof text, err.text));
-            wire->closing = true;
-            tc_link_close(wire->link, 0);
-        }
-        break;
-    case TC_LINK_CLOSED:
-        if (event->why->reason && event->why->reason != TC_E_CLOSED)
-            tc_log(TC_LOG_WARN, "%s: %s", tc_link_peer(wire->link), tc_escape(text, sizeof text, event->why->text));
-        tc_listen_gone(node->listen, wire->link);
-        unlist_stranger(wire);
-        tc_timer_free(wire->timer);
-        free(wire);
-        break;
-    default:
-        break;
-    }
-}
-
-static void stranger_late(void *arg)
-{
-    struct tc_wire *wire = arg;
-    tc_log(TC_LOG_WARN, "%s: connected and said nothing for %u s", tc_link_peer(wire->link),
-           ((struct node *)wire->owner)->options.handshake_seconds);
-    wire->closing = true;
-    tc_link_close(wire->link, 0);
 }
 
 static enum tc_identity look_up(void *arg, const uint8_t *identity, size_t size, uint8_t key[TC_KEY_SIZE])
@@ -851,52 +803,6 @@ static enum tc_identity look_up(void *arg, const uint8_t *identity, size_t size,
         return TC_IDENTITY_UNKNOWN;
     int known = tc_agent_link_key(session->machine, identity + 1 + TC_SESSION_ID_SIZE, key);
     return known > 0 ? TC_IDENTITY_KNOWN : known < 0 ? TC_IDENTITY_WAIT : TC_IDENTITY_UNKNOWN;
-}
-
-/* Who has not said which session it is of can say nothing else, and nothing long. */
-static uint32_t stranger_limit(uint8_t type)
-{
-    return type == TC_MSG_HELLO ? tc_message_limit(type) : 0;
-}
-
-static struct tc_link *accept_link(void *arg, int fd, const char *peer)
-{
-    struct node *node = arg;
-    struct tc_err err = {0};
-    struct tc_wire *wire = calloc(1, sizeof *wire);
-    struct tc_link_options options = {.call = tc_wire_call,
-                                      .arg = wire,
-                                      .limit = stranger_limit,
-                                      .most = node->options.message_most,
-                                      .handshake_ms = node->options.handshake_seconds * 1000,
-                                      .low_water = TC_RUNNER_LOW_WATER,
-                                      .tls = node->options.key != NULL,
-                                      .lookup = look_up,
-                                      .lookup_arg = node};
-    if (wire) {
-        wire->stranger = on_stranger;
-        wire->owner = node;
-        wire->number = node->next_link++;
-        wire->timer = tc_timer_new(node->loop, stranger_late, wire, &err);
-    }
-    if (!wire || !wire->timer) {
-        tc_log(TC_LOG_ERROR, "%s: no memory for a connection", peer);
-        free(wire);
-        /* The socket is the link's, and there is none. */
-        struct tc_link *none = tc_link_accept(node->loop, fd, &options, &err);
-        tc_link_drop(none);
-        return NULL;
-    }
-    wire->link = tc_link_accept(node->loop, fd, &options, &err);
-    if (!wire->link) {
-        tc_log(TC_LOG_ERROR, "%s: %s", peer, err.text);
-        tc_timer_free(wire->timer);
-        free(wire);
-        return NULL;
-    }
-    tc_timer_set(wire->timer, (uint64_t)node->options.handshake_seconds * 1000);
-    list_stranger(node, wire);
-    return wire->link;
 }
 
 /* The door. */
@@ -937,7 +843,8 @@ static int give_lease(void *arg, const char *name, const struct tc_lease *lease,
 
 static const char *listening(void *arg)
 {
-    return tc_listen_address(((struct node *)arg)->listen);
+    const struct node *node = arg;
+    return node->strangers ? tc_strangers_address(node->strangers) : "";
 }
 
 static json_t *children_status(const struct tc_agent *machine, unsigned t)
@@ -1024,7 +931,8 @@ static char *status_text(void *arg, const char *name)
             json_array_remove(published, i);
     }
     json_t *answer = json_pack("{s:b, s:s, s:s, s:o, s:o}", "ok", 1, "dir", tc_folder_path(node->folder), "listen",
-                               tc_listen_address(node->listen), "sessions", sessions, "published", published);
+                               node->strangers ? tc_strangers_address(node->strangers) : "", "sessions", sessions,
+                               "published", published);
     char *text = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
     json_decref(answer);
     return text;
@@ -1110,14 +1018,15 @@ static void on_usr1(void *arg)
     free(text);
 }
 
-static int check_policy(const struct tc_recv_options *options, const char *listen, struct tc_err *err)
+static int check_policy(const struct tc_recv_options *options, const char *what, const char *address,
+                        struct tc_err *err)
 {
-    if (options->key || tc_address_is_loopback(listen))
+    if (options->key || tc_address_is_loopback(address))
         return 0;
     return tc_fail(err, TC_E_POLICY,
-                   "%s: without a key only loopback may be served; make one with 'treecast keygen FILE' "
+                   "%s: without a key only loopback may be %s; make one with 'treecast keygen FILE' "
                    "and give -k FILE",
-                   listen);
+                   address, what);
 }
 
 static int open_key(struct node *node, struct tc_err *err)
@@ -1126,20 +1035,126 @@ static int open_key(struct node *node, struct tc_err *err)
         return 0;
     if (node->options.key->has_origin && !(node->origin = tc_verifier_new(node->options.key->origin, err)))
         return -TC_E_NOMEM;
-    return tc_key_derive(node->options.key, "control", node->control_key, err);
+    int status = tc_key_derive(node->options.key, "control", node->control_key, err);
+    return status == 0 ? tc_key_derive(node->options.key, "join", node->join_key, err) : status;
+}
+
+static int open_strangers(struct node *node, const char *listen, struct tc_err *err)
+{
+    struct tc_strangers_options options = {.listen = listen,
+                                           .listen_fd = node->options.listen_fd,
+                                           .port = TC_PORT_DEFAULT,
+                                           .limits = {.pending = node->options.connections_most,
+                                                      .pending_per_address = (node->options.connections_most + 3) / 4},
+                                           .message_most = node->options.message_most,
+                                           .seconds = node->options.handshake_seconds,
+                                           .first_link = TC_LINK_ACCEPTED,
+                                           .tls = node->options.key != NULL,
+                                           .lookup = look_up,
+                                           .greet = greet_stranger,
+                                           .arg = node};
+    node->strangers = tc_strangers_open(node->loop, &options, err);
+    return node->strangers ? 0 : -err->reason;
+}
+
+static void say_ready(const struct node *node)
+{
+    if (node->options.ready)
+        node->options.ready(node->options.arg, tc_strangers_address(node->strangers), tc_folder_path(node->folder));
+}
+
+/* Joining: this side dials the coordinator. Where it listens for other agents follows from the address that the way there
+ * begins at, unless it is told. */
+
+static bool listens_everywhere(const struct node *node)
+{
+    const char *address = tc_strangers_address(node->strangers);
+    return strncmp(address, "0.0.0.0:", 8) == 0 || strncmp(address, "[::]:", 5) == 0;
+}
+
+static int joined(struct node *node, struct tc_wire *wire, struct tc_err *err)
+{
+    char host[TC_ADDRESS_HOST], local[TC_ADDRESS_TEXT];
+    uint16_t port = 0;
+    int status = tc_address_split(tc_link_local(wire->link), host, &port, err);
+    if (status == 0)
+        status = tc_address_join(local, sizeof local, host, 0, err);
+    if (status == 0)
+        status = open_strangers(node, node->options.listen ? node->options.listen : local, err);
+    if (status == 0 && !node->options.advertise && node->options.listen && listens_everywhere(node)) {
+        snprintf(node->way, sizeof node->way, "%s", host);
+        node->options.advertise = node->way;
+    }
+    if (status == 0)
+        say_ready(node);
+    if (status == 0)
+        status = new_session(node, wire, true, err);
+    return status;
+}
+
+static void on_joining(struct tc_wire *wire, const struct tc_link_event *event)
+{
+    struct node *node = wire->owner;
+    struct tc_err err = {0};
+    if (event->kind == TC_LINK_UP && joined(node, wire, &err) == 0) {
+        node->joining = NULL;
+        node->joined = true;
+        return;
+    }
+    if (event->kind != TC_LINK_UP && event->kind != TC_LINK_CLOSED)
+        return;
+    if (!node->settled)
+        node->result = event->kind == TC_LINK_CLOSED ? *event->why : err;
+    node->settled = true;
+    tc_loop_stop(node->loop);
+    if (event->kind == TC_LINK_CLOSED) {
+        node->joining = NULL;
+        free(wire);
+    }
+}
+
+static int join(struct node *node, struct tc_err *err)
+{
+    struct tc_wire *wire = calloc(1, sizeof *wire);
+    struct tc_link_options options = {.call = tc_wire_call,
+                                      .arg = wire,
+                                      .limit = tc_message_limit,
+                                      .most = node->options.message_most,
+                                      .low_water = TC_RUNNER_LOW_WATER,
+                                      .connect_ms = JOIN_MS,
+                                      .tls = node->options.key != NULL,
+                                      .identity = (const uint8_t *)TC_JOIN_IDENTITY,
+                                      .identity_size = sizeof TC_JOIN_IDENTITY - 1,
+                                      .key = node->join_key};
+    if (!wire)
+        return tc_fail(err, TC_E_NOMEM, "no memory for a link");
+    wire->stranger = on_joining;
+    wire->owner = node;
+    wire->link = tc_link_dial(node->loop, node->options.join, &options, err);
+    if (!wire->link) {
+        free(wire);
+        return -err->reason;
+    }
+    node->joining = wire;
+    return 0;
+}
+
+static void leave(struct node *node)
+{
+    if (!node->joining)
+        return;
+    tc_link_drop(node->joining->link);
+    free(node->joining);
+    node->joining = NULL;
 }
 
 /* What takes root comes first, then the rights go, and only what is left of them touches the directory. */
 static int open_listen(struct node *node, const char *listen, struct tc_err *err)
 {
-    struct tc_listen_options options = {.pending = node->options.connections_most,
-                                        .pending_per_address = (node->options.connections_most + 3) / 4};
     if (!(node->loop = tc_loop_new(err)))
         return -err->reason;
-    node->listen = node->options.listen_fd > 0
-                       ? tc_listen_adopt(node->loop, node->options.listen_fd, &options, accept_link, node, err)
-                       : tc_listen_open(node->loop, listen, TC_PORT_DEFAULT, &options, accept_link, node, err);
-    if (!node->listen)
+    node->bucket = tc_bucket_new(node->options.rate, tc_loop_now(node->loop));
+    if (!node->options.join && open_strangers(node, listen, err) < 0)
         return -err->reason;
     return node->options.user ? tc_privilege_become(node->options.user, node->options.group, err) : 0;
 }
@@ -1189,6 +1204,8 @@ static int open_node(struct node *node, const char *listen, struct tc_err *err)
     status = watch_owner(node, err);
     if (status < 0)
         return status;
+    if (node->options.join && join(node, err) < 0)
+        return -err->reason;
     node->term = tc_signal_new(node->loop, SIGTERM, on_stop, node, err);
     node->interrupt = tc_signal_new(node->loop, SIGINT, on_stop, node, err);
     node->usr1 = tc_signal_new(node->loop, SIGUSR1, on_usr1, node, err);
@@ -1205,8 +1222,9 @@ static void close_node(struct node *node)
     tc_signal_free(node->interrupt);
     tc_signal_free(node->usr1);
     tc_timer_free(node->hourly);
-    tc_listen_close(node->listen);
-    node->listen = NULL;
+    tc_strangers_close(node->strangers);
+    node->strangers = NULL;
+    leave(node);
     for (struct session *session = node->sessions; session; session = session->next)
         session->over = true; /* what comes back from the pool is only freed */
     tc_pool_free(node->pool);
@@ -1214,14 +1232,6 @@ static void close_node(struct node *node)
         /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it went from the list by *prev */
         close_file(node->sessions);
         free_session(node->sessions);
-    }
-    while (node->strangers) {
-        struct tc_wire *wire = node->strangers;
-        /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it went from the list by *prev */
-        tc_link_drop(wire->link);
-        unlist_stranger(wire);
-        tc_timer_free(wire->timer);
-        free(wire);
     }
     tc_door_close(node->door);
     tc_leases_free(node->leases);
@@ -1235,6 +1245,7 @@ static void close_node(struct node *node)
     tc_folder_close(node->folder);
     tc_verifier_free(node->origin);
     explicit_bzero(node->control_key, sizeof node->control_key);
+    explicit_bzero(node->join_key, sizeof node->join_key);
 }
 
 static void fill_limits(struct tc_recv_options *options)
@@ -1251,24 +1262,26 @@ static void fill_limits(struct tc_recv_options *options)
 
 int tc_recv_run(const struct tc_recv_options *options, struct tc_err *err)
 {
-    struct node node = {.options = *options, .next_link = TC_LINK_ACCEPTED, .owner_fd = -1};
+    struct node node = {.options = *options, .owner_fd = -1};
     fill_limits(&node.options);
     const char *listen = options->listen ? options->listen : "127.0.0.1";
     struct tc_err own = {0};
     if (!err)
         err = &own;
-    int status = check_policy(options, listen, err);
+    int status = check_policy(options, "served", listen, err);
+    if (status == 0 && options->join)
+        status = check_policy(options, "dialled", options->join, err);
     if (status < 0)
         return status;
     tc_prepare_process();
     status = open_node(&node, listen, err);
     if (status == 0) {
-        if (options->ready)
-            options->ready(options->arg, tc_listen_address(node.listen), tc_folder_path(node.folder));
+        if (node.strangers)
+            say_ready(&node);
         status = tc_loop_run(node.loop, err);
     }
     close_node(&node);
-    if (status == 0 && options->once && node.result.reason) {
+    if (status == 0 && (options->once || (options->join && !node.joined)) && node.result.reason) {
         *err = node.result;
         status = -err->reason;
     }

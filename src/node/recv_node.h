@@ -15,7 +15,9 @@
 
 struct tc_recv_options {
     const char *dir;       /* NULL: tc_folder_default */
-    const char *listen;    /* NULL: 127.0.0.1:7117 */
+    const char *listen;    /* NULL: 127.0.0.1:7117; with join where the way to the coordinator begins, any port */
+    const char *join;      /* "HOST:PORT": dial the coordinator there; NULL: wait for one */
+    const char *host;      /* with join: which of its hosts this is */
     int listen_fd;         /* a socket that listens already, taken; listen is its address then. 0: none */
     const char *advertise; /* address other agents use for this one, with or without port; NULL: the one the coordinator
                               dialled */
@@ -24,6 +26,7 @@ struct tc_recv_options {
     const char *user;           /* whom to become once the port is bound, before the directory is touched; NULL: stay */
     bool unconfined;            /* do not ask Landlock to keep this process in its directory */
     uint64_t max_size;          /* bytes of one array; 0: no limit but room */
+    uint64_t rate;              /* bytes a second that leave this host at most; 0: no limit */
     unsigned sessions_most;     /* at once; 0: 64 */
     unsigned connections_most;  /* that are not let in yet; 0: 256, and a quarter of it from one address */
     unsigned handshake_seconds; /* from a connection to its first word; 0: 3 */

@@ -2,10 +2,12 @@ noinst_LTLIBRARIES += libtc-node.la
 libtc_node_la_SOURCES = \
 	src/node/cache.c src/node/cache.h \
 	src/node/leases.c src/node/leases.h \
+	src/node/gather.c src/node/gather.h \
 	src/node/local.c src/node/local.h \
 	src/node/pool.c src/node/pool.h \
 	src/node/privilege.c src/node/privilege.h \
 	src/node/recv_node.c src/node/recv_node.h \
 	src/node/runner.c src/node/runner.h \
 	src/node/send_node.c src/node/send_node.h \
-	src/node/strain.c src/node/strain.h
+	src/node/strain.c src/node/strain.h \
+	src/node/strangers.c src/node/strangers.h

@@ -106,6 +106,32 @@ void tc_wire_call(struct tc_link *link, const struct tc_link_event *event, void 
         wire->stranger(wire, event);
 }
 
+/* With a limit chunks wait here, in order, until the bucket lets one go. */
+
+static int hold(struct tc_runner *runner, const struct tc_held *chunk)
+{
+    if (runner->held_count == runner->held_room) {
+        unsigned room = runner->held_room ? 2 * runner->held_room : 16;
+        struct tc_held *more = calloc(room, sizeof *more);
+        if (!more)
+            return -TC_E_NOMEM;
+        for (unsigned i = 0; i < runner->held_count; i++)
+            more[i] = runner->held[(runner->held_first + i) % runner->held_room];
+        free(runner->held);
+        runner->held = more;
+        runner->held_room = room;
+        runner->held_first = 0;
+    }
+    runner->held[(runner->held_first + runner->held_count++) % runner->held_room] = *chunk;
+    return 0;
+}
+
+static void pace(struct tc_runner *runner)
+{
+    if (runner->held_count > 0)
+        tc_timer_set(runner->pace, tc_bucket_wait(runner->options.bucket, tc_loop_now(runner->options.loop)));
+}
+
 /* Serving a chunk: from the cache, or read (and encoded) again in the pool. */
 
 struct load {
@@ -140,8 +166,11 @@ static void hand_over(struct tc_runner *runner, struct tc_wire *wire, uint32_t c
     }
     size_t payload = frame->size - TC_CHUNK_HEAD;
     runner->chunk_bytes_sent += payload;
-    if (payload < tc_chunk_length(&runner->layout, chunk))
+    uint32_t length = tc_chunk_length(&runner->layout, chunk);
+    if (payload < length)
         runner->encoded_sent += payload;
+    if (payload < length && runner->options.bucket) /* it was charged for all of them */
+        tc_bucket_give(runner->options.bucket, length - payload);
     if (wire->handed_count < sizeof wire->handed / sizeof wire->handed[0])
         wire->handed[wire->handed_count++] = chunk;
     if (tc_link_queued(wire->link) <= TC_RUNNER_LOW_WATER)
@@ -213,7 +242,15 @@ static void load_done(struct tc_task *task)
         runner->options.gone(runner->options.node);
 }
 
-static void serve(struct tc_runner *runner, const struct tc_action *action)
+static void tell_unserved(struct tc_runner *runner, uint32_t link, uint32_t chunk)
+{
+    struct tc_err err = {0};
+    tc_fail(&err, TC_E_NOMEM, "no memory to read chunk %u", chunk);
+    struct tc_event event = {.kind = TC_EV_SERVED, .link = link, .chunk = chunk, .err = &err};
+    tc_runner_event(runner, &event);
+}
+
+static void serve(struct tc_runner *runner, const struct tc_held *action)
 {
     struct tc_wire *wire = find(runner, action->link);
     struct tc_blob *frame = tc_cache_get(runner->cache, action->chunk);
@@ -229,10 +266,7 @@ static void serve(struct tc_runner *runner, const struct tc_action *action)
     }
     struct load *load = calloc(1, sizeof *load);
     if (!load) {
-        struct tc_err err = {0};
-        tc_fail(&err, TC_E_NOMEM, "no memory to read chunk %u", action->chunk);
-        struct tc_event event = {.kind = TC_EV_SERVED, .link = action->link, .chunk = action->chunk, .err = &err};
-        tc_runner_event(runner, &event);
+        tell_unserved(runner, action->link, action->chunk);
         return;
     }
     *load = (struct load){.task = {.run = load_run, .done = load_done},
@@ -243,6 +277,33 @@ static void serve(struct tc_runner *runner, const struct tc_action *action)
                           .encode = tc_compress_choice_try(&runner->choice),
                           .level = runner->choice.compress.level};
     tc_runner_add(runner, &load->task);
+}
+
+static void serve_in_time(struct tc_runner *runner, const struct tc_held *chunk)
+{
+    struct tc_bucket *bucket = runner->options.bucket;
+    if (!bucket) {
+        serve(runner, chunk);
+    } else if (hold(runner, chunk) < 0) {
+        tell_unserved(runner, chunk->link, chunk->chunk);
+    } else if (runner->held_count == 1) {
+        pace(runner);
+    }
+}
+
+static void on_pace(void *arg)
+{
+    struct tc_runner *runner = arg;
+    uint64_t now = tc_loop_now(runner->options.loop);
+    while (runner->held_count > 0 && tc_bucket_wait(runner->options.bucket, now) == 0) {
+        struct tc_held chunk = runner->held[runner->held_first];
+        runner->held_first = (runner->held_first + 1) % runner->held_room;
+        runner->held_count--;
+        if (find(runner, chunk.link)) /* charged before it is read, so that no other takes the same place */
+            tc_bucket_take(runner->options.bucket, now, tc_chunk_length(&runner->layout, chunk.chunk));
+        serve(runner, &chunk);
+    }
+    pace(runner);
 }
 
 /* The other actions. */
@@ -297,7 +358,7 @@ static void carry_out(struct tc_runner *runner, struct tc_action *action)
             send_failed(runner, wire, &err);
         break;
     case TC_ACT_SERVE:
-        serve(runner, action);
+        serve_in_time(runner, &(struct tc_held){action->link, action->chunk, action->keep});
         break;
     case TC_ACT_CLOSE:
         wire = find(runner, action->link);
@@ -370,6 +431,10 @@ int tc_runner_init(struct tc_runner *runner, const struct tc_runner_options *opt
 {
     *runner = (struct tc_runner){.options = *options, .armed = UINT64_MAX};
     runner->timer = tc_timer_new(options->loop, on_timer, runner, err);
+    if (options->bucket && runner->timer && !(runner->pace = tc_timer_new(options->loop, on_pace, runner, err))) {
+        tc_timer_free(runner->timer);
+        runner->timer = NULL;
+    }
     return runner->timer ? 0 : -TC_E_NOMEM;
 }
 
@@ -394,8 +459,11 @@ void tc_runner_end(struct tc_runner *runner)
         free(wire);
     }
     tc_timer_free(runner->timer);
+    tc_timer_free(runner->pace);
+    free(runner->held);
     tc_cache_free(runner->cache);
-    runner->timer = NULL;
+    runner->timer = runner->pace = NULL;
+    runner->held = NULL;
     runner->cache = NULL;
 }
 

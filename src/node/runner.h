@@ -6,13 +6,16 @@
 #ifndef TC_NODE_RUNNER_H
 #define TC_NODE_RUNNER_H
 
+#include "base/bucket.h"
 #include "net/link.h"
 #include "node/cache.h"
 #include "node/pool.h"
 #include "session/machine.h"
 
-/* PSK identities: control links all have one, data links name session and link. */
+/* PSK identities: control links have one for each way they are dialled, so that neither end can be taken for the other;
+ * data links name session and link. */
 #define TC_CONTROL_IDENTITY "treecast control"
+#define TC_JOIN_IDENTITY "treecast join"
 #define TC_DATA_IDENTITY_SIZE (1u + TC_SESSION_ID_SIZE + TC_LINK_ID_SIZE)
 void tc_data_identity(uint8_t out[TC_DATA_IDENTITY_SIZE], const uint8_t *session, const uint8_t *id);
 
@@ -40,6 +43,7 @@ struct tc_runner_options {
     struct tc_blob_pool *blobs; /* for bodies; owned by the caller, outlives the runner */
     bool tls;
     uint8_t control_key[TC_KEY_SIZE];
+    struct tc_bucket *bucket; /* chunks leave no faster; shared by the runners of a node. NULL: no limit. Borrowed */
     /* The machine. */
     void *machine;
     void (*event)(void *machine, const struct tc_event *event, uint64_t now);
@@ -56,8 +60,17 @@ struct tc_runner_options {
 
 #define TC_RUNNER_LOW_WATER (128u << 10) /* bytes: a link with less than this left to send takes its next chunks */
 
+/* A chunk that may not leave yet. */
+struct tc_held {
+    uint32_t link, chunk;
+    bool keep;
+};
+
 struct tc_runner {
     struct tc_runner_options options;
+    struct tc_timer *pace; /* for held, with a limit only */
+    struct tc_held *held;  /* a ring, in the order they were to be served */
+    unsigned held_first, held_count, held_room;
     struct tc_timer *timer;
     uint64_t armed; /* the time that timer is set to; UINT64_MAX: not set */
     struct tc_wire *wires;

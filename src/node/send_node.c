@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "file/source.h"
 #include "net/listen.h"
+#include "node/gather.h"
 #include "node/local.h"
 #include "node/runner.h"
 #include "session/coordinator.h"
@@ -18,7 +19,8 @@ enum {
     AHEAD_BYTES = 48 << 20, /* digesting runs this far ahead of giving: less than the cache holds */
     BLOBS_SPARE = 32,
     NEWS_MS = 200,
-    LAST_WORDS_MS = TC_MS_GOODBYE + 500
+    LAST_WORDS_MS = TC_MS_GOODBYE + 500,
+    JOIN_SECONDS = 60
 };
 
 struct node {
@@ -36,6 +38,8 @@ struct node {
     struct tc_coordinator *machine;
     struct tc_coordinator_config config;
     struct tc_runner runner;
+    struct tc_gather *gather;
+    struct tc_bucket bucket;
     bool running;
     struct tc_timer *news, *last_words;
     struct tc_signal *term, *interrupt, *usr1;
@@ -377,7 +381,12 @@ static int check_hosts(const struct tc_send_options *options, struct tc_err *err
 {
     if (options->host_count == 0)
         return tc_fail(err, TC_E_USAGE, "no hosts to send to");
-    for (size_t i = 0; !options->key && i < options->host_count; i++)
+    if (options->join_at && !options->key && !tc_address_is_loopback(options->join_at))
+        return tc_fail(err, TC_E_POLICY,
+                       "%s: without a key agents may join at loopback only; make one with 'treecast keygen FILE' and "
+                       "give -k FILE",
+                       options->join_at);
+    for (size_t i = 0; !options->key && !options->join_at && i < options->host_count; i++)
         if (!tc_address_is_loopback(options->hosts[i]))
             return tc_fail(err, TC_E_POLICY,
                            "%s: without a key only loopback may be dialled; make one with 'treecast "
@@ -468,6 +477,9 @@ static int make_machine(struct node *node, struct tc_err *err)
     uint64_t size = tc_source_size(node->source);
     uint32_t chunk =
         options->chunk_size ? options->chunk_size : tc_chunk_size_choose(size, (unsigned)options->host_count);
+    /* Below a limit a chunk should not keep a child waiting for long. */
+    while (options->rate && !options->chunk_size && chunk > TC_CHUNK_SIZE_MIN && chunk > options->rate / 16)
+        chunk /= 2;
     int status = tc_layout_init(&config->layout, size, chunk, err);
     if (status < 0)
         return status;
@@ -484,6 +496,9 @@ static int make_machine(struct node *node, struct tc_err *err)
     config->deadline = options->deadline > 0 ? tc_loop_now(node->loop) + (uint64_t)(options->deadline * 1000.0) : 0;
     config->digest_depth = tc_pool_threads(node->pool) + 2;
     config->ahead = AHEAD_BYTES;
+    config->joins = options->join_at != NULL;
+    double patience = options->join_seconds > 0 ? options->join_seconds : JOIN_SECONDS;
+    config->join_by = tc_loop_now(node->loop) + (uint64_t)(patience * 1000.0);
     config->random = random_bytes;
     config->trace = tc_log_level() >= TC_LOG_DEBUG ? trace : NULL;
     node->machine = tc_coordinator_new(config, tc_loop_now(node->loop), err);
@@ -502,7 +517,9 @@ static int make_runner(struct node *node, struct tc_err *err)
                                         .act = act,
                                         .read = read_file,
                                         .gone = wire_gone,
+                                        .bucket = node->options->rate ? &node->bucket : NULL,
                                         .node = node};
+    node->bucket = tc_bucket_new(node->options->rate, tc_loop_now(node->loop));
     uint32_t chunk_size = node->config.layout.chunk_size;
     node->blobs = tc_blob_pool_new(TC_CHUNK_HEAD + (size_t)chunk_size, BLOBS_SPARE);
     if (!node->blobs)
@@ -517,6 +534,26 @@ static int make_runner(struct node *node, struct tc_err *err)
                                 node->options->compress, err);
     node->running = status == 0;
     return status;
+}
+
+static int gather(struct node *node, struct tc_err *err)
+{
+    const struct tc_send_options *options = node->options;
+    struct tc_gather_options gather = {.loop = node->loop,
+                                       .runner = &node->runner,
+                                       .listen = options->join_at,
+                                       .key = options->key,
+                                       .hosts = (uint32_t)options->host_count,
+                                       .letter = options->letter,
+                                       .stay = options->stay};
+    if (!options->join_at)
+        return 0;
+    node->gather = tc_gather_open(&gather, err);
+    if (!node->gather)
+        return -err->reason;
+    if (options->joinable && !options->letter)
+        options->joinable(options->arg, tc_gather_address(node->gather));
+    return 0;
 }
 
 static int make_report(struct node *node, struct tc_err *err)
@@ -559,6 +596,8 @@ static int open_node(struct node *node, struct tc_err *err)
     status = make_machine(node, err);
     if (status == 0)
         status = make_runner(node, err);
+    if (status == 0)
+        status = gather(node, err);
     if (status < 0)
         return status;
     node->report->chunk_size = node->config.layout.chunk_size;
@@ -574,6 +613,7 @@ static void close_node(struct node *node)
 {
     node->running = false;
     tc_pool_free(node->pool);
+    tc_gather_close(node->gather);
     if (node->loop && node->runner.timer)
         tc_runner_end(&node->runner);
     tc_coordinator_free(node->machine);

@@ -15,6 +15,7 @@
 #include "file/source.h"
 #include "net/key.h"
 #include "plan/tree.h"
+#include "site/letter.h"
 
 /* What became of a host; tc_host_state_name: "published" ... as JSON has it. */
 enum tc_host_state {
@@ -87,7 +88,7 @@ struct tc_send_options {
     const char *source;                  /* path, or with range what to call it */
     const struct tc_source_range *range; /* NULL: source is opened by its path */
     const char *name;                    /* NULL: source's file name */
-    const char *const *hosts;            /* "name:port" each */
+    const char *const *hosts;            /* "name:port" each; with join_at names as joining agents say them */
     size_t host_count;
     const struct tc_key *key; /* NULL: none; then every host must be loopback (checked before a socket exists) */
     bool raw;                 /* do not read a .npy header */
@@ -104,7 +105,13 @@ struct tc_send_options {
     uint16_t local_port;      /* of hosts listed without a port; 0: there are none, so none is local */
     bool link;                /* and as a hard link */
     double deadline;          /* seconds; 0: none */
+    uint64_t rate;            /* bytes a second that leave this host at most; 0: no limit */
     unsigned threads;         /* 0: one a core */
+    const char *join_at;      /* "ADDR[:PORT]": dial no host, wait there for agents that join (recv --join); NULL: dial */
+    double join_seconds;      /* who has not joined by then is unreachable; 0: 60 */
+    struct tc_letter *letter; /* with join_at: launch the agents so; its join is filled in. NULL: others start them */
+    bool stay;                /* they serve on afterwards */
+    void (*joinable)(void *arg, const char *address); /* listening there, with the real port; NULL allowed */
     void (*news)(void *arg, const struct tc_send_news *news); /* several PROGRESS a second; NULL allowed */
     void *arg;
 };

@@ -1219,6 +1219,8 @@ static void say_hello(struct tc_agent *agent)
     memcpy(message.hello.instance, agent->config.instance, sizeof message.hello.instance);
     memcpy(message.hello.nonce, agent->config.nonce, sizeof message.hello.nonce);
     memcpy(message.hello.address, agent->address, sizeof message.hello.address);
+    if (agent->config.host)
+        snprintf(message.hello.host, sizeof message.hello.host, "%s", agent->config.host);
     send_message(agent, agent->control, &message);
 }
 
@@ -1235,6 +1237,7 @@ struct tc_agent *tc_agent_new(const struct tc_agent_config *config, uint32_t con
     agent->now = agent->began = now;
     agent->next_link = 1;
     say_hello(agent);
+    agent->config.host = NULL;
     return agent;
 }
 

@@ -23,9 +23,11 @@ const char *tc_agent_state_name(enum tc_agent_state state); /* "filling" */
 struct tc_agent_config {
     uint8_t instance[16];
     uint8_t nonce[TC_NONCE_SIZE]; /* fresh for this session */
-    const char *address;        /* where other agents reach this one; copied; "" or NULL: as the coordinator dialled */
-    struct tc_verifier *origin; /* OFFER and PLAN must be signed by it; NULL: no origin. Borrowed */
-    uint64_t max_size;          /* bytes; 0: no limit */
+    const char *address; /* where other agents reach this one; copied; "" or NULL: as the coordinator dialled */
+    const char
+        *host; /* which of the coordinator's hosts this is, when the agent dialled; used at once; NULL: it did not */
+    struct tc_verifier *origin;                 /* OFFER and PLAN must be signed by it; NULL: no origin. Borrowed */
+    uint64_t max_size;                          /* bytes; 0: no limit */
     void (*trace)(void *arg, const char *line); /* every change of state; NULL: none */
     void *trace_arg;
 };

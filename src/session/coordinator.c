@@ -299,7 +299,7 @@ static int dial_children(struct tc_coordinator *c, struct tc_err *err)
             struct tc_action *action = tc_actions_add(&c->actions, TC_ACT_DIAL);
             action->link = child->link;
             action->host = c->host_of_rank[rank];
-            action->address = c->config.hosts[action->host];
+            action->address = c->config.joins ? host_of(c, rank)->address : c->config.hosts[action->host];
             memcpy(action->id, edge.id, sizeof action->id);
             memcpy(action->key, edge.key, sizeof action->key);
         }
@@ -621,7 +621,11 @@ static void on_checked(struct tc_coordinator *c, const struct tc_event *event)
 
 static struct host *host_of_control(struct tc_coordinator *c, uint32_t link)
 {
-    /* Control links are the first that are dialled, in the order of the hosts. */
+    /* Control links are the first that are dialled, in the order of the hosts. Those that came in are few messages' worth
+     * of looking. */
+    for (uint32_t i = 0; link >= TC_LINK_ACCEPTED && i < c->config.host_count; i++)
+        if (c->hosts[i].control == link)
+            return &c->hosts[i];
     struct host *host = link < c->config.host_count ? &c->hosts[link] : NULL;
     return host && host->control == link ? host : NULL;
 }
@@ -869,6 +873,74 @@ static void on_data_frame(struct tc_coordinator *c, struct tc_child *child, cons
     }
 }
 
+/* Agents that dialled. */
+
+static struct host *host_of_name(struct tc_coordinator *c, const char *name)
+{
+    for (uint32_t i = 0; i < c->config.host_count; i++)
+        if (strcmp(c->config.hosts[i], name) == 0)
+            return &c->hosts[i];
+    return NULL;
+}
+
+static struct host *admit(struct tc_coordinator *c, const struct tc_message *message, struct tc_err *err)
+{
+    if (message->type != TC_MSG_HELLO || message->hello.role != TC_ROLE_AGENT) {
+        tc_fail(err, TC_E_PROTOCOL, "the peer is no agent");
+        return NULL;
+    }
+    const struct tc_msg_hello *hello = &message->hello;
+    struct host *host = host_of_name(c, hello->host);
+    if (!host)
+        tc_fail(err, TC_E_NOTFOUND, "'%s' is none of the hosts of this broadcast", hello->host);
+    else if (alive(host) || host->greeted)
+        tc_fail(err, TC_E_DUPLICATE, "%s has joined already", hello->host);
+    else if (host->view.phase == TC_PHASE_ENDED)
+        tc_fail(err, TC_E_TIMEOUT, "%s joins too late", hello->host);
+    else if (!hello->address[0])
+        tc_fail(err, TC_E_PROTOCOL, "%s does not say where others reach it", hello->host);
+    else
+        return host;
+    return NULL;
+}
+
+/* Who cannot be one of the hosts hears why. */
+static void turn_away(struct tc_coordinator *c, uint32_t link, const struct tc_err *why)
+{
+    struct tc_message message = {.type = TC_MSG_ABORT};
+    trace(c, "a joiner is turned away: %s", why->text);
+    message.why.reason = (uint16_t)why->reason;
+    snprintf(message.why.text, sizeof message.why.text, "%s", why->text);
+    say_hello(c, link, TC_ROLE_COORDINATOR, NULL);
+    send_message(c, link, &message);
+    close_link(c, link, TC_MS_GOODBYE);
+}
+
+static void on_join(struct tc_coordinator *c, const struct tc_event *event)
+{
+    struct tc_err err = {0};
+    struct tc_message message;
+    struct host *host = NULL;
+    if (tc_message_unpack(&message, event->type, event->body->bytes, event->body->size, &err) == 0)
+        host = admit(c, &message, &err);
+    if (!host) {
+        turn_away(c, event->link, &err);
+        return;
+    }
+    host->control = event->link;
+    host->heard = c->now;
+    say_hello(c, event->link, TC_ROLE_COORDINATOR, NULL);
+    on_control_frame(c, host, event);
+}
+
+/* Whoever was to start its agent could not. */
+static void on_absent(struct tc_coordinator *c, const struct tc_event *event)
+{
+    struct host *host = event->host < c->config.host_count ? &c->hosts[event->host] : NULL;
+    if (host && !alive(host) && host->view.phase == TC_PHASE_DIALLED)
+        end_host(c, host, TC_END_UNREACHABLE, event->err);
+}
+
 static void on_frame(struct tc_coordinator *c, const struct tc_event *event)
 {
     struct host *host = host_of_control(c, event->link);
@@ -877,6 +949,8 @@ static void on_frame(struct tc_coordinator *c, const struct tc_event *event)
         on_control_frame(c, host, event);
     else if (child)
         on_data_frame(c, child, event);
+    else if (c->config.joins && event->link >= TC_LINK_ACCEPTED)
+        on_join(c, event);
 }
 
 static void on_up(struct tc_coordinator *c, uint32_t link)
@@ -939,6 +1013,10 @@ static void check_silence(struct tc_coordinator *c, struct host *host)
     struct tc_err why = {0};
     uint64_t quiet = c->now - host->heard;
     enum tc_host_phase phase = host->view.phase;
+    if (!alive(host) && c->config.joins && phase == TC_PHASE_DIALLED && c->now >= c->config.join_by) {
+        tc_fail(&why, TC_E_TIMEOUT, "its agent did not come up in time");
+        end_host(c, host, TC_END_UNREACHABLE, &why);
+    }
     if (!alive(host))
         return;
     if (phase == TC_PHASE_OFFERED && quiet >= TC_MS_ANSWER) {
@@ -1038,8 +1116,11 @@ struct tc_coordinator *tc_coordinator_new(const struct tc_coordinator_config *co
         return NULL;
     }
     c->asked = config->host_count;
+    c->next_link = config->host_count;
     for (uint32_t i = 0; i < config->host_count; i++) {
-        c->hosts[i].control = c->next_link++;
+        c->hosts[i].control = config->joins ? TC_NO_LINK : i;
+        if (config->joins)
+            continue;
         struct tc_action *action = tc_actions_add(&c->actions, TC_ACT_DIAL);
         action->link = c->hosts[i].control;
         action->host = i;
@@ -1094,6 +1175,9 @@ static void dispatch(struct tc_coordinator *c, const struct tc_event *event)
         break;
     case TC_EV_CHECKED:
         on_checked(c, event);
+        break;
+    case TC_EV_ABSENT:
+        on_absent(c, event);
         break;
     case TC_EV_STOP:
         abort_all(c, event->err);

@@ -2,7 +2,8 @@
  * pure state machine.
  *
  * Hosts are numbered as listed; the ready ones get ranks 1.. in that order, one on this host last. Control links of hosts
- * are dialled by the machine (TC_ACT_DIAL with host), data links to its own children too. */
+ * are dialled by the machine (TC_ACT_DIAL with host) or, where agents join, accepted by its owner: the first frame on such
+ * a link is the HELLO that says which host it is. Data links to its own children are always dialled. */
 #ifndef TC_SESSION_COORDINATOR_H
 #define TC_SESSION_COORDINATOR_H
 
@@ -15,8 +16,10 @@ struct tc_coordinator_config {
     const char *name;
     struct tc_layout layout;
     const char *array;        /* JSON; borrowed, like everything below, until the machine ends */
-    const char *const *hosts; /* addresses "name:port" */
+    const char *const *hosts; /* addresses "name:port"; where agents join, names as HELLO says them */
     uint32_t host_count;
+    bool joins;               /* no host is dialled */
+    uint64_t join_by;         /* absolute ms: who has not joined by then is unreachable */
     struct tc_tree_spec tree; /* auto is decided when the ready hosts are known */
     struct tc_signer *signer; /* the session's own key */
     uint8_t public_key[TC_PUBLIC_SIZE];

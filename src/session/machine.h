@@ -27,6 +27,7 @@ enum tc_event_kind {
     TC_EV_DIGESTED,  /* coordinator: chunk, digest, blocks; or err */
     TC_EV_CHECKED,   /* coordinator: the source is unchanged, or err */
     TC_EV_STRAIN,    /* agent: flags is the enum tc_cause of this host's own limit that it works at now, or none */
+    TC_EV_ABSENT,    /* coordinator: host will not join, err says why */
     TC_EV_STOP       /* the user ends it: err says why */
 };
 
@@ -44,6 +45,7 @@ struct tc_event {
     struct tc_blob *body;
     uint32_t chunk;
     uint32_t flags;
+    uint32_t host;
     const struct tc_digest *digest;
     const struct tc_digest *blocks; /* of the chunk, tc_chunk_blocks of them */
     const struct tc_err *err;       /* NULL or reason 0: success */

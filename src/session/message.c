@@ -45,6 +45,7 @@ static void pack_hello(struct tc_buf *buf, const struct tc_msg_hello *hello)
     tc_buf_put(buf, hello->session, sizeof hello->session);
     tc_buf_put(buf, hello->link, sizeof hello->link);
     tc_buf_put_text(buf, hello->address);
+    tc_buf_put_text(buf, hello->host);
     tc_buf_put32(buf, hello->page_bytes);
     tc_buf_put(buf, hello->pages, hello->page_bytes);
 }
@@ -62,6 +63,7 @@ static void unpack_hello(struct tc_buf *buf, struct tc_msg_hello *hello)
     tc_buf_get(buf, hello->session, sizeof hello->session);
     tc_buf_get(buf, hello->link, sizeof hello->link);
     tc_buf_get_text(buf, hello->address, sizeof hello->address);
+    tc_buf_get_text(buf, hello->host, sizeof hello->host);
     hello->page_bytes = tc_buf_get32(buf);
     hello->pages = tc_buf_take(buf, hello->page_bytes);
     if (hello->role < TC_ROLE_COORDINATOR || hello->role > TC_ROLE_CHILD || hello->version_min > hello->version_max)

@@ -18,6 +18,7 @@
 #define TC_LINK_ID_SIZE 16u
 #define TC_LINK_KEY_SIZE 32u
 #define TC_ADDRESS_MAX 272u /* bytes of "name:port" with NUL */
+#define TC_JOINER_MAX 256u  /* bytes of a listed host with NUL */
 #define TC_CHUNK_HEAD 12u   /* bytes before a chunk's payload */
 #define TC_WHY_MAX 160u     /* bytes of why a plan has changed, with NUL */
 #define TC_DIGEST_NAME "sha256-64k"
@@ -41,6 +42,7 @@ struct tc_msg_hello {
     uint8_t session[TC_SESSION_ID_SIZE]; /* data links */
     uint8_t link[TC_LINK_ID_SIZE];       /* data links: which one of PLAN's */
     char address[TC_ADDRESS_MAX]; /* agents on control links: where other agents reach it; "" the dialled address */
+    char host[TC_JOINER_MAX];     /* agents that dialled: which of the coordinator's listed hosts this is */
     uint32_t page_bytes;  /* children on data links: bitmap of the pages it has, page p is bit p % 8 of byte p / 8 */
     const uint8_t *pages; /* borrowed from the body; NULL when page_bytes is 0 */
 };

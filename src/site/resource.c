@@ -8,7 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "site/process.h"
+#include "site/program.h"
 
 enum {
     TEXT_MAX = 4 << 20, /* bytes of a file or an answer; far beyond any list of hosts */
@@ -63,7 +63,7 @@ static int real_file(void *arg, const char *path, char *out, size_t size, struct
 static int real_command(void *arg, const char *const *argv, char *out, size_t size, struct tc_err *err)
 {
     (void)arg;
-    return tc_process_ask(argv, PATIENCE, out, size, err);
+    return tc_program_ask(argv, PATIENCE, out, size, err);
 }
 
 const struct tc_site_world tc_site_world = {.variable = real_variable, .file = real_file, .command = real_command};
@@ -263,4 +263,54 @@ int tc_resource_find(struct tc_hostlist *list, struct tc_resource *found, const 
             return read_source(&search, &sources[i], value, err);
     }
     return 0;
+}
+
+/* scontrol show node --oneliner: words "Name=value", a line a node. */
+
+static void take_word(struct tc_slurm_node *node, const char *word)
+{
+    static const char *const names[] = {"NodeName=", "NodeAddr=", "BcastAddr="};
+    char *const places[] = {node->name, node->address, node->bcast};
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        if (strncmp(word, names[i], strlen(names[i])) == 0)
+            snprintf(places[i], TC_HOST_TEXT_MAX, "%s", word + strlen(names[i]));
+}
+
+static int take_nodes(struct tc_slurm_node **found, size_t *count, char *at, struct tc_err *err)
+{
+    for (char *line; (line = next_line(&at));) {
+        struct tc_slurm_node node = {.name = ""};
+        for (char *word; (word = next_word(&line));)
+            take_word(&node, word);
+        if (!node.name[0])
+            continue;
+        if (strcmp(node.address, node.name) == 0)
+            node.address[0] = '\0';
+        struct tc_slurm_node *more = realloc(*found, (*count + 1) * sizeof node);
+        if (!more)
+            return tc_fail(err, TC_E_NOMEM, "out of memory");
+        *found = more;
+        more[(*count)++] = node;
+    }
+    return 0;
+}
+
+int tc_slurm_nodes(const char *nodes, struct tc_slurm_node **found, size_t *count, const struct tc_site_world *world,
+                   struct tc_err *err)
+{
+    const char *const argv[] = {"scontrol", "show", "node", nodes, "--oneliner", NULL};
+    char *text = malloc(TEXT_MAX);
+    *found = NULL;
+    *count = 0;
+    if (!text)
+        return tc_fail(err, TC_E_NOMEM, "out of memory");
+    int result = world->command(world->arg, argv, text, TEXT_MAX, err);
+    if (result == 0)
+        result = take_nodes(found, count, text, err);
+    free(text);
+    if (result < 0) {
+        free(*found);
+        *found = NULL;
+    }
+    return result;
 }

@@ -58,4 +58,16 @@ extern const struct tc_site_world tc_site_world;
 int tc_resource_find(struct tc_hostlist *list, struct tc_resource *found, const struct tc_site_world *world,
                      struct tc_err *err);
 
+/* How Slurm says its nodes are reached: `scontrol show node`. */
+struct tc_slurm_node {
+    char name[TC_HOST_TEXT_MAX];
+    char address[TC_HOST_TEXT_MAX]; /* NodeAddr, "" where it is the name itself */
+    char bcast[TC_HOST_TEXT_MAX];   /* BcastAddr: the network that sbcast is to use; "" where none is set */
+};
+
+/* Ask about nodes ("node[1-3]"); *found is to be freed. TC_E_NOTFOUND without a scontrol; what it does not say is left
+ * out. */
+int tc_slurm_nodes(const char *nodes, struct tc_slurm_node **found, size_t *count, const struct tc_site_world *world,
+                   struct tc_err *err);
+
 #endif

@@ -2,5 +2,8 @@ noinst_LTLIBRARIES += libtc-site.la
 libtc_site_la_SOURCES = \
 	src/site/hook.c src/site/hook.h \
 	src/site/jobdir.c src/site/jobdir.h \
-	src/site/process.c src/site/process.h \
-	src/site/resource.c src/site/resource.h
+	src/site/launch.c src/site/launch.h \
+	src/site/letter.c src/site/letter.h \
+	src/site/program.c src/site/program.h \
+	src/site/resource.c src/site/resource.h \
+	src/site/spread.c src/site/spread.h

@@ -231,7 +231,7 @@ static size_t take_link(const uint8_t *at, bool child)
     memcpy(link->id, at + 4, ID);
     memcpy(link->key, at + 4 + ID, KEY);
     link->child = child;
-    return 4 + ID + KEY;
+    return 4 + ID + KEY + 1; /* rank, id, key, flags */
 }
 
 static void take_plan(const uint8_t *body)

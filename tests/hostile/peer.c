@@ -242,6 +242,7 @@ void put_hello(struct bytes *out, unsigned role, const uint8_t *session, const u
     put(out, "the liar's nonce", ID);
     put(out, session ? session : none, ID);
     put(out, link ? link : none, ID);
-    put_text(out, "");
+    put_text(out, ""); /* where others reach it */
+    put_text(out, ""); /* which host it is, for who dialled */
     put32(out, 0);
 }

@@ -5,3 +5,7 @@ tests_unit_test_resource_LDADD = libtc-site.la libtc-plan.la libtc-base.la $(CHE
 check_PROGRAMS += tests/unit/test_hook
 tests_unit_test_hook_SOURCES = tests/unit/test_hook.c tests/unit/unit.h
 tests_unit_test_hook_LDADD = libtc-site.la libtc-plan.la libtc-base.la $(CHECK_LIBS)
+
+check_PROGRAMS += tests/unit/test_letter
+tests_unit_test_letter_SOURCES = tests/unit/test_letter.c tests/unit/unit.h
+tests_unit_test_letter_LDADD = libtc-site.la libtc-plan.la libtc-base.la $(CHECK_LIBS)

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/blob.h"
+#include "base/bucket.h"
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/log.h"
@@ -474,6 +475,49 @@ START_TEST(a_log_line_is_one_line_at_its_level)
 }
 END_TEST
 
+/* Over a simulated minute: no more leaves than the rate and one burst allow, and nothing is lost to rounding. */
+START_TEST(bucket_keeps_a_rate)
+{
+    static const uint64_t rates[] = {1, 999, 262144, 10000000, 1ull << 40};
+    static const uint64_t pieces[] = {1, 65536, 4194304};
+    for (size_t i = 0; i < sizeof rates / sizeof rates[0]; i++)
+        for (size_t j = 0; j < sizeof pieces / sizeof pieces[0]; j++) {
+            uint64_t now = 77, sent = 0, end = now + 60000, rounds = 0;
+            struct tc_bucket bucket = tc_bucket_new(rates[i], now);
+            for (; now < end && rounds < 100000; rounds++) {
+                uint64_t wait = tc_bucket_wait(&bucket, now);
+                now += wait;
+                ck_assert(tc_bucket_wait(&bucket, now) == 0);
+                if (now >= end)
+                    break;
+                tc_bucket_take(&bucket, now, pieces[j]);
+                sent += pieces[j];
+            }
+            uint64_t allowed = rates[i] * 60 + rates[i] * TC_BUCKET_BURST_MS / 1000 + pieces[j];
+            ck_assert_msg(sent <= allowed, "%lu of %lu", (unsigned long)sent, (unsigned long)allowed);
+            if (now >= end) /* and no less, but for the last piece and the milliseconds that waits are rounded to */
+                ck_assert_msg(sent + pieces[j] >= rates[i] * 59 || rates[i] < 1000, "%lu", (unsigned long)sent);
+        }
+}
+END_TEST
+
+START_TEST(bucket_bounds)
+{
+    struct tc_bucket bucket = tc_bucket_new(0, 5);
+    tc_bucket_take(&bucket, 5, UINT64_MAX);
+    ck_assert_uint_eq(tc_bucket_wait(&bucket, 5), 0);
+    bucket = tc_bucket_new(1000, 5);
+    ck_assert_uint_eq(tc_bucket_wait(&bucket, UINT64_MAX / 2), 0); /* a long pause saves up one burst only */
+    tc_bucket_take(&bucket, UINT64_MAX / 2, 125);
+    ck_assert_uint_eq(tc_bucket_wait(&bucket, UINT64_MAX / 2), 0);
+    tc_bucket_take(&bucket, UINT64_MAX / 2, 500);
+    ck_assert_uint_eq(tc_bucket_wait(&bucket, UINT64_MAX / 2), 500);
+    ck_assert_uint_eq(tc_bucket_wait(&bucket, 7), 500); /* a clock that goes back gives nothing */
+    tc_bucket_give(&bucket, 200);
+    ck_assert_uint_eq(tc_bucket_wait(&bucket, UINT64_MAX / 2), 300);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("base");
@@ -495,6 +539,10 @@ int main(void)
     tcase_add_test(blob, threads_share_a_pool_and_a_blob);
     tcase_add_test(blob, threads_give_back_while_the_pool_ends);
     suite_add_tcase(suite, blob);
+    TCase *bucket = tcase_create("bucket");
+    tcase_add_test(bucket, bucket_keeps_a_rate);
+    tcase_add_test(bucket, bucket_bounds);
+    suite_add_tcase(suite, bucket);
     TCase *err = tcase_create("err");
     tcase_add_test(err, every_reason_is_its_own);
     tcase_add_test(err, numbers_outside_the_table_are_harmless);

@@ -203,6 +203,29 @@ START_TEST(test_generate_never_overwrites)
 }
 END_TEST
 
+/* A key that was made and handed on as text is the one that an agent reads. */
+START_TEST(test_made_keys_travel_as_text)
+{
+    struct tc_key made, second, read;
+    char text[TC_KEY_TEXT];
+    for (int group_only = 0; group_only < 2; group_only++) {
+        int ends[2];
+        ck_assert_int_eq(tc_key_make(&made, group_only, NULL), 0);
+        ck_assert_int_eq(tc_key_make(&second, group_only, NULL), 0);
+        ck_assert(made.has_origin == !group_only && memcmp(made.group, second.group, TC_KEY_SIZE) != 0);
+        tc_key_text(&made, text);
+        ck_assert_int_eq(pipe(ends), 0);
+        ck_assert_int_eq(write(ends[1], text, strlen(text)), (ssize_t)strlen(text));
+        close(ends[1]);
+        ck_assert_int_eq(tc_key_read_fd(&read, ends[0], NULL), 0);
+        close(ends[0]);
+        ck_assert_mem_eq(read.group, made.group, TC_KEY_SIZE);
+        ck_assert(read.has_origin == !group_only && !read.has_secret);
+        ck_assert_mem_eq(read.origin, made.origin, TC_KEY_SIZE);
+    }
+}
+END_TEST
+
 START_TEST(test_derive_parts_purposes)
 {
     uint8_t one[TC_KEY_SIZE], same[TC_KEY_SIZE], two[TC_KEY_SIZE];
@@ -268,6 +291,7 @@ int main(void)
     tcase_add_test(tests, test_generate_never_overwrites);
     tcase_add_test(tests, test_derive_parts_purposes);
     tcase_add_test(tests, test_job_keys);
+    tcase_add_test(tests, test_made_keys_travel_as_text);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
 }

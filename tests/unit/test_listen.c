@@ -325,6 +325,23 @@ START_TEST(test_loopback_table)
 }
 END_TEST
 
+START_TEST(test_own_addresses)
+{
+    char out[TC_ADDRESS_HOST];
+    struct tc_err why = {0};
+    ck_assert_int_eq(tc_address_of_interface("lo", out, NULL), 0);
+    ck_assert_str_eq(out, "127.0.0.1");
+    ck_assert_int_eq(tc_address_of_interface("10.1.2.3", out, NULL), 0);
+    ck_assert_str_eq(out, "10.1.2.3");
+    ck_assert_int_eq(tc_address_of_interface("no-such0", out, &why), -TC_E_USAGE);
+    ck_assert_int_eq(tc_address_towards("127.0.0.9", out, NULL), 0);
+    ck_assert_str_eq(out, "127.0.0.1");
+    ck_assert_int_eq(tc_address_towards("localhost", out, NULL), 0);
+    ck_assert(tc_address_is_loopback(out));
+    ck_assert_int_eq(tc_address_towards("no such host", out, NULL), -TC_E_UNREACHABLE);
+}
+END_TEST
+
 START_TEST(test_join)
 {
     char out[16];
@@ -352,6 +369,7 @@ int main(void)
     tcase_add_test(tests, test_ipv6_wildcard_takes_ipv4_and_names_it_so);
     tcase_add_test(tests, test_loopback_table);
     tcase_add_test(tests, test_join);
+    tcase_add_test(tests, test_own_addresses);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
 }

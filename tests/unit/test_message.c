@@ -11,7 +11,7 @@ static const struct golden {
 } golden[] = {
     {TC_MSG_HELLO,
      "5443535400010003000000000411111111111111111111111111111111222222222222222222222222222222223333333333"
-     "33333333333333333333334444444444444444444444444444444400076e373a37313137000000020580"},
+     "33333333333333333333334444444444444444444444444444444400076e373a3731313700026e37000000020580"},
     {TC_MSG_OFFER,
      "33333333333333333333333333333333222222222222222222222222222222220005412e6e70790102030405060708001000"
      "00000a7368613235362d36346b00047a73746455555555555555555555555555555555555555555555555555555555555555"
@@ -71,6 +71,7 @@ static void fill_hello(struct tc_msg_hello *hello)
                                    .version_max = 3,
                                    .role = TC_ROLE_CHILD,
                                    .address = "n7:7117",
+                                   .host = "n7",
                                    .page_bytes = 2,
                                    .pages = page_bits};
     memset(hello->instance, 0x11, sizeof hello->instance);
@@ -214,6 +215,7 @@ START_TEST(unpacks_the_golden_bytes)
         ck_assert_mem_eq(got.hello.pages, page_bits, 2);
         got.hello.pages = page_bits;
         ck_assert_str_eq(got.hello.address, want.hello.address);
+        ck_assert_str_eq(got.hello.host, want.hello.host);
         ck_assert_mem_eq(got.hello.instance, want.hello.instance, 16);
         ck_assert_mem_eq(got.hello.nonce, want.hello.nonce, TC_NONCE_SIZE);
         ck_assert_mem_eq(got.hello.session, want.hello.session, TC_SESSION_ID_SIZE);

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "site/process.h"
+#include "site/program.h"
 #include "unit.h"
 
 /* A job as its batch system shows it: variables and files by name, and what programs answer. */
@@ -181,6 +181,29 @@ START_TEST(what_cannot_be_read_is_said)
 }
 END_TEST
 
+START_TEST(slurm_tells_how_its_nodes_are_reached)
+{
+    static const struct world world = {
+        .commands = {
+            {"scontrol show node n[1-3] --oneliner",
+             "NodeName=n1 Arch=x86_64 CoresPerSocket=1 NodeAddr=n1 NodeHostName=n1 Version=22.05 Comment=a=b \n"
+             "NodeName=n2 NodeAddr=10.0.0.2 NodeHostName=h2 BcastAddr=ib2.cluster Port=7002\n"
+             "\nNodeName=n3 NodeAddr=10.0.0.3 NodeHostName=h3\n"}}};
+    struct tc_site_world asked = {variable, file, command, (void *)(uintptr_t)&world};
+    struct tc_slurm_node *nodes;
+    size_t count;
+    ck_assert_int_eq(tc_slurm_nodes("n[1-3]", &nodes, &count, &asked, &err), 0);
+    ck_assert_uint_eq(count, 3);
+    ck_assert(strcmp(nodes[0].name, "n1") == 0 && !nodes[0].address[0] && !nodes[0].bcast[0]);
+    ck_assert_str_eq(nodes[1].address, "10.0.0.2");
+    ck_assert_str_eq(nodes[1].bcast, "ib2.cluster");
+    ck_assert(strcmp(nodes[2].address, "10.0.0.3") == 0 && !nodes[2].bcast[0]);
+    free(nodes);
+    ck_assert_int_eq(tc_slurm_nodes("n4", &nodes, &count, &asked, NULL), -TC_E_NOTFOUND);
+    ck_assert(!nodes && count == 0);
+}
+END_TEST
+
 START_TEST(batch_systems_and_mere_files)
 {
     ck_assert(tc_site_is_batch(TC_SITE_FLUX) && tc_site_is_batch(TC_SITE_SGE));
@@ -194,14 +217,14 @@ START_TEST(programs_are_asked)
                              *const none[] = {"/no/such/program", NULL}, *const slow[] = {"sleep", "60", NULL},
                              *const input[] = {"cat", NULL};
     char out[6];
-    ck_assert_int_eq(tc_process_ask(echo, 10, out, sizeof out, &err), 0);
+    ck_assert_int_eq(tc_program_ask(echo, 10, out, sizeof out, &err), 0);
     ck_assert_str_eq(out, "a b\n");
-    ck_assert_int_eq(tc_process_ask(echo, 10, out, 4, NULL), -TC_E_LIMIT);
-    ck_assert_int_eq(tc_process_ask(input, 10, out, sizeof out, NULL), 0);
+    ck_assert_int_eq(tc_program_ask(echo, 10, out, 4, NULL), -TC_E_LIMIT);
+    ck_assert_int_eq(tc_program_ask(input, 10, out, sizeof out, NULL), 0);
     ck_assert_str_eq(out, "");
-    ck_assert_int_eq(tc_process_ask(fail, 10, out, sizeof out, NULL), -TC_E_FAILED);
-    ck_assert_int_eq(tc_process_ask(none, 10, out, sizeof out, NULL), -TC_E_NOTFOUND);
-    ck_assert_int_eq(tc_process_ask(slow, 1, out, sizeof out, NULL), -TC_E_TIMEOUT);
+    ck_assert_int_eq(tc_program_ask(fail, 10, out, sizeof out, NULL), -TC_E_FAILED);
+    ck_assert_int_eq(tc_program_ask(none, 10, out, sizeof out, NULL), -TC_E_NOTFOUND);
+    ck_assert_int_eq(tc_program_ask(slow, 1, out, sizeof out, NULL), -TC_E_TIMEOUT);
 }
 END_TEST
 
@@ -211,6 +234,7 @@ int main(void)
     TCase *test = tcase_create("resource");
     tcase_add_loop_test(test, every_system_as_documented, 0, sizeof samples / sizeof samples[0]);
     tcase_add_test(test, what_cannot_be_read_is_said);
+    tcase_add_test(test, slurm_tells_how_its_nodes_are_reached);
     tcase_add_test(test, batch_systems_and_mere_files);
     tcase_add_test(test, programs_are_asked);
     suite_add_tcase(suite, test);

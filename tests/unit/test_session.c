@@ -1,4 +1,5 @@
 /* Each machine alone: every message in every state, and what a single message can get wrong. */
+#include <stdio.h>
 #include <string.h>
 
 #include "session/agent.h"
@@ -653,7 +654,7 @@ static void answer(struct rig *rig, uint32_t host)
     ck_assert_uint_eq(rig->sent[TC_MSG_OFFER], 1);
 }
 
-static struct rig coordinator_in(enum tc_host_phase phase)
+static struct rig make_coordinator(bool joins)
 {
     static const char *const hosts[] = {"a:1", "b:1"};
     static const uint8_t secret[TC_SECRET_SIZE] = {1};
@@ -665,6 +666,8 @@ static struct rig coordinator_in(enum tc_host_phase phase)
                                            .host_count = 2,
                                            .tree = {.kind = TC_TREE_CHAIN},
                                            .min_hosts = 1,
+                                           .joins = joins,
+                                           .join_by = 6000,
                                            .digest_depth = 2,
                                            .random = no_random,
                                            .random_arg = &random};
@@ -674,6 +677,12 @@ static struct rig coordinator_in(enum tc_host_phase phase)
     config.signer = rig.signer;
     rig.coordinator = tc_coordinator_new(&config, rig.now, NULL);
     drain(&rig);
+    return rig;
+}
+
+static struct rig coordinator_in(enum tc_host_phase phase)
+{
+    struct rig rig = make_coordinator(false);
     ck_assert_uint_eq(rig.dialled, 2);
     for (uint32_t i = 0; i < 2; i++)
         tell(&rig, &(struct tc_event){.kind = TC_EV_UP, .link = i});
@@ -765,6 +774,81 @@ START_TEST(a_host_that_never_answers_is_left_out)
 }
 END_TEST
 
+static void join(struct rig *rig, uint32_t link, const char *host, uint8_t instance)
+{
+    struct tc_message message = hello(TC_ROLE_AGENT, NULL);
+    memset(message.hello.instance, instance, sizeof message.hello.instance);
+    snprintf(message.hello.host, sizeof message.hello.host, "%s", host);
+    snprintf(message.hello.address, sizeof message.hello.address, "10.0.0.%u:7", instance);
+    frame(rig, link, &message, NULL);
+}
+
+/* Links that came in are control links once HELLO says of which host; then all is as if they had been dialled. */
+START_TEST(hosts_that_join_are_offered_and_planned)
+{
+    struct rig rig = make_coordinator(true);
+    ck_assert_uint_eq(rig.dialled, 0);
+    join(&rig, CONTROL + 5, "b:1", 2);
+    ck_assert(rig.sent[TC_MSG_HELLO] == 1 && rig.sent[TC_MSG_OFFER] == 1);
+    ck_assert_int_eq(tc_coordinator_host(rig.coordinator, 1)->phase, TC_PHASE_OFFERED);
+    frame(&rig, CONTROL + 5, &(struct tc_message){.type = TC_MSG_READY}, NULL);
+    join(&rig, CONTROL + 7, "a:1", 1);
+    frame(&rig, CONTROL + 7, &(struct tc_message){.type = TC_MSG_READY}, NULL);
+    ck_assert(rig.sent[TC_MSG_PLAN] == 2 && rig.dialled == 1);
+    tell(&rig, &(struct tc_event){.kind = TC_EV_DOWN, .link = CONTROL + 7});
+    ck_assert_int_eq(tc_coordinator_host(rig.coordinator, 0)->end, TC_END_LOST);
+    tick(&rig, TC_REPLAN_GATHER);
+    ck_assert(rig.sent[TC_MSG_PLAN] == 1 && rig.dialled == 1);
+    free_rig(&rig);
+}
+END_TEST
+
+START_TEST(joiners_that_do_not_belong_are_turned_away)
+{
+    struct rig rig = make_coordinator(true);
+    join(&rig, CONTROL, "a:1", 1);
+    join(&rig, CHILD, "c:1", 2);
+    ck_assert(rig.closed == 1 && rig.last_closed == CHILD && rig.sent[TC_MSG_ABORT] == 1 && !rig.sent[TC_MSG_OFFER]);
+    join(&rig, CHILD, "a:1", 2);
+    ck_assert(rig.closed == 1 && rig.sent[TC_MSG_ABORT] == 1 && !rig.sent[TC_MSG_OFFER]);
+    for (unsigned type = 0; type < TYPES; type++) {
+        garbage(&rig, CHILD, (uint8_t)type, 77);
+        ck_assert(rig.closed == 1 && rig.last_closed == CHILD);
+    }
+    ck_assert_int_eq(tc_coordinator_host(rig.coordinator, 0)->phase, TC_PHASE_OFFERED);
+    ck_assert_int_eq(tc_coordinator_host(rig.coordinator, 1)->phase, TC_PHASE_DIALLED);
+    join(&rig, CHILD, "b:1", 1); /* one agent for both */
+    ck_assert_int_eq(tc_coordinator_host(rig.coordinator, 1)->end, TC_END_REFUSED);
+    free_rig(&rig);
+}
+END_TEST
+
+/* Who was reported absent, or has not come in time, is left out, and comes too late afterwards. */
+START_TEST(hosts_that_do_not_join_are_left_out)
+{
+    struct rig rig = make_coordinator(true);
+    struct tc_err why = {0};
+    tc_fail(&why, TC_E_UNREACHABLE, "no route");
+    join(&rig, CONTROL, "a:1", 1);
+    tell(&rig, &(struct tc_event){.kind = TC_EV_ABSENT, .host = 0, .err = &why}); /* it is here */
+    ck_assert_int_eq(tc_coordinator_host(rig.coordinator, 0)->phase, TC_PHASE_OFFERED);
+    frame(&rig, CONTROL, &(struct tc_message){.type = TC_MSG_READY}, NULL);
+    tell(&rig, &(struct tc_event){.kind = TC_EV_ABSENT, .host = 1, .err = &why});
+    ck_assert_int_eq(tc_coordinator_host(rig.coordinator, 1)->end, TC_END_UNREACHABLE);
+    ck_assert(rig.sent[TC_MSG_PLAN] == 1);
+    join(&rig, CHILD, "b:1", 2);
+    ck_assert(rig.closed == 1 && rig.sent[TC_MSG_ABORT] == 1);
+    free_rig(&rig);
+    rig = make_coordinator(true);
+    tick(&rig, 4999);
+    ck_assert(!rig.ended);
+    tick(&rig, 1);
+    ck_assert(rig.ended);
+    ck_assert_str_eq(tc_coordinator_host(rig.coordinator, 1)->why.text, "its agent did not come up in time");
+    free_rig(&rig);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("session");
@@ -791,6 +875,9 @@ int main(void)
     tcase_add_test(coordinator, a_dead_host_does_not_change_the_plan_for_ever);
     tcase_add_test(coordinator, silence_is_death);
     tcase_add_test(coordinator, a_host_that_never_answers_is_left_out);
+    tcase_add_test(coordinator, hosts_that_join_are_offered_and_planned);
+    tcase_add_test(coordinator, joiners_that_do_not_belong_are_turned_away);
+    tcase_add_test(coordinator, hosts_that_do_not_join_are_left_out);
     suite_add_tcase(suite, coordinator);
     return unit_run(suite);
 }

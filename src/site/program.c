@@ -1,4 +1,4 @@
-#include "site/process.h"
+#include "site/program.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -67,7 +67,60 @@ static int reap(pid_t child, const char *name, struct tc_err *err)
                              : tc_fail(err, TC_E_FAILED, "%s was ended by signal %d", name, WTERMSIG(status));
 }
 
-int tc_process_ask(const char *const *argv, unsigned seconds, char *out, size_t size, struct tc_err *err)
+static int spawn(pid_t *pid, const char *const *argv, int in, int out, bool session, struct tc_err *err)
+{
+    posix_spawn_file_actions_t files;
+    posix_spawnattr_t attributes;
+    sigset_t none, all;
+    sigemptyset(&none);
+    sigfillset(&all);
+    posix_spawn_file_actions_init(&files);
+    posix_spawnattr_init(&attributes);
+    posix_spawn_file_actions_adddup2(&files, in, STDIN_FILENO);
+    posix_spawn_file_actions_adddup2(&files, out, STDOUT_FILENO);
+    posix_spawn_file_actions_adddup2(&files, out, STDERR_FILENO);
+    posix_spawnattr_setflags(&attributes, (short)(POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF |
+                                                  (session ? POSIX_SPAWN_SETSID : POSIX_SPAWN_SETPGROUP)));
+    posix_spawnattr_setsigmask(&attributes, &none);
+    posix_spawnattr_setsigdefault(&attributes, &all);
+    int number = posix_spawnp(pid, argv[0], &files, &attributes, (char **)(uintptr_t)argv, environ);
+    posix_spawnattr_destroy(&attributes);
+    posix_spawn_file_actions_destroy(&files);
+    return number ? tc_fail_errno(err, number, "cannot start %s", argv[0]) : 0;
+}
+
+int tc_program_start(struct tc_program *process, const char *const *argv, bool session, struct tc_err *err)
+{
+    int in[2], out[2];
+    if (pipe2(in, O_CLOEXEC) < 0)
+        return tc_fail_errno(err, errno, "pipe");
+    if (pipe2(out, O_CLOEXEC) < 0) {
+        int number = errno;
+        close(in[0]);
+        close(in[1]);
+        return tc_fail_errno(err, number, "pipe");
+    }
+    *process = (struct tc_program){.to = in[1], .from = out[0]};
+    fcntl(in[1], F_SETFL, O_NONBLOCK);
+    fcntl(out[0], F_SETFL, O_NONBLOCK);
+    int result = spawn(&process->pid, argv, in[0], out[1], session, err);
+    close(in[0]);
+    close(out[1]);
+    if (result < 0)
+        tc_program_close(process);
+    return result;
+}
+
+void tc_program_close(struct tc_program *process)
+{
+    if (process->to >= 0)
+        close(process->to);
+    if (process->from >= 0)
+        close(process->from);
+    process->to = process->from = -1;
+}
+
+int tc_program_ask(const char *const *argv, unsigned seconds, char *out, size_t size, struct tc_err *err)
 {
     int ends[2];
     pid_t child;

@@ -1,0 +1,236 @@
+#include "cli/launch_options.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    FAN = 16,           /* of the ssh tree */
+    AT_ONCE = 32,       /* launches of which each reaches one host */
+    LOGIN_SECONDS = 15, /* at most, and at least 2, for one host of the tree to come up */
+    WAYS_TRIED = 8      /* hosts that are looked up to find the way to them */
+};
+
+static int keep(char **to, const char *text, struct tc_err *err)
+{
+    free(*to);
+    *to = strdup(text);
+    return *to ? 0 : tc_fail(err, TC_E_NOMEM, "out of memory");
+}
+
+/* Which launcher. */
+
+static int use(struct tc_launch_plan *plan, enum tc_launcher launcher, const char *command, struct tc_err *err)
+{
+    plan->wanted = true;
+    plan->letter.launcher = launcher;
+    return command ? keep(&plan->letter.command, command, err) : 0;
+}
+
+/* Each system's own way to a host of the job, where it carries standard input; else ssh. */
+static int use_own(struct tc_launch_plan *plan, const struct tc_resource *found, bool excluding, struct tc_err *err)
+{
+    bool slurm = found->system == TC_SITE_SLURM || (found->system == TC_SITE_NONE && getenv("SLURM_JOB_ID"));
+    if (slurm && !found->parts)
+        return use(plan, TC_LAUNCH_ALL, NULL, err);
+    if (found->system == TC_SITE_LSF)
+        return use(plan, TC_LAUNCH_EACH, "blaunch %h", err);
+    if (found->system == TC_SITE_SGE)
+        return use(plan, TC_LAUNCH_EACH, "qrsh -inherit %h", err);
+    if (found->system == TC_SITE_FLUX && !getenv("FLUX_JOB_ID") && !excluding) /* its ranks are the list's places */
+        return use(plan, TC_LAUNCH_EACH, "flux exec --rank=%i", err);
+    return use(plan, TC_LAUNCH_SSH, NULL, err);
+}
+
+int tc_launch_options_decide(struct tc_launch_plan *plan, const struct tc_launch_options *options,
+                             const struct tc_resource *found, bool keyed, bool excluding, struct tc_err *err)
+{
+    const char *how = options->launch;
+    int result = 0;
+    plan->system = found->system;
+    if (!how)
+        how = tc_site_is_batch(found->system) && !keyed ? "auto" : "none";
+    if (strcmp(how, "auto") == 0)
+        result = use_own(plan, found, excluding, err);
+    else if (strcmp(how, "srun") == 0)
+        result = use(plan, TC_LAUNCH_ALL, NULL, err);
+    else if (strcmp(how, "ssh") == 0)
+        result = use(plan, TC_LAUNCH_SSH, NULL, err);
+    else if (strncmp(how, "exec:", 5) == 0 && how[5])
+        result = use(plan, TC_LAUNCH_EACH, how + 5, err);
+    else if (strcmp(how, "none") != 0)
+        result = tc_fail(err, TC_E_USAGE, "--launch: '%s' is none of auto, none, srun, ssh and exec:COMMAND", how);
+    if (result == 0 && options->stay && !(plan->wanted && keyed))
+        result =
+            tc_fail(err, TC_E_USAGE,
+                    "--stay: agents that stay must be launched, and with a key file, or nobody could speak to them");
+    return result;
+}
+
+/* What it is told. */
+
+/* A step beside the job's own: it shares what they have and takes nothing, one agent a node whatever the job asked for;
+ * a node or an agent that dies does not take the others along. Variables that would ask for more are kept from it. */
+static int srun_command(struct tc_launch_plan *plan, const struct tc_hostlist *hosts, struct tc_err *err)
+{
+    static const char format[] =
+        "env -u SLURM_CPUS_PER_TASK -u SLURM_CPUS_PER_GPU -u SLURM_TRES_PER_TASK -u SLURM_NTASKS_PER_NODE"
+        " -u SLURM_NTASKS_PER_CORE -u SLURM_NTASKS_PER_SOCKET -u SLURM_NTASKS_PER_GPU -u SLURM_MEM_PER_CPU"
+        " -u SLURM_MEM_PER_GPU -u SLURM_MEM_PER_NODE -u SLURM_GPUS -u SLURM_GPUS_PER_NODE -u SLURM_GPUS_PER_TASK"
+        " -u SLURM_GRES -u SLURM_HINT -u SLURM_DISTRIBUTION -u SLURM_HOSTFILE -u SLURM_EXACT -u SLURM_EXCLUSIVE"
+        " -u SLURM_THREADS_PER_CORE -u SLURM_CORE_SPEC -u SLURM_EXPORT_ENV"
+        " srun --overlap --nodes=%zu --ntasks=%zu --ntasks-per-node=1 --nodelist=%s --cpu-bind=none --mem=0 --gres=none"
+        " --mpi=none --input=all --unbuffered --kill-on-bad-exit=0 --no-kill --wait=0 --quiet --job-name=treecast";
+    size_t count = tc_hostlist_count(hosts);
+    char *list = tc_hostlist_fold(hosts, err), *command = NULL;
+    if (!list || asprintf(&command, format, count, count, list) < 0)
+        command = NULL;
+    free(list);
+    free(plan->letter.command);
+    plan->letter.command = command;
+    return command ? 0 : tc_fail(err, TC_E_NOMEM, "out of memory");
+}
+
+static int ssh_command(struct tc_launch_plan *plan, const char *ssh, struct tc_err *err)
+{
+    free(plan->letter.command);
+    int size = asprintf(&plan->letter.command, "%s -o BatchMode=yes -o ConnectTimeout=%u", ssh ? ssh : "ssh",
+                        plan->letter.patience);
+    if (size < 0)
+        plan->letter.command = NULL;
+    return size < 0 ? tc_fail(err, TC_E_NOMEM, "out of memory") : 0;
+}
+
+static int fill_command(struct tc_launch_plan *plan, const struct tc_launch_options *options,
+                        const struct tc_hostlist *hosts, double seconds, struct tc_err *err)
+{
+    struct tc_letter *letter = &plan->letter;
+    double login = seconds / 4 > LOGIN_SECONDS ? LOGIN_SECONDS : seconds / 4 < 2 ? 2 : seconds / 4;
+    letter->patience = (unsigned)(letter->launcher == TC_LAUNCH_SSH ? login : seconds);
+    letter->fan = letter->launcher == TC_LAUNCH_SSH ? FAN : AT_ONCE;
+    if (letter->launcher == TC_LAUNCH_ALL)
+        return srun_command(plan, hosts, err);
+    if (letter->launcher == TC_LAUNCH_SSH)
+        return ssh_command(plan, options->ssh, err);
+    struct tc_letter_host host = {.name = (char[]){"h"}};
+    char *tried = tc_letter_fill(letter->command, &host, err);
+    free(tried);
+    return tried ? 0 : tc_err_prefix(err, "--launch exec:");
+}
+
+static int fill_program(struct tc_letter *letter, const char *program, struct tc_err *err)
+{
+    char path[PATH_MAX];
+    ssize_t size = program ? 0 : readlink("/proc/self/exe", path, sizeof path - 1);
+    if (size < 0)
+        return tc_fail(err, TC_E_FAILED, "cannot tell where this program is: give --agent-program PATH");
+    path[size] = '\0';
+    return keep(&letter->program, program ? program : path, err);
+}
+
+static int add_option(struct tc_letter *letter, const char *text, struct tc_err *err)
+{
+    char **more = realloc(letter->options, (letter->option_count + 1) * sizeof *more);
+    if (!more || !(more[letter->option_count] = strdup(text))) {
+        letter->options = more ? more : letter->options;
+        return tc_fail(err, TC_E_NOMEM, "out of memory");
+    }
+    letter->options = more;
+    letter->option_count++;
+    return 0;
+}
+
+static int fill_stay(struct tc_letter *letter, uint16_t port, struct tc_err *err)
+{
+    char text[64];
+    snprintf(text, sizeof text, "--listen=0.0.0.0:%u", port);
+    int result = add_option(letter, "--stay", err);
+    return result < 0 ? result : add_option(letter, text, err);
+}
+
+static int fill_hosts(struct tc_letter *letter, const struct tc_hostlist *hosts, struct tc_err *err)
+{
+    size_t count = tc_hostlist_count(hosts);
+    letter->hosts = calloc(count + 1, sizeof *letter->hosts);
+    for (size_t i = 0; letter->hosts && i < count; i++) {
+        letter->hosts[i].number = (unsigned)i;
+        letter->hosts[i].name = strdup(tc_hostlist_at(hosts, i));
+        if (!letter->hosts[i].name)
+            break;
+        letter->host_count++;
+    }
+    return letter->host_count == count ? 0 : tc_fail(err, TC_E_NOMEM, "out of memory");
+}
+
+/* The network that Slurm has sbcast use, where this host is a node with one. */
+static bool slurm_address(char out[TC_ADDRESS_HOST])
+{
+    char own[TC_ADDRESS_HOST];
+    struct tc_slurm_node *nodes = NULL;
+    size_t count = 0;
+    const char *name = getenv("SLURMD_NODENAME");
+    if (!name && gethostname(own, sizeof own) == 0) {
+        own[sizeof own - 1] = '\0';
+        own[strcspn(own, ".")] = '\0';
+        name = own;
+    }
+    bool found = name && tc_slurm_nodes(name, &nodes, &count, &tc_site_world, NULL) == 0 && count == 1 &&
+                 nodes[0].bcast[0] && tc_address_towards(nodes[0].bcast, out, NULL) == 0;
+    free(nodes);
+    return found;
+}
+
+/* Where agents dial this process: the address that the way to the hosts begins at. With none of them known by name, or
+ * all of them here, that of the loopback. */
+static int choose_address(struct tc_launch_plan *plan, const char *interface, const struct tc_hostlist *hosts,
+                          struct tc_err *err)
+{
+    char address[TC_ADDRESS_HOST] = "127.0.0.1", tried[TC_ADDRESS_HOST];
+    if (interface) {
+        int result = tc_address_of_interface(interface, address, err);
+        return result < 0 ? tc_err_prefix(err, "--interface")
+                          : tc_address_join(plan->listen, sizeof plan->listen, address, 0, err);
+    }
+    size_t count = tc_hostlist_count(hosts), most = count < WAYS_TRIED ? count : WAYS_TRIED;
+    bool away = plan->system == TC_SITE_SLURM && slurm_address(address);
+    for (size_t i = 0; i < most && !away; i++)
+        if (tc_address_towards(tc_hostlist_at(hosts, i), tried, NULL) == 0 && !tc_address_is_loopback(tried)) {
+            strcpy(address, tried);
+            away = true;
+        }
+    return tc_address_join(plan->listen, sizeof plan->listen, address, 0, err);
+}
+
+int tc_launch_options_fill(struct tc_launch_plan *plan, const struct tc_launch_options *options,
+                           const struct tc_hostlist *hosts, const struct tc_key *key, double seconds, uint16_t port,
+                           uint64_t rate, struct tc_err *err)
+{
+    struct tc_letter *letter = &plan->letter;
+    char text[TC_KEY_TEXT];
+    const char *dir = options->dir ? options->dir : getenv("TREECAST_DIR");
+    tc_key_text(key, text);
+    int result = keep(&letter->key, text, err);
+    explicit_bzero(text, sizeof text);
+    if (result == 0)
+        result = fill_hosts(letter, hosts, err);
+    if (result == 0)
+        result = fill_command(plan, options, hosts, seconds, err);
+    if (result == 0)
+        result = fill_program(letter, options->program, err);
+    if (result == 0 && dir && *dir)
+        result = keep(&letter->dir, dir, err);
+    if (result == 0 && options->stay)
+        result = fill_stay(letter, port, err);
+    snprintf(text, sizeof text, "--bwlimit=%" PRIu64, rate);
+    if (result == 0 && rate)
+        result = add_option(letter, text, err);
+    return result == 0 ? choose_address(plan, options->interface, hosts, err) : result;
+}
+
+void tc_launch_plan_end(struct tc_launch_plan *plan)
+{
+    tc_letter_free(&plan->letter);
+}

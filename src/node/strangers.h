@@ -1,0 +1,39 @@
+/* strangers.h - a listening socket and the links that came in by it and have not said yet which session they are of.
+ *
+ * Who is not known can say one HELLO of at most its length, has seconds for it, and is one of a bounded number. Loop
+ * thread only. */
+#ifndef TC_NODE_STRANGERS_H
+#define TC_NODE_STRANGERS_H
+
+#include "net/listen.h"
+#include "node/runner.h"
+
+struct tc_strangers;
+
+struct tc_strangers_options {
+    const char *listen; /* "ADDR[:PORT]" */
+    int listen_fd;      /* a socket that listens already, taken; 0: none */
+    uint16_t port;      /* where listen names none */
+    struct tc_listen_options limits;
+    uint32_t message_most; /* bytes of one message; 0: what its type allows */
+    unsigned seconds;      /* to the first word; 0: 3 */
+    uint32_t first_link;   /* number of the first link; they go up from there */
+    bool tls;
+    tc_tls_lookup *lookup; /* with tls */
+    /* The first frame of a link. Returns 0 when the wire was taken over with tc_strangers_part; else err is logged and the
+     * link closed. */
+    int (*greet)(void *arg, struct tc_wire *wire, const struct tc_link_event *event, struct tc_err *err);
+    void *arg; /* of lookup and greet */
+};
+
+struct tc_strangers *tc_strangers_open(struct tc_loop *loop, const struct tc_strangers_options *options,
+                                       struct tc_err *err);
+const char *tc_strangers_address(const struct tc_strangers *strangers); /* with the real port; borrowed */
+/* The wire is a stranger no more: its owner adopts it (tc_runner_adopt) at once. */
+void tc_strangers_part(struct tc_wire *wire);
+/* Keys are known now that lookup did not know before. */
+void tc_strangers_retry(struct tc_strangers *strangers);
+/* Stop listening and drop who is still a stranger. NULL allowed. */
+void tc_strangers_close(struct tc_strangers *strangers);
+
+#endif

@@ -1,0 +1,497 @@
+#include "site/spread.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/signalfd.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "site/letter.h"
+#include "site/program.h"
+
+enum {
+    LINE_SIZE = 512,
+    LAST_SECONDS = 20, /* for launches to end by themselves once the sender is gone */
+    HARD_SECONDS = 2   /* from asking a launch to end to ending it */
+};
+
+struct launch { /* one process that was started to reach one host or more */
+    struct launch *next;
+    struct tc_program process;
+    char *letter; /* to its standard input */
+    size_t size, sent;
+    size_t first, count; /* of the letter's hosts, the one that it reaches first */
+    bool up, asked;      /* it has its letter; it was asked to end */
+    uint64_t deadline;   /* ms; 0: none */
+    char line[LINE_SIZE], last[LINE_SIZE];
+    size_t used;
+};
+
+struct group {
+    size_t first, count;
+};
+
+struct spread {
+    struct tc_letter letter;
+    struct launch *launches;
+    unsigned starting; /* launches that are not up yet */
+    struct group *waiting;
+    size_t waiting_count, waiting_at;
+    bool alone;    /* standard input has ended */
+    uint64_t last; /* ms: when alone, the end */
+    int signals;
+};
+
+static uint64_t now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static void say_failed(const struct spread *spread, size_t first, size_t count, const char *why)
+{
+    for (size_t i = first; i < first + count; i++) {
+        char line[LINE_SIZE + 64];
+        int size = snprintf(line, sizeof line, TC_SPREAD_SAYS "failed %u %s\n", spread->letter.hosts[i].number, why);
+        if (write(STDOUT_FILENO, line, (size_t)size) < 0)
+            return; /* nobody listens any more */
+    }
+}
+
+/* Becoming the agent. */
+
+static int key_file(const char *key, struct tc_err *err)
+{
+    int fd = memfd_create("treecast-key", 0);
+    if (fd < 0)
+        return tc_fail_errno(err, errno, "memfd_create");
+    if (write(fd, key, strlen(key)) != (ssize_t)strlen(key) || lseek(fd, 0, SEEK_SET) < 0)
+        return tc_fail_errno(err, errno, "the key");
+    return fd;
+}
+
+static int become_agent(const struct tc_letter *letter, const struct tc_letter_host *host, struct tc_err *err)
+{
+    const char **argv = calloc(letter->option_count + 16, sizeof *argv);
+    char number[16];
+    size_t count = 0;
+    if (!argv)
+        return tc_fail(err, TC_E_NOMEM, "out of memory");
+    const char *const words[] = {"treecast", "recv", "--join", letter->join, "--as", host->name};
+    for (; count < sizeof words / sizeof words[0]; count++)
+        argv[count] = words[count];
+    if (letter->key) {
+        int fd = key_file(letter->key, err);
+        if (fd < 0)
+            return fd;
+        snprintf(number, sizeof number, "%d", fd);
+        argv[count++] = "--key-fd";
+        argv[count++] = number;
+    }
+    if (letter->dir) {
+        argv[count++] = "--dir";
+        if (!(argv[count++] = tc_letter_fill(letter->dir, host, err)))
+            return -err->reason;
+    }
+    argv[count++] = "--quiet";
+    for (size_t i = 0; i < letter->option_count; i++)
+        argv[count++] = letter->options[i];
+    execv("/proc/self/exe", (char **)(uintptr_t)argv);
+    return tc_fail_errno(err, errno, "cannot become the agent");
+}
+
+/* Starting launches. */
+
+static bool plain(const char *text)
+{
+    return text[strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/._+,:=@%-")] == '\0';
+}
+
+/* For the shell at the other end of ssh: 'it'\''s'. */
+static char *quoted(const char *program, struct tc_err *err)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    if (out && plain(program)) {
+        fprintf(out, "%s spread", program);
+    } else if (out) {
+        putc('\'', out);
+        for (const char *at = program; *at; at++)
+            fputs(*at == '\'' ? "'\\''" : (char[]){*at, '\0'}, out);
+        fputs("' spread", out);
+    }
+    if (out && fclose(out) == 0)
+        return text;
+    tc_fail(err, TC_E_NOMEM, "out of memory");
+    return NULL;
+}
+
+static int run_shell(struct launch *launch, const char *command, const char *one, const char *two, struct tc_err *err)
+{
+    char *script;
+    if (asprintf(&script, "%s \"$@\"", command) < 0)
+        return tc_fail(err, TC_E_NOMEM, "out of memory");
+    const char *const argv[] = {"/bin/sh", "-c", script, "treecast-launch", one, two, NULL};
+    int result = tc_program_start(&launch->process, argv, false, err);
+    free(script);
+    return result;
+}
+
+static int run_launch(const struct spread *spread, struct launch *launch, bool here, struct tc_err *err)
+{
+    const struct tc_letter *letter = &spread->letter;
+    const struct tc_letter_host *host = &letter->hosts[launch->first];
+    const char *const own[] = {"/proc/self/exe", "spread", NULL};
+    char *text = NULL;
+    int result;
+    if (here)
+        return tc_program_start(&launch->process, own, false, err);
+    if (letter->launcher == TC_LAUNCH_ALL)
+        return run_shell(launch, letter->command, letter->program, "spread", err);
+    if (letter->launcher == TC_LAUNCH_SSH) {
+        text = quoted(letter->program, err);
+        result = text ? run_shell(launch, letter->command, host->name, text, err) : -err->reason;
+    } else {
+        text = tc_letter_fill(letter->command, host, err);
+        result = text ? run_shell(launch, text, letter->program, "spread", err) : -err->reason;
+    }
+    free(text);
+    return result;
+}
+
+/* Whether a host as listed is this one. */
+static bool is_here(const char *name)
+{
+    char own[256];
+    if (gethostname(own, sizeof own) < 0)
+        return false;
+    own[sizeof own - 1] = '\0';
+    size_t size = strlen(own), size_name = strlen(name);
+    if (strcmp(own, name) == 0)
+        return true;
+    return size < size_name ? strncmp(own, name, size) == 0 && name[size] == '.'
+                            : strncmp(own, name, size_name) == 0 && own[size_name] == '.';
+}
+
+static void start_group(struct spread *spread, struct group group, bool here)
+{
+    const struct tc_letter *letter = &spread->letter;
+    struct tc_err err = {0};
+    struct launch *launch = calloc(1, sizeof *launch);
+    bool all = letter->launcher == TC_LAUNCH_ALL && !here, tree = letter->launcher == TC_LAUNCH_SSH && group.count > 1;
+    if (launch) {
+        launch->first = group.first;
+        launch->count = group.count;
+        launch->letter = tc_letter_write(letter, group.first, group.count, tree ? letter->launcher : TC_LAUNCH_NONE,
+                                         !all, all, &err);
+    }
+    if (!launch || !launch->letter || run_launch(spread, launch, here, &err) < 0) {
+        say_failed(spread, group.first, group.count, launch ? err.text : "out of memory");
+        if (launch)
+            tc_letter_text_free(launch->letter);
+        free(launch);
+        return;
+    }
+    launch->size = strlen(launch->letter);
+    launch->deadline = letter->patience ? now_ms() + letter->patience * 1000ull : 0;
+    launch->next = spread->launches;
+    spread->launches = launch;
+    spread->starting++;
+}
+
+static void start_more(struct spread *spread)
+{
+    while (!spread->alone && spread->waiting_at < spread->waiting_count && spread->starting < spread->letter.fan)
+        start_group(spread, spread->waiting[spread->waiting_at++], false);
+}
+
+/* Who is reached from here, in which groups: neighbours stay together. */
+static int divide(struct spread *spread, struct tc_err *err)
+{
+    const struct tc_letter *letter = &spread->letter;
+    size_t first = letter->self ? 1 : 0, left = letter->host_count - first, groups = left;
+    if (letter->launcher == TC_LAUNCH_ALL)
+        groups = left ? 1 : 0;
+    else if (letter->launcher == TC_LAUNCH_SSH && groups > letter->fan)
+        groups = letter->fan;
+    spread->waiting = calloc(groups + 1, sizeof *spread->waiting);
+    if (!spread->waiting)
+        return tc_fail(err, TC_E_NOMEM, "out of memory");
+    for (; groups > 0; groups--) {
+        size_t count = left / groups;
+        spread->waiting[spread->waiting_count++] = (struct group){first, count};
+        first += count;
+        left -= count;
+    }
+    return 0;
+}
+
+/* The sender's own host needs no login: it goes to the front of the list and is started from here. */
+static void start_here(struct spread *spread)
+{
+    struct tc_letter *letter = &spread->letter;
+    for (size_t i = 0; letter->launcher == TC_LAUNCH_SSH && !letter->self && i < letter->host_count; i++)
+        if (is_here(letter->hosts[i].name)) {
+            struct tc_letter_host own = letter->hosts[i];
+            memmove(letter->hosts + 1, letter->hosts, i * sizeof *letter->hosts);
+            letter->hosts[0] = own;
+            letter->self = true;
+        }
+    if (letter->self)
+        start_group(spread, (struct group){0, 1}, true);
+}
+
+/* What launches say, and how they end. */
+
+static void on_line(const struct spread *spread, struct launch *launch, const char *line)
+{
+    static const char says[] = TC_SPREAD_SAYS;
+    if (strncmp(line, says, sizeof says - 1) != 0) {
+        if (line[strspn(line, " \t\r")])
+            snprintf(launch->last, sizeof launch->last, "%s", line);
+        return;
+    }
+    if (strncmp(line + sizeof says - 1, "failed ", 7) == 0) {
+        dprintf(STDOUT_FILENO, "%s\n", line);
+    } else if (!launch->up) {
+        launch->up = true;
+        launch->deadline = 0;
+        ((struct spread *)(uintptr_t)spread)->starting--;
+    }
+}
+
+/* Returns whether there may be more. */
+static bool read_lines(struct spread *spread, struct launch *launch)
+{
+    ssize_t got = read(launch->process.from, launch->line + launch->used, sizeof launch->line - 1 - launch->used);
+    if (got <= 0)
+        return got < 0 && errno == EINTR;
+    launch->used += (size_t)got;
+    launch->line[launch->used] = '\0';
+    char *at = launch->line, *end;
+    while ((end = strchr(at, '\n'))) {
+        *end = '\0';
+        on_line(spread, launch, at);
+        at = end + 1;
+    }
+    launch->used -= (size_t)(at - launch->line);
+    memmove(launch->line, at, launch->used + 1);
+    if (launch->used == sizeof launch->line - 1) /* longer than any line of ours */
+        launch->used = 0;
+    return true;
+}
+
+static void write_letter(struct launch *launch)
+{
+    ssize_t done = write(launch->process.to, launch->letter + launch->sent, launch->size - launch->sent);
+    if (done < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    launch->sent = done < 0 ? launch->size : launch->sent + (size_t)done; /* who does not read will say why, or end */
+}
+
+static void ask_to_end(struct launch *launch)
+{
+    kill(-launch->process.pid, launch->asked ? SIGKILL : SIGTERM);
+    launch->asked = true;
+    launch->deadline = now_ms() + HARD_SECONDS * 1000;
+}
+
+static void describe_end(const struct launch *launch, int status, char *why, size_t size)
+{
+    if (launch->asked && !launch->last[0])
+        snprintf(why, size, "not up in time");
+    else if (launch->last[0])
+        snprintf(why, size, "%s", launch->last);
+    else if (WIFSIGNALED(status))
+        snprintf(why, size, "its launch was ended by signal %d", WTERMSIG(status));
+    else
+        snprintf(why, size, "its launch ended (exit %d)", WEXITSTATUS(status));
+}
+
+/* A host that could not be reached leaves those behind it to the next of them. */
+static void on_end(struct spread *spread, struct launch *launch, int status)
+{
+    char why[LINE_SIZE];
+    bool tree = spread->letter.launcher == TC_LAUNCH_SSH;
+    describe_end(launch, status, why, sizeof why);
+    if (!launch->up) {
+        spread->starting--;
+        say_failed(spread, launch->first, tree ? 1 : launch->count, why);
+        if (tree && launch->count > 1 && !spread->alone)
+            start_group(spread, (struct group){launch->first + 1, launch->count - 1}, false);
+    } else if (status != 0) {
+        say_failed(spread, launch->first, launch->count, why);
+    }
+}
+
+static void reap(struct spread *spread)
+{
+    int status;
+    for (struct launch **at = &spread->launches; *at;) {
+        struct launch *launch = *at;
+        if (waitpid(launch->process.pid, &status, WNOHANG) != launch->process.pid) {
+            at = &launch->next;
+            continue;
+        }
+        *at = launch->next;
+        while (read_lines(spread, launch))
+            ;
+        on_end(spread, launch, status);
+        tc_program_close(&launch->process);
+        tc_letter_text_free(launch->letter);
+        free(launch);
+        at = &spread->launches; /* the list may have grown at its head */
+    }
+}
+
+/* Whoever started this is gone or done. */
+static void end_alone(struct spread *spread, bool hard)
+{
+    if (!spread->alone)
+        spread->last = now_ms() + LAST_SECONDS * 1000;
+    spread->alone = true;
+    for (struct launch *launch = spread->launches; launch; launch = launch->next) {
+        if ((!launch->up || hard) && !launch->asked)
+            ask_to_end(launch);
+        else if (launch->process.to >= 0)
+            close(launch->process.to);
+        if (launch->up)
+            launch->process.to = -1;
+    }
+}
+
+static void check_deadlines(struct spread *spread)
+{
+    uint64_t now = now_ms();
+    for (struct launch *launch = spread->launches; launch; launch = launch->next)
+        if (launch->deadline && now >= launch->deadline)
+            ask_to_end(launch);
+    if (spread->alone && now >= spread->last) {
+        spread->last = UINT64_MAX;
+        end_alone(spread, true);
+    }
+}
+
+static void on_signal(struct spread *spread)
+{
+    struct signalfd_siginfo info;
+    if (read(spread->signals, &info, sizeof info) != sizeof info)
+        return;
+    if (info.ssi_signo != SIGCHLD)
+        end_alone(spread, true);
+}
+
+static void on_input(struct spread *spread)
+{
+    char byte;
+    ssize_t got = read(STDIN_FILENO, &byte, 1);
+    if (got == 0 || (got < 0 && errno != EINTR && errno != EAGAIN))
+        end_alone(spread, false);
+}
+
+/* One round of waiting. */
+static int turn(struct spread *spread, struct tc_err *err)
+{
+    size_t count = 2, at = 2;
+    for (const struct launch *launch = spread->launches; launch; launch = launch->next)
+        count += 2;
+    struct pollfd *fds = calloc(count, sizeof *fds);
+    if (!fds)
+        return tc_fail(err, TC_E_NOMEM, "out of memory");
+    fds[0] = (struct pollfd){.fd = spread->signals, .events = POLLIN};
+    fds[1] = (struct pollfd){.fd = spread->alone ? -1 : STDIN_FILENO, .events = POLLIN};
+    for (const struct launch *launch = spread->launches; launch; launch = launch->next) {
+        fds[at++] = (struct pollfd){.fd = launch->process.from, .events = POLLIN};
+        fds[at++] = (struct pollfd){.fd = launch->sent < launch->size ? launch->process.to : -1, .events = POLLOUT};
+    }
+    poll(fds, count, 250);
+    at = 2;
+    for (struct launch *launch = spread->launches; launch; launch = launch->next, at += 2) {
+        if (fds[at].revents && !read_lines(spread, launch)) {
+            close(launch->process.from);
+            launch->process.from = -1;
+        }
+        if (fds[at + 1].revents)
+            write_letter(launch);
+    }
+    if (fds[0].revents)
+        on_signal(spread);
+    if (fds[1].revents)
+        on_input(spread);
+    free(fds);
+    reap(spread);
+    check_deadlines(spread);
+    start_more(spread);
+    return 0;
+}
+
+static int watch_signals(struct spread *spread, struct tc_err *err)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGCHLD);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal(SIGPIPE, SIG_IGN);
+    spread->signals = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    return spread->signals < 0 ? tc_fail_errno(err, errno, "signalfd") : 0;
+}
+
+static const struct tc_letter_host *own_host(const struct tc_letter *letter)
+{
+    const char *name = getenv("SLURMD_NODENAME");
+    for (size_t i = 0; i < letter->host_count; i++)
+        if (name ? strcmp(letter->hosts[i].name, name) == 0 : is_here(letter->hosts[i].name))
+            return &letter->hosts[i];
+    return NULL;
+}
+
+static int launch_all(struct spread *spread, struct tc_err *err)
+{
+    int result = watch_signals(spread, err);
+    if (result < 0)
+        return result;
+    start_here(spread);
+    result = divide(spread, err);
+    if (result == 0)
+        start_more(spread);
+    while (result == 0 && (spread->launches || (!spread->alone && spread->waiting_at < spread->waiting_count)))
+        result = turn(spread, err);
+    free(spread->waiting);
+    close(spread->signals);
+    return result;
+}
+
+int tc_spread_run(struct tc_err *err)
+{
+    struct spread spread = {0};
+    const struct tc_letter *letter = &spread.letter;
+    int result = tc_letter_read(&spread.letter, STDIN_FILENO, err);
+    if (result < 0)
+        return result;
+    dprintf(STDOUT_FILENO, TC_SPREAD_SAYS "up\n");
+    if (letter->named) {
+        const struct tc_letter_host *own = own_host(letter);
+        result = own ? become_agent(letter, own, err)
+                     : tc_fail(err, TC_E_NOTFOUND, "this host is none of those that were to be started");
+    } else if (letter->self && letter->launcher == TC_LAUNCH_NONE) {
+        result = become_agent(letter, &letter->hosts[0], err);
+    } else {
+        result = launch_all(&spread, err);
+    }
+    tc_letter_free(&spread.letter);
+    return result;
+}
