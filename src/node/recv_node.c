@@ -25,6 +25,7 @@
 
 enum {
     HOUR_S = 60 * 60,
+    RETRY_MS = 100,
     FIRST_WORD_S = 3,        /* from TCP to a HELLO that belongs to a session */
     CACHE_BYTES = 16 << 20,  /* chunks kept for children */
     BACKLOG_BYTES = 8 << 20, /* arrived and not yet in place: then links stop reading */
@@ -478,10 +479,14 @@ static bool worth_keeping(const struct session *session)
     }
 }
 
-static void close_file(struct session *session)
+static void judge_file(struct session *session)
 {
     if (session->sink && !worth_keeping(session))
         tc_sink_drop(session->sink);
+}
+
+static void close_file(struct session *session)
+{
     tc_sink_free(session->sink);
     session->sink = NULL;
 }
@@ -537,6 +542,7 @@ static void retire(struct session *session)
 {
     struct job *job = session->sink ? new_job(session, close_run, close_done) : NULL;
     session->exit = GOES;
+    judge_file(session);
     if (job) {
         tc_runner_add(&session->runner, &job->task);
         return;
@@ -565,6 +571,8 @@ static void arrived(struct session *session)
         return;
     if (tc_loop_later(node->loop, retire_some, node, NULL) == 0)
         session->exit = MAY_GO;
+    else
+        tc_timer_set(node->hourly, RETRY_MS); /* no memory: another look then */
 }
 
 /* Whether another session may still bring what this one did not. */
@@ -976,6 +984,8 @@ static void on_hour(void *arg)
     struct node *node = arg;
     struct expiry *expiry = calloc(1, sizeof *expiry);
     tc_timer_set(node->hourly, HOUR_S * 1000);
+    for (struct session *session = node->sessions; session; session = session->next)
+        arrived(session);
     if (!expiry)
         return;
     expiry->task.run = expire_run;
@@ -1230,6 +1240,7 @@ static void close_node(struct node *node)
     tc_pool_free(node->pool);
     while (node->sessions) {
         /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it went from the list by *prev */
+        judge_file(node->sessions);
         close_file(node->sessions);
         free_session(node->sessions);
     }

@@ -89,6 +89,10 @@ def delta(scene):
     ensure(held[:] == old, "a mapping has changed under its reader")
     for agent in agents:
         scene.run("verify", "-d", agent.folder, "a").expect(0)
+    with open(agents[0].path("a"), "rb") as file, open(source, "rb") as original:
+        held, new = mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ), original.read()
+    scene.forget(agents, "a")
+    ensure(agents[0].published() == [] and held[:] == new, "rm has taken the bytes from a reader")
 
 
 @scenario
