@@ -136,6 +136,31 @@ def plugin():
     return path if os.path.exists(path) and not SANITIZED else None
 
 
+def test_launched():
+    """A job without the prolog's key: send starts agents by srun on every node, beside a step that has every CPU, and
+    they are gone with it, also when the job is cancelled."""
+    smooth_field(slurm.path("alice", "field.npy"), 2 << 20)
+    without = "unset TREECAST_KEY_FILE TREECAST_DIR\n"
+    job = slurm.sbatch("alice", f"""{without}
+        srun -n {2 * HOSTS} sleep 600 &
+        treecast send field.npy mine.npy
+        srun --overlap -N{HOSTS} -n{HOSTS} stat -c 'file %U %a %n' /dev/shm/treecast-{USERS["alice"]}/mine.npy
+        srun --overlap -N{HOSTS} -n{HOSTS} rm -r /dev/shm/treecast-{USERS["alice"]}
+        kill $!
+        """, f"-N{HOSTS}", "--ntasks-per-node=2")
+    output = slurm.wait("alice", job)
+    ensure(f"{HOSTS} of {HOSTS} hosts" in output, output)
+    files = [line for line in output.splitlines() if line.startswith("file ")]
+    ensure(files == HOSTS * [f"file alice 444 /dev/shm/treecast-{USERS['alice']}/mine.npy"], output)
+    slurm.settled()
+    job = slurm.sbatch("alice", f"{without} treecast send --bwlimit 256K -C none field.npy slow.npy", f"-N{HOSTS}")
+    wait_for(lambda: len(slurm.agents()) >= 2 * HOSTS, "the job's agents beside the prolog's", timeout=SHORT)
+    slurm.run("alice", "scancel", str(job))
+    slurm.wait("alice", job, expect=None)
+    slurm.settled()
+    ensure_nothing_drained()
+
+
 def test_spank():
     """srun, sbatch and salloc --treecast=FILE:NAME: the array is on every node before a task begins, and sent once."""
     if not plugin():
@@ -189,7 +214,7 @@ def test_sbcast():
 def main():
     global slurm
     began = time.monotonic()
-    tests = [test_job, test_failures, test_two_users, test_cancelled, test_spank, test_sbcast]
+    tests = [test_job, test_failures, test_two_users, test_cancelled, test_launched, test_spank, test_sbcast]
     try:
         with Lab(hosts=HOSTS, rate_mbit=100, shm_mb=128) as lab, \
                 Slurm(lab, find_treecast(), plugin=plugin()) as slurm:
