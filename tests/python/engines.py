@@ -231,6 +231,30 @@ def cleans_up():
 
 
 @needs_cluster
+def agents_that_are_there():
+    """With key_file= the agents that run already in the default directories are used, and no other is started"""
+    import numpy
+    from treecast.ipyparallel import bcast_memmap, close
+    close(client)
+    key, pids = os.path.join(cluster.folder, "job.key"), set(view.apply_sync(os.getpid))
+    program = find_treecast()
+    subprocess.run([program, "keygen", key], check=True, capture_output=True)
+    with subprocess.Popen([program, "recv", "-q", "-k", key, "-l", "127.0.0.1:0", "-d",
+                           cluster.environment["TREECAST_DIR"]], stdout=subprocess.PIPE, text=True) as agent:
+        try:
+            address = agent.stdout.readline().split()[2].rstrip(",")
+            result = bcast_memmap(numpy.arange(1000), "data", client, key_file=key, block=True)
+            ensure([host["host"] for host in result.ref.report["hosts"]] == [address], f"{result.ref.report}")
+            ensure(set(view.apply_sync(lambda: int(data.sum()))) == {499500}, "elements")  # noqa: F821
+            ensure(not child_agents(pids), f"another agent: {child_agents(pids)}")
+            close(client)
+            ensure(agent.poll() is None, "somebody else's agent was ended")
+        finally:
+            agent.terminate()
+    bcast_memmap(numpy.arange(10), "data", client, block=True)  # its own again
+
+
+@needs_cluster
 def killed_engines():
     """Engines that are killed take their agent with them, and the directory goes when the next session begins there"""
     from treecast import _fleet
@@ -245,7 +269,7 @@ def killed_engines():
 
 
 TESTS = [variables, one_copy, agents_and_keys, several, failures, dead_agent, script, notebook, cleans_up,
-         killed_engines]
+         agents_that_are_there, killed_engines]
 
 
 def main():
@@ -258,7 +282,8 @@ def main():
     folder = tempfile.mkdtemp(prefix="treecast-engines-")
     environment = {name: value for name, value in os.environ.items()
                    if name in ("PATH", "TREECAST") or name.startswith("OPENBLAS_")}  # what numpy needs to be right here
-    environment.update(HOME=folder, PYTHONPATH=world.PACKAGE, PYTHONDONTWRITEBYTECODE="1")
+    environment.update(HOME=folder, TREECAST_DIR=os.path.join(folder, "arrays"), PYTHONPATH=world.PACKAGE,
+                       PYTHONDONTWRITEBYTECODE="1")
     try:
         with Cluster(folder, ENGINES, environment) as cluster:
             client = cluster.client(timeout=180)
