@@ -83,6 +83,7 @@ static struct bytes own_offer(const uint8_t *nonce, const uint8_t *public_key, c
     put(&out, public_key, KEY);
     put32(&out, 1);
     put32(&out, 0);
+    put32(&out, 0);
     put32(&out, 4);
     put(&out, "null", 4);
     return out;
@@ -484,15 +485,18 @@ static SSL *join_session(int listener, const char *record)
     return NULL;
 }
 
-static void give_up(SSL *ssl, const char *why)
+/* Once its child was taken from it, where it had one. */
+static void give_up(SSL *ssl, const char *why, bool has_children)
 {
     struct bytes failed = {0};
+    unsigned type = 0;
+    uint8_t *body;
+    size_t size;
+    while (has_children && type != PLAN && receive_frame(ssl, &type, &body, &size))
+        ;
     put16(&failed, 1);
     put_text(&failed, why);
     send_frame(ssl, FAILED, &failed);
-    unsigned type;
-    uint8_t *body;
-    size_t size;
     while (receive_frame(ssl, &type, &body, &size))
         ;
 }
@@ -512,7 +516,7 @@ static int take_part(const char *record)
             pthread_cond_wait(&news, &lock);
         pthread_mutex_unlock(&lock);
     }
-    give_up(control, "\033[31mliar\033[0m\r\n\007");
+    give_up(control, "\033[31mliar\033[0m\r\n\007", !record);
     printf("%u attacked, %u dropped\n", attacked, dropped);
     fflush(stdout);
     _exit(0); /* other threads are inside OpenSSL still, which an ordinary end would take apart under them */

@@ -376,6 +376,96 @@ START_TEST(words)
 }
 END_TEST
 
+/* --- a liar complains: of everybody, in every tree, for every reason, in every epoch, for as long as it lasts --- */
+
+enum { HOSTS = 8, COMPLAINTS = 4000 };
+
+struct court {
+    struct tc_coordinator *coordinator;
+    uint64_t now;
+    uint32_t epoch;
+    unsigned plans, to_honest;
+};
+
+static void hear(struct court *court, uint32_t host, const struct tc_message *message)
+{
+    struct tc_blob *body = message ? pack(message, NULL) : NULL;
+    struct tc_event event = {.kind = body ? TC_EV_FRAME : TC_EV_TICK, .link = host, .body = body};
+    struct tc_action action;
+    event.type = message ? message->type : 0;
+    tc_coordinator_event(court->coordinator, &event, court->now);
+    while (tc_coordinator_take(court->coordinator, &action)) {
+        struct tc_message said;
+        if (action.kind == TC_ACT_SEND && action.type == TC_MSG_PLAN) {
+            court->plans++;
+            court->to_honest += action.link != 0;
+            ck_assert_int_eq(tc_message_unpack(&said, TC_MSG_PLAN, action.body->bytes, action.body->size, NULL), 0);
+            court->epoch = said.plan.epoch;
+        }
+        tc_blob_unref(action.body);
+    }
+    tc_blob_unref(body);
+}
+
+static struct tc_message progress(const struct court *court)
+{
+    struct tc_message message = {.type = TC_MSG_PROGRESS};
+    message.progress.epoch = court->epoch;
+    message.progress.state = TC_AGENT_FILLING;
+    return message;
+}
+
+START_TEST(complaints)
+{
+    static const char *const names[HOSTS] = {"liar:1", "b:1", "c:1", "d:1", "e:1", "f:1", "g:1", "h:1"};
+    struct tc_coordinator_config config = {.name = "A",
+                                           .array = "null",
+                                           .hosts = names,
+                                           .host_count = HOSTS,
+                                           .signer = signer,
+                                           .min_hosts = 1,
+                                           .digest_depth = 4,
+                                           .tree.kind = TC_TREE_DOUBLE,
+                                           .random = no_random};
+    struct court court = {.now = 1000};
+    unsigned honest_early = 0;
+    ck_assert_int_eq(tc_layout_init(&config.layout, 2000 << 16, 1 << 16, NULL), 0);
+    memcpy(config.session, session, sizeof session);
+    court.coordinator = tc_coordinator_new(&config, court.now, NULL);
+    ck_assert_ptr_nonnull(court.coordinator);
+    for (uint32_t host = 0; host < HOSTS; host++) {
+        struct tc_message message = hello(TC_ROLE_AGENT);
+        message.hello.instance[0] = (uint8_t)(host + 1);
+        hear(&court, host, &message);
+        hear(&court, host, &(struct tc_message){.type = TC_MSG_READY});
+    }
+    ck_assert_uint_eq(court.plans, HOSTS);
+    court.plans = court.to_honest = 0;
+    for (unsigned i = 0; i < COMPLAINTS; i++, court.now += 10) {
+        struct tc_message message = {.type = TC_MSG_COMPLAIN};
+        message.complaint.epoch = number(3) ? court.epoch : number(20);
+        message.complaint.tree = (uint8_t)number(2);
+        message.complaint.rank = number(HOSTS + 1);
+        message.complaint.reason = (uint16_t)(number(2) ? TC_E_INTEGRITY : number(40));
+        if (tc_coordinator_host(court.coordinator, 0)->phase != TC_PHASE_ENDED)
+            hear(&court, 0, &message);
+        struct tc_message alive = progress(&court);
+        for (uint32_t host = 0; host < HOSTS && i % 20 == 0; host++)
+            if (tc_coordinator_host(court.coordinator, host)->phase != TC_PHASE_ENDED)
+                hear(&court, host, &alive);
+        hear(&court, 0, NULL);
+        if (i == COMPLAINTS / 4)
+            honest_early = court.to_honest;
+    }
+    printf("# %d false complaints: %u rows told, %u of them to %d honest hosts (%u after a quarter of the time)\n",
+           COMPLAINTS, court.plans, court.to_honest, HOSTS - 1, honest_early);
+    for (uint32_t host = 1; host < HOSTS; host++)
+        ck_assert_int_eq(tc_coordinator_host(court.coordinator, host)->end, TC_END_NONE);
+    ck_assert_uint_le(court.to_honest, 4 * HOSTS);
+    tc_coordinator_free(court.coordinator);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("members");
@@ -386,6 +476,7 @@ int main(void)
     tcase_add_test(tcase, pages);
     tcase_add_test(tcase, chunks);
     tcase_add_test(tcase, words);
+    tcase_add_test(tcase, complaints);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }
