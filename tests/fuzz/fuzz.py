@@ -105,8 +105,9 @@ def keep(options, name, longest):
     os.makedirs(merged)
     run([os.path.join(options.build, f"fuzz_{name}"), "-merge=1", "-use_counters=0", f"-max_len={longest}", merged, corpus,
          os.path.join(options.build, "found", name)])
-    shutil.rmtree(corpus)
-    os.makedirs(corpus)
+    for file in os.listdir(corpus):
+        if not file.startswith(("crash-", "leak-")):  # what once broke something stays for good
+            os.unlink(os.path.join(corpus, file))
     for file in os.listdir(merged):
         if os.path.getsize(os.path.join(merged, file)) <= KEPT_MOST:
             shutil.copy(os.path.join(merged, file), os.path.join(corpus, file[:12]))
