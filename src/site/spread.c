@@ -258,7 +258,9 @@ static void on_line(const struct spread *spread, struct launch *launch, const ch
 {
     static const char says[] = TC_SPREAD_SAYS;
     if (strncmp(line, says, sizeof says - 1) != 0) {
-        if (line[strspn(line, " \t\r")])
+        /* What an agent said of its end tells more than what its launcher says of it afterwards. */
+        bool own = strncmp(line, "treecast ", 9) == 0, had = strncmp(launch->last, "treecast ", 9) == 0;
+        if (line[strspn(line, " \t\r")] && (own || !had))
             snprintf(launch->last, sizeof launch->last, "%s", line);
         return;
     }

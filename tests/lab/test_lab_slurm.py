@@ -140,18 +140,18 @@ def test_launched():
     """A job without the prolog's key: send starts agents by srun on every node, beside a step that has every CPU, and
     they are gone with it, also when the job is cancelled."""
     smooth_field(slurm.path("alice", "field.npy"), 2 << 20)
-    without = "unset TREECAST_KEY_FILE TREECAST_DIR\n"
+    without = "unset TREECAST_KEY_FILE; export TREECAST_AGENT_DIR=/dev/shm/mine\n"  # TREECAST_DIR is the prolog's
     job = slurm.sbatch("alice", f"""{without}
         srun -n {2 * HOSTS} sleep 600 &
         treecast send field.npy mine.npy
-        srun --overlap -N{HOSTS} -n{HOSTS} stat -c 'file %U %a %n' /dev/shm/treecast-{USERS["alice"]}/mine.npy
-        srun --overlap -N{HOSTS} -n{HOSTS} rm -r /dev/shm/treecast-{USERS["alice"]}
+        srun --overlap -N{HOSTS} -n{HOSTS} stat -c 'file %U %a %n' /dev/shm/mine/mine.npy
+        srun --overlap -N{HOSTS} -n{HOSTS} rm -r /dev/shm/mine
         kill $!
         """, f"-N{HOSTS}", "--ntasks-per-node=2")
     output = slurm.wait("alice", job)
     ensure(f"{HOSTS} of {HOSTS} hosts" in output, output)
     files = [line for line in output.splitlines() if line.startswith("file ")]
-    ensure(files == HOSTS * [f"file alice 444 /dev/shm/treecast-{USERS['alice']}/mine.npy"], output)
+    ensure(files == HOSTS * ["file alice 444 /dev/shm/mine/mine.npy"], output)
     slurm.settled()
     job = slurm.sbatch("alice", f"{without} treecast send --bwlimit 256K -C none field.npy slow.npy", f"-N{HOSTS}")
     wait_for(lambda: len(slurm.agents()) >= 2 * HOSTS, "the job's agents beside the prolog's", timeout=SHORT)
