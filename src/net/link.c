@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -11,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -882,6 +884,14 @@ int tc_link_send(struct tc_link *link, uint8_t type, const void *head, size_t he
 size_t tc_link_queued(const struct tc_link *link)
 {
     return unsent(link);
+}
+
+size_t tc_link_backlog(const struct tc_link *link)
+{
+    int bytes = 0;
+    if (link->fd < 0 || ioctl(link->fd, SIOCOUTQ, &bytes) < 0 || bytes < 0)
+        bytes = 0;
+    return unsent(link) + (size_t)bytes;
 }
 
 void tc_link_set_limit(struct tc_link *link, uint32_t (*limit)(uint8_t type))

@@ -67,6 +67,8 @@ struct tc_link *tc_link_accept(struct tc_loop *loop, int fd, const struct tc_lin
 int tc_link_send(struct tc_link *link, uint8_t type, const void *head, size_t head_size, struct tc_blob *payload,
                  struct tc_err *err);
 size_t tc_link_queued(const struct tc_link *link); /* bytes not yet given to the socket */
+/* Bytes that the peer's host has not acknowledged yet, those not yet given to the socket among them. */
+size_t tc_link_backlog(const struct tc_link *link);
 
 /* Another answer to "how long may a frame be" from the next frame on. */
 void tc_link_set_limit(struct tc_link *link, uint32_t (*limit)(uint8_t type));

@@ -316,19 +316,35 @@ static int read_file(void *arg, uint64_t offset, void *bytes, size_t size, struc
     return tc_source_read(node->source, offset, bytes, size, err);
 }
 
+/* What has arrived of what a link was given, only its socket knows. */
+static void tell_backlogs(struct node *node, uint64_t now)
+{
+    for (const struct tc_wire *wire = node->runner.wires; wire; wire = wire->next) {
+        if (wire->closing || wire->number < node->options->host_count) /* control links come first */
+            continue;
+        size_t backlog = tc_link_backlog(wire->link);
+        struct tc_event event = {.kind = TC_EV_BACKLOG, .link = wire->number};
+        event.flags = backlog < UINT32_MAX ? (uint32_t)backlog : UINT32_MAX;
+        tc_coordinator_event(node->machine, &event, now);
+    }
+}
+
 static void machine_event(void *machine, const struct tc_event *event, uint64_t now)
 {
-    tc_coordinator_event(machine, event, now);
+    struct node *node = machine;
+    if (event->kind == TC_EV_TICK)
+        tell_backlogs(node, now);
+    tc_coordinator_event(node->machine, event, now);
 }
 
 static bool machine_take(void *machine, struct tc_action *action)
 {
-    return tc_coordinator_take(machine, action);
+    return tc_coordinator_take(((struct node *)machine)->machine, action);
 }
 
 static uint64_t machine_wake(const void *machine)
 {
-    return tc_coordinator_wake(machine);
+    return tc_coordinator_wake(((const struct node *)machine)->machine);
 }
 
 static void wire_gone(void *arg)
@@ -510,7 +526,7 @@ static int make_runner(struct node *node, struct tc_err *err)
     struct tc_runner_options options = {.loop = node->loop,
                                         .pool = node->pool,
                                         .tls = node->options->key != NULL,
-                                        .machine = node->machine,
+                                        .machine = node,
                                         .event = machine_event,
                                         .take = machine_take,
                                         .wake = machine_wake,

@@ -72,6 +72,7 @@ int tc_child_start(struct tc_child *child, uint32_t link, const struct tc_store 
     if (status < 0)
         return status;
     child->link = link;
+    child->backlog = 0;
     child->fed = true;
     for (uint32_t page = 0; page < store->layout->pages && page / 8 < hello->page_bytes; page++)
         if (hello->pages[page / 8] >> page % 8 & 1)
@@ -225,7 +226,7 @@ bool tc_child_holds_up(const struct tc_children *children, const struct tc_child
         if (!other->fed || is_last(other) || other->tree == child->tree)
             continue;
         uint32_t next = tc_feed_peek(&other->feed, store->have);
-        if (next == TC_BITS_NONE || next < limit || other->feed.on_way > 0)
+        if (next == TC_BITS_NONE || next < limit || other->feed.on_way > 0 || other->backlog > 0)
             return false;
         any = true;
     }

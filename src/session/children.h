@@ -13,8 +13,9 @@
 struct tc_child {
     struct tc_msg_link self; /* rank, id, key, flags */
     unsigned tree;
-    uint32_t link; /* TC_NO_LINK: not connected */
-    bool fed;      /* its HELLO has come, feed is alive */
+    uint32_t link;    /* TC_NO_LINK: not connected */
+    bool fed;         /* its HELLO has come, feed is alive */
+    uint32_t backlog; /* bytes that have left feed and not arrived, as far as is known */
     struct tc_feed feed;
 };
 
@@ -58,8 +59,8 @@ int tc_children_poll(struct tc_children *children, const struct tc_store *store,
  * wants, so that it starves below nobody. */
 void tc_children_ration(struct tc_children *children);
 
-/* Whether all that children of other trees want lies too far ahead of what child has been given, and they sit idle:
- * they wait for it. */
+/* Whether all that children of other trees want lies too far ahead of what child has been given, and all that these have
+ * been given has arrived: they wait for it. */
 bool tc_child_holds_up(const struct tc_children *children, const struct tc_child *child, const struct tc_store *store);
 
 #endif

@@ -1006,6 +1006,13 @@ static void on_served(struct tc_coordinator *c, const struct tc_event *event)
         abort_all(c, &err);
 }
 
+static void on_backlog(struct tc_coordinator *c, const struct tc_event *event)
+{
+    struct tc_child *child = tc_children_by_link(&c->children, event->link);
+    if (child)
+        child->backlog = event->flags;
+}
+
 /* Time. */
 
 static void check_silence(struct tc_coordinator *c, struct host *host)
@@ -1178,6 +1185,9 @@ static void dispatch(struct tc_coordinator *c, const struct tc_event *event)
         break;
     case TC_EV_ABSENT:
         on_absent(c, event);
+        break;
+    case TC_EV_BACKLOG:
+        on_backlog(c, event);
         break;
     case TC_EV_STOP:
         abort_all(c, event->err);

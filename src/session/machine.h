@@ -26,6 +26,7 @@ enum tc_event_kind {
     TC_EV_PUBLISHED, /* agent: done, or err */
     TC_EV_DIGESTED,  /* coordinator: chunk, digest, blocks; or err */
     TC_EV_CHECKED,   /* coordinator: the source is unchanged, or err */
+    TC_EV_BACKLOG,   /* coordinator, before a tick: link, flags is the bytes handed to it that have not arrived yet */
     TC_EV_STRAIN,    /* agent: flags is the enum tc_cause of this host's own limit that it works at now, or none */
     TC_EV_ABSENT,    /* coordinator: host will not join, err says why */
     TC_EV_STOP       /* the user ends it: err says why */

@@ -23,7 +23,9 @@ sys.path.insert(1, os.path.join(os.path.dirname(os.path.abspath(__file__)), os.p
 from lab import Lab, LabError, Skip
 from measure import median
 from rows import GIB, KIB, MIB, ROWS, run_row
+from rows_faults import FAULT_ROWS
 
+ALL = [*ROWS, *FAULT_ROWS]
 LINE = "{:<18} {:>5} {:>6} {:>8} {:<8} {:<5} {:>8} {:<6} {:>8} {:>6}  {:<6} {}"
 
 
@@ -38,10 +40,10 @@ def arguments():
     options = parser.parse_args()
     if options.repetitions < 1:
         parser.error("at least one repetition")
-    options.chosen = [row for row in ROWS if not options.rows
+    options.chosen = [row for row in ALL if not options.rows
                       or any(fnmatch.fnmatchcase(row.name, pattern) for pattern in options.rows)]
     for pattern in options.rows:
-        if not fnmatch.filter([row.name for row in ROWS], pattern):
+        if not fnmatch.filter([row.name for row in ALL], pattern):
             parser.error(f"no row {pattern}; --list names them")
     return options
 

@@ -7,6 +7,7 @@ test_scripts += \
 	tests/lab/test_lab_mpi.py
 dist_noinst_DATA += \
 	tests/lab/cast.py \
+	tests/lab/harm.py \
 	tests/lab/lab.py \
 	tests/lab/measure.py \
 	tests/lab/slurm.py \

@@ -1,0 +1,76 @@
+"""Rows in which hosts go wrong: what it costs the others, in copies and against the undisturbed run.
+
+Host 1 is the head of one tree and host 2 of the other; hosts with odd numbers relay in the first tree, those with even
+ones in the second, the low numbers near the root.
+"""
+
+from dataclasses import dataclass
+
+from cast import SOURCE, Cast, random_bytes
+from harm import Harm, broadcast, others, replans
+from measure import Steal, median
+from rows import MIB, NAME, Outcome, Row, lab_for, measured_copy
+
+
+@dataclass(frozen=True)
+class FaultRow(Row):
+    harmed: tuple = ()
+    way: object = None
+    after: object = None    # None: from the beginning; else the part of the array that is out by then
+    tenth: float = 10       # Mbit/s of a slow link
+
+
+def undisturbed(row, lab, folder, treecast):
+    with Cast(lab, treecast, folder) as cast:
+        sent = cast.send(SOURCE, NAME, *row.options(), timeout=600).require_success()
+        return sent.completions[-1], replans(sent)
+
+
+def harmed(row, lab, folder, treecast):
+    with Cast(lab, treecast, folder) as cast:
+        harm = Harm(row.harmed, row.way, row.after, row.tenth)
+        machine = Steal()
+        sent = broadcast(cast, SOURCE, NAME, row.size, harm, "--min-hosts", str(row.hosts - 1 - len(row.harmed)),
+                         *row.options())
+        sent.idle = machine.idle_percent()
+        return others(cast, sent, harm), sent
+
+
+def run_harmed(row, repetitions, treecast):
+    """Until the last host that was not harmed is whole, from the start of the transfer: in copies, or (unit "x") in
+    times of the undisturbed run."""
+    outcome = Outcome()
+    notes, base = [], []
+    with lab_for(row) as (lab, folder):
+        copy = measured_copy(lab, row.size)
+        random_bytes(lab.path(0, SOURCE), row.size)
+        for _ in range(repetitions):
+            seconds, plain_replans = undisturbed(row, lab, folder, treecast)
+            base.append(seconds)
+            times, sent = harmed(row, lab, folder, treecast)
+            outcome.values.append(times[-1] / (copy if row.unit == "copies" else seconds))
+            notes.append(f"others whole after {median(times):.2f} s (median), {times[-1]:.2f} s (last), undisturbed "
+                         f"{seconds:.2f} s ({plain_replans}); {sent.idle:.0f}% idle; {replans(sent)}")
+    outcome.facts = {"copy": copy, "undisturbed": base}
+    outcome.notes = [f"one copy {copy:.3f} s", *notes]
+    return outcome
+
+
+def row(name, harmed_hosts, way, bound, about, size=64 * MIB, **more):
+    return FaultRow(name, run_harmed, 24, 100, size, bound=bound, about=about, harmed=harmed_hosts, way=way, **more)
+
+
+THIRD = 1 / 3
+SILENCE = 5 / 5.6  # copies of 64 MiB that a silent death may cost until it is noticed
+
+FAULT_ROWS = [
+    row("dead-one", (3,), Harm.kill, 1.3, "a relay is killed at a third", after=THIRD),
+    row("dead-three", (1, 4, 9), Harm.kill, 1.6, "three relays are killed, one the head of a tree", after=THIRD),
+    row("dead-silent", (1, 4, 9), Harm.cut, 1.6 + SILENCE, "the same three lose their links in silence", after=THIRD),
+    row("frozen-three", (1, 4, 9), Harm.freeze, 1.6 + SILENCE, "the same three stop", after=THIRD),
+    row("slow-head", (1,), Harm.slow_link, 1.5, "the head of a tree has a tenth of the speed", size=48 * MIB),
+    row("slow-relay", (5,), Harm.slow_link, 1.5, "a relay has a tenth of the speed", size=48 * MIB),
+    row("slow-leaf", (23,), Harm.slow_link, 1.25, "a late host has a tenth of the speed", size=48 * MIB),
+    row("slow-long", (1,), Harm.slow_link, 1.25, "the head is slow, an array of 20 s", size=240 * MIB, unit="x"),
+    row("slow-cpu", (3,), Harm.starve, 1.25, "a relay gets a tenth of a CPU, an array of 20 s", size=240 * MIB, unit="x"),
+]
