@@ -4,7 +4,7 @@
 
 enum {
     SAMPLES = 16,     /* of each host: four seconds of reports */
-    GAIN_LEAST = 4,   /* chunks that must pass in a span before it says anything */
+    GAIN_LEAST = 12,  /* chunks that must pass in a span before it says anything */
     HELD_UP_MS = 800, /* of waiting for one child, what ran meanwhile taken off twice */
     HELD_UP_MOST = 1600
 };

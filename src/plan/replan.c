@@ -501,7 +501,7 @@ static bool is_late(const struct tc_replan *r, unsigned t, uint32_t rank)
     uint32_t up = r->up[t][rank];
     if (up == 0) {
         int64_t gain = tc_lookout_gain(r->lookout, t, rank, r->now), best = best_gain(r, t, true);
-        return tc_lookout_held_up(r->lookout, t, rank) || (gain >= 0 && best >= 8 && 4 * gain < best);
+        return tc_lookout_held_up(r->lookout, t, rank) || (gain >= 0 && best >= 12 && 4 * gain < best);
     }
     if (!r->members[up].here || r->members[up].unfit)
         return false;

@@ -45,6 +45,8 @@ struct tc_agent {
     uint64_t began;
     uint64_t orphan_since;
     uint64_t give_up; /* no parent left: when to fail; 0: not waiting */
+    bool publishing;
+    bool ends_later; /* when publishing has gone one way or the other */
 
     struct tc_job job;
     struct tc_verifier *session_key;
@@ -209,6 +211,10 @@ static void end(struct tc_agent *agent, const struct tc_err *why, const char *ev
  * a word, and the coordinator finds its children another parent. */
 static void fail(struct tc_agent *agent, const struct tc_err *why)
 {
+    if (agent->publishing) { /* a rename is not taken back: it has the file or not, and not both */
+        agent->ends_later = true;
+        return;
+    }
     if (agent->state >= TC_AGENT_PUBLISHED) {
         end(agent, NULL, tc_reason_name(why->reason));
         return;
@@ -388,6 +394,7 @@ static void maybe_whole(struct tc_agent *agent)
         return;
     enter(agent, TC_AGENT_WHOLE, "last chunk");
     send_progress(agent);
+    agent->publishing = true;
     tc_actions_add(&agent->actions, TC_ACT_PUBLISH)->digest = agent->pages[layout->pages - 1]->content;
 }
 
@@ -441,6 +448,18 @@ static int on_page(struct tc_agent *agent, unsigned t, const struct tc_page *pag
 
 static void runs_again(struct tc_agent *agent, unsigned t);
 
+/* It has come: who else was asked for it need not send it. */
+static void cancel_elsewhere(struct tc_agent *agent, uint32_t chunk)
+{
+    struct tc_message message = {.type = TC_MSG_CANCEL};
+    message.want.page = chunk / TC_PAGE_CHUNKS;
+    message.want.chunks = 1ULL << chunk % TC_PAGE_CHUNKS;
+    for (unsigned t = 0; t < agent->trees; t++)
+        if (agent->parents[t].asked.size && tc_bits_remove(&agent->parents[t].asked, chunk) &&
+            agent->parents[t].state == PARENT_UP)
+            send_message(agent, agent->parents[t].link, &message);
+}
+
 static int on_chunk(struct tc_agent *agent, unsigned t, const struct tc_msg_chunk *chunk, struct tc_blob *body,
                     struct tc_err *err)
 {
@@ -452,6 +471,7 @@ static int on_chunk(struct tc_agent *agent, unsigned t, const struct tc_msg_chun
         runs_again(agent, t);
     if (!tc_bits_remove(&parent->asked, chunk->index))
         return 0; /* a late answer to a want that was met elsewhere */
+    cancel_elsewhere(agent, chunk->index);
     agent->last_byte = agent->now;
     agent->received[t] += chunk->length;
     struct tc_action *action = tc_actions_add(&agent->actions, TC_ACT_OPEN);
@@ -477,14 +497,23 @@ static void ask_elsewhere(struct tc_agent *agent)
     }
 }
 
+/* Chunk is not asked of parent any more, and of nobody then unless another was asked too. */
+static void unask(struct tc_agent *agent, struct parent *parent, uint32_t chunk)
+{
+    bool asked = false;
+    tc_bits_remove(&parent->asked, chunk);
+    for (unsigned t = 0; t < agent->trees; t++)
+        asked |= agent->parents[t].asked.size && tc_bits_has(&agent->parents[t].asked, chunk);
+    if (!asked)
+        tc_bits_remove(&agent->pending, chunk);
+}
+
 /* What was asked of a parent that is gone is to be asked again. */
 static void forget_asked(struct tc_agent *agent, struct parent *parent)
 {
     for (uint32_t chunk = tc_bits_next(&parent->asked, 0); chunk != TC_BITS_NONE;
-         chunk = tc_bits_next(&parent->asked, chunk + 1)) {
-        tc_bits_remove(&agent->pending, chunk);
-        tc_bits_remove(&parent->asked, chunk);
-    }
+         chunk = tc_bits_next(&parent->asked, chunk + 1))
+        unask(agent, parent, chunk);
 }
 
 static void complain(struct tc_agent *agent, unsigned t, int reason)
@@ -526,8 +555,7 @@ static void take_back(struct tc_agent *agent, unsigned t)
                 if (chunk % agent->trees != t)
                     continue;
                 message.want.chunks |= left & -left;
-                tc_bits_remove(&parent->asked, chunk);
-                tc_bits_remove(&agent->pending, chunk);
+                unask(agent, parent, chunk);
             }
             if (message.want.chunks)
                 send_message(agent, parent->link, &message);
@@ -546,29 +574,26 @@ static void runs_again(struct tc_agent *agent, unsigned t)
             want(agent, t, p);
 }
 
-/* Up to most chunks of tree t and page are no longer asked of its own parent but of helper. Returns how many. */
-static unsigned shift_wants(struct tc_agent *agent, unsigned t, struct parent *helper, uint32_t page, unsigned most)
+/* Up to most chunks of tree t and page are asked of helper too. What its own parent was asked for stays asked: two hosts
+ * that helped each other out could else wait for each other for ever. Returns how many. */
+static unsigned want_besides(struct tc_agent *agent, unsigned t, struct parent *helper, uint32_t page, unsigned most)
 {
-    struct parent *parent = &agent->parents[t];
-    struct tc_message cancel = {.type = TC_MSG_CANCEL}, added = {.type = TC_MSG_WANT};
+    struct tc_message message = {.type = TC_MSG_WANT};
+    uint64_t left =
+        (tc_bits_page(&agent->parents[t].asked, page) | wish(agent, t, page)) & ~tc_bits_page(&helper->asked, page);
     unsigned count = 0;
-    cancel.want.page = added.want.page = page;
-    for (uint64_t left = tc_bits_page(&parent->asked, page) | wish(agent, t, page); left && count < most;
-         left &= left - 1) {
+    message.want.page = page;
+    for (; left && count < most; left &= left - 1) {
         uint32_t chunk = tc_page_first(page) + (uint32_t)__builtin_ctzll(left);
         if (chunk % agent->trees != t)
             continue;
-        if (tc_bits_remove(&parent->asked, chunk))
-            cancel.want.chunks |= left & -left;
         tc_bits_add(&agent->pending, chunk);
         tc_bits_add(&helper->asked, chunk);
-        added.want.chunks |= left & -left;
+        message.want.chunks |= left & -left;
         count++;
     }
-    if (cancel.want.chunks && parent->state == PARENT_UP)
-        send_message(agent, parent->link, &cancel);
     if (count > 0)
-        send_message(agent, helper->link, &added);
+        send_message(agent, helper->link, &message);
     return count;
 }
 
@@ -593,7 +618,7 @@ static void look_for_help(struct tc_agent *agent, unsigned t)
     unsigned asked = asked_for(agent, t, helper);
     for (uint32_t p = tc_bits_next(&agent->have_pages, 0); p != TC_BITS_NONE && asked < HELP_CHUNKS;
          p = tc_bits_next(&agent->have_pages, p + 1))
-        asked += shift_wants(agent, t, helper, p, HELP_CHUNKS - asked);
+        asked += want_besides(agent, t, helper, p, HELP_CHUNKS - asked);
 }
 
 static struct tc_message data_hello(const struct tc_agent *agent, enum tc_role role, const uint8_t *id)
@@ -946,7 +971,10 @@ static int on_control_message(struct tc_agent *agent, const struct tc_message *m
     if (message->type == TC_MSG_ABORT && agent->greeted) {
         struct tc_err why = {.reason = tc_reason_known(message->why.reason) ? message->why.reason : TC_E_ABORTED};
         snprintf(why.text, sizeof why.text, "%s", message->why.text);
-        end(agent, done(agent) ? NULL : &why, "ABORT");
+        if (agent->publishing)
+            agent->ends_later = true;
+        else
+            end(agent, done(agent) ? NULL : &why, "ABORT");
         return 0;
     }
     if (message->type == TC_MSG_BYE && (done(agent) || agent->state == TC_AGENT_PREPARED)) {
@@ -1134,6 +1162,7 @@ static void on_served(struct tc_agent *agent, const struct tc_event *event)
 
 static void on_published(struct tc_agent *agent, const struct tc_event *event)
 {
+    agent->publishing = false;
     if (agent->state != TC_AGENT_WHOLE)
         return;
     if (event->err && event->err->reason) {
@@ -1145,6 +1174,8 @@ static void on_published(struct tc_agent *agent, const struct tc_event *event)
     message.done.state = (uint8_t)agent->state;
     message.done.digest = agent->pages[agent->job.layout.pages - 1]->content;
     send_message(agent, agent->control, &message);
+    if (agent->ends_later)
+        end(agent, NULL, "published");
 }
 
 /* An agent without its coordinator goes on while a parent delivers, and serves while a child takes. */

@@ -11,7 +11,7 @@
 #include "session/feed.h"
 
 enum { CHUNK_SIZE = 65536, DEPTH = (512 << 10) / CHUNK_SIZE };
-enum { START_US = 1000000, HOLD_US = 5000000, HANDSHAKE_US = 3000000 };
+enum { START_US = 1000000, HOLD_US = 5000000, HANDSHAKE_US = 3000000, CONNECT_US = 5000000, LATE_US = 1000000 };
 
 enum item_kind {
     IT_TICK,
@@ -19,8 +19,9 @@ enum item_kind {
     IT_UP,
     IT_FRAME,
     IT_DOWN,
-    IT_EVENT, /* the result of an action */
-    IT_EXPIRE /* a link waited too long for its key */
+    IT_EVENT,  /* the result of an action */
+    IT_EXPIRE, /* a link waited too long for its key */
+    IT_AGAIN   /* a fault of node goes on: what is its number */
 };
 
 struct item {
@@ -30,6 +31,8 @@ struct item {
     struct conn *conn; /* and the end of it that this happens to */
     unsigned side;
     uint64_t departs; /* FRAME */
+    unsigned what;
+    bool local; /* DOWN: this end gives up, nothing has travelled */
     struct tc_event event;
     struct tc_err err;
 };
@@ -64,7 +67,10 @@ struct node {
     char address[32];
     uint64_t tick_at;
     unsigned stuck;
-    uint64_t uplink_free;
+    uint64_t uplink_free, downlink_free;
+    uint64_t stopped_until, cut_until; /* UINT64_MAX: for ever */
+    bool slow, late;
+    unsigned again, plans;
     bool silent; /* dead or frozen */
     bool frozen;
     bool deaf, refuses, publish_fails, liar;
@@ -94,6 +100,7 @@ struct sim {
     bool done[SIM_FAULTS_MAX];
     bool ended;
     unsigned replans;
+    uint64_t sender_ended_at;
     uint64_t ended_at; /* the last machine's end */
     struct tc_err why;
 };
@@ -113,17 +120,31 @@ static uint64_t below(struct sim *sim, uint64_t limit)
     return limit ? sim_random(&sim->random) % limit : 0;
 }
 
+/* " 5 on h3 after 17 for 900 ms": kinds as numbered in sim.h. */
+static const char *list_faults(const struct sim *sim, char *out, size_t size)
+{
+    size_t used = 0;
+    *out = '\0';
+    for (unsigned i = 0; i < SIM_FAULTS_MAX && used < size; i++) {
+        const struct sim_fault *fault = &sim->options.faults[i];
+        if (fault->kind != SIM_NOTHING)
+            used += (size_t)snprintf(out + used, size - used, " %d on h%u after %u for %u ms;", fault->kind,
+                                     fault->host, fault->after, fault->for_ms);
+    }
+    return out;
+}
+
 void sim_fail(const struct sim *sim, const char *format, ...)
 {
-    char text[512], tree[32];
+    char text[512], tree[32], faults[512];
     va_list args;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    ck_abort_msg("at %" PRIu64 " us: %s (again: CK_RUN_CASE=%s SEED=%" PRIu64
+    ck_abort_msg("at %" PRIu64 " us: %s; faults:%s (again: TRACE=1 CK_RUN_CASE=%s SEED=%" PRIu64
                  " HOSTS=%u CHUNKS=%u TREE=%s tests/sim/test_sim)",
-                 sim->now, text, tcase_name(), sim->options.seed, sim->options.hosts, sim->options.chunks,
-                 tc_tree_print(sim->options.tree, tree));
+                 sim->now, text, list_faults(sim, faults, sizeof faults), tcase_name(), sim->options.seed,
+                 sim->options.hosts, sim->options.chunks, tc_tree_print(sim->options.tree, tree));
     abort();
 }
 
@@ -236,6 +257,8 @@ static struct end *find(struct sim *sim, unsigned node, uint32_t link, struct co
 
 static uint64_t travel(struct sim *sim, const struct conn *conn)
 {
+    if (sim->nodes[conn->ends[0].node].late || sim->nodes[conn->ends[1].node].late)
+        return conn->delay + below(sim, LATE_US) + 1;
     return conn->delay + below(sim, sim->options.delay_us) + 1;
 }
 
@@ -393,6 +416,11 @@ static struct tc_blob *chunk_body(struct sim *sim, unsigned node, uint32_t chunk
     return body;
 }
 
+static uint64_t rate_of(const struct sim *sim, const struct node *n)
+{
+    return n->slow ? sim->options.rate / 10 + 1 : sim->options.rate;
+}
+
 static void serve(struct sim *sim, unsigned node, const struct tc_action *action)
 {
     struct node *n = &sim->nodes[node];
@@ -411,12 +439,18 @@ static void serve(struct sim *sim, unsigned node, const struct tc_action *action
     n->given++;
     uint64_t start = n->uplink_free > sim->now ? n->uplink_free : sim->now;
     uint32_t length = tc_chunk_length(&sim->config.layout, action->chunk);
-    n->uplink_free = start + length * UINT64_C(1000000) / sim->options.rate + 1;
-    struct item *item = arrive(sim, conn, !side, n->uplink_free + travel(sim, conn), IT_FRAME);
+    n->uplink_free = start + length * UINT64_C(1000000) / rate_of(sim, n) + 1;
+    uint64_t there = n->uplink_free;
+    struct node *to = &sim->nodes[conn->ends[!side].node];
+    if (to->slow) { /* the sender feels it: what it hands over next waits for this */
+        there = there > to->downlink_free ? there : to->downlink_free;
+        there = to->downlink_free = there + length * UINT64_C(1000000) / rate_of(sim, to);
+    }
+    struct item *item = arrive(sim, conn, !side, there + travel(sim, conn), IT_FRAME);
     item->departs = n->uplink_free;
     item->event = (struct tc_event){.kind = TC_EV_FRAME, .type = TC_MSG_CHUNK};
     item->event.body = chunk_body(sim, node, action->chunk);
-    result(sim, node, n->uplink_free - sim->now, TC_EV_SERVED, action->link, action->chunk, 0);
+    result(sim, node, there - sim->now, TC_EV_SERVED, action->link, action->chunk, 0);
 }
 
 static void open_chunk(struct sim *sim, unsigned node, const struct tc_action *action)
@@ -539,6 +573,7 @@ static void end_node(struct sim *sim, unsigned node, const struct tc_action *act
     if (node != 0)
         return;
     sim->ended = true;
+    sim->sender_ended_at = sim->now;
     sim->why = action->err;
     for (unsigned i = 0; i < sim->options.hosts; i++) {
         sim_assert(sim, tc_coordinator_host(sim->coordinator, i)->phase == TC_PHASE_ENDED);
@@ -656,7 +691,7 @@ static void cut(struct sim *sim, unsigned node, bool all)
     }
 }
 
-static void happen(struct sim *sim, unsigned node, enum sim_fault_kind kind);
+static void happen(struct sim *sim, unsigned node, const struct sim_fault *fault);
 
 /* What is to happen to this node once it has so many chunks. */
 static void watch(struct sim *sim, unsigned node)
@@ -671,7 +706,7 @@ static void watch(struct sim *sim, unsigned node)
         if ((node ? n->report.chunks : n->given) < fault->after)
             continue;
         sim->done[i] = true;
-        happen(sim, node, fault->kind);
+        happen(sim, node, fault);
     }
 }
 
@@ -689,11 +724,86 @@ static void tell(struct sim *sim, unsigned node, const struct tc_event *event)
         watch(sim, node);
 }
 
-static void happen(struct sim *sim, unsigned node, enum sim_fault_kind kind)
+/* One of the node's data links breaks. */
+static void break_one(struct sim *sim, unsigned node)
+{
+    uint32_t first = (uint32_t)below(sim, sim->all.count);
+    for (uint32_t i = 0; i < sim->all.count; i++) {
+        struct conn *conn = sim->all.items[(first + i) % sim->all.count];
+        bool its = conn->ends[0].node == node || conn->ends[1].node == node;
+        if (!its || !conn->data || !conn->up || !conn->ends[0].open || !conn->ends[1].open)
+            continue;
+        bring_down(sim, conn, 0, TC_E_CLOSED);
+        bring_down(sim, conn, 1, TC_E_CLOSED);
+        return;
+    }
+}
+
+/* Links outlast a short silence; after five seconds both ends give up, each for itself. */
+static void isolate(struct sim *sim, unsigned node, uint64_t ms)
+{
+    sim->nodes[node].cut_until = ms ? sim->now + ms * 1000 : UINT64_MAX;
+    for (uint32_t i = 0; i < sim->all.count && (ms == 0 || ms >= 5000); i++) {
+        struct conn *conn = sim->all.items[i];
+        if (conn->ends[0].node != node && conn->ends[1].node != node)
+            continue;
+        for (unsigned side = 0; side < 2; side++) {
+            struct item *item = push(sim, sim->now + CONNECT_US + below(sim, 500000), IT_DOWN);
+            item->node = conn->ends[side].node;
+            item->conn = conn;
+            item->side = side;
+            item->local = true;
+            item->err.reason = TC_E_TIMEOUT;
+            snprintf(item->err.text, sizeof item->err.text, "timed out");
+        }
+    }
+}
+
+static void again(struct sim *sim, unsigned node, enum sim_fault_kind what)
+{
+    struct item *item = push(sim, sim->now + 100000 + below(sim, 3000000), IT_AGAIN);
+    item->node = node;
+    item->what = what;
+}
+
+static void on_again(struct sim *sim, const struct item *item)
+{
+    struct node *n = &sim->nodes[item->node];
+    unsigned most = item->what == SIM_FLAP ? 100 : 1;
+    if (n->again++ >= most || sim->ended)
+        return;
+    if (item->what == SIM_FLAP)
+        n->slow = !n->slow;
+    else
+        break_one(sim, item->node);
+    again(sim, item->node, (enum sim_fault_kind)item->what);
+}
+
+static void happen(struct sim *sim, unsigned node, const struct sim_fault *fault)
 {
     struct tc_err why = {.reason = TC_E_INTERRUPTED, .text = "stopped"};
     struct tc_event stop = {.kind = TC_EV_STOP, .err = &why};
-    switch (kind) {
+    switch (fault->kind) {
+    case SIM_PAUSE:
+        sim->nodes[node].stopped_until = sim->now + fault->for_ms * UINT64_C(1000);
+        break;
+    case SIM_ISOLATE:
+        isolate(sim, node, fault->for_ms);
+        break;
+    case SIM_SLOW:
+        sim->nodes[node].slow = true;
+        break;
+    case SIM_LATE:
+        sim->nodes[node].late = true;
+        break;
+    case SIM_LOSS:
+        break_one(sim, node);
+        again(sim, node, SIM_LOSS);
+        break;
+    case SIM_FLAP:
+        sim->nodes[node].slow = true;
+        again(sim, node, SIM_FLAP);
+        break;
     case SIM_KILL:
         sim->nodes[node].silent = sim->nodes[node].report.dead = true;
         cut(sim, node, true);
@@ -760,6 +870,7 @@ static void on_accept(struct sim *sim, struct conn *conn)
 static void note(struct sim *sim, struct conn *conn, unsigned side, const struct tc_event *event)
 {
     struct node *n = &sim->nodes[conn->ends[side].node];
+    n->plans += event->type == TC_MSG_PLAN;
     struct end *end = &conn->ends[side];
     struct tc_message message;
     if (tc_message_unpack(&message, event->type, event->body->bytes, event->body->size, NULL) < 0)
@@ -867,11 +978,66 @@ static void on_result(struct sim *sim, struct item *item)
     tell(sim, item->node, &event);
 }
 
+/* Until when an item has to wait, because a node stands still or nothing passes between two: 0 for not at all. */
+static uint64_t waits_until(struct sim *sim, const struct item *item)
+{
+    uint64_t until = item->kind == IT_AGAIN || item->kind == IT_EXPIRE ? 0 : sim->nodes[item->node].stopped_until;
+    struct conn *conn = item->conn;
+    unsigned side;
+    bool served = item->kind == IT_EVENT && item->event.kind == TC_EV_SERVED;
+    if (served)
+        find(sim, item->node, item->event.link, &conn, &side);
+    if (conn && !item->local && item->kind != IT_EXPIRE && (served || item->kind != IT_EVENT))
+        for (unsigned i = 0; i < 2; i++) {
+            const struct node *n = &sim->nodes[conn->ends[i].node];
+            until = n->cut_until > until ? n->cut_until : until;
+            if (served && n->stopped_until > until)
+                until = n->stopped_until;
+        }
+    return until > sim->now ? until : 0;
+}
+
+static void put_off(struct sim *sim, const struct item *item, uint64_t until)
+{
+    struct conn *conn = item->conn;
+    if (item->kind == IT_ACCEPT && until >= sim->now + CONNECT_US) {
+        struct item *down = push(sim, sim->now + CONNECT_US, IT_DOWN);
+        *down = (struct item){.at = down->at,
+                              .order = down->order,
+                              .kind = IT_DOWN,
+                              .node = conn->ends[0].node,
+                              .conn = conn,
+                              .local = true,
+                              .err = {.reason = TC_E_TIMEOUT, .text = "timed out"}};
+        return;
+    }
+    if (until == UINT64_MAX) {
+        tc_blob_unref(item->event.body);
+        return;
+    }
+    struct item *later = push(sim, until, item->kind);
+    uint64_t at = later->at, order = later->order;
+    *later = *item;
+    later->at = at;
+    later->order = order;
+    if (item->kind == IT_TICK)
+        sim->nodes[item->node].tick_at =
+            sim->nodes[item->node].tick_at == item->at ? at : sim->nodes[item->node].tick_at;
+}
+
 static void on_item(struct sim *sim, struct item *item)
 {
     struct tc_event event = {.kind = TC_EV_TICK};
     struct conn *conn = item->conn;
+    uint64_t until = waits_until(sim, item);
+    if (until > 0) {
+        put_off(sim, item, until);
+        return;
+    }
     switch (item->kind) {
+    case IT_AGAIN:
+        on_again(sim, item);
+        break;
     case IT_TICK:
         if (sim->nodes[item->node].tick_at != item->at)
             return;
@@ -1157,6 +1323,12 @@ static bool doomed(const struct sim *sim, unsigned host)
     for (unsigned i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         if (fault_of(sim, host, kinds[i]))
             return true;
+    for (unsigned i = 0; i < SIM_FAULTS_MAX; i++) { /* silent for so long that it may be given up */
+        const struct sim_fault *fault = &sim->options.faults[i];
+        bool silent = fault->kind == SIM_PAUSE || fault->kind == SIM_ISOLATE;
+        if (silent && fault->host == host && (fault->for_ms == 0 || fault->for_ms >= 2500))
+            return true;
+    }
     return false;
 }
 
@@ -1173,4 +1345,31 @@ void sim_check_nobody(struct sim *sim)
     sim_assert(sim, sim_count(sim, TC_END_PUBLISHED) == 0);
     for (unsigned i = 1; i <= sim->options.hosts; i++)
         sim_assert(sim, !sim_host(sim, i)->published);
+}
+
+uint64_t sim_sender_took_ms(const struct sim *sim)
+{
+    return sim->ended ? (sim->sender_ended_at - START_US) / 1000 : 0;
+}
+
+unsigned sim_moves(const struct sim *sim, unsigned host)
+{
+    return sim->nodes[host].plans > 0 ? sim->nodes[host].plans - 1 : 0;
+}
+
+void sim_check_safe(struct sim *sim)
+{
+    for (unsigned i = 1; i <= sim->options.hosts; i++) {
+        const struct sim_host_report *report = sim_host(sim, i);
+        const struct tc_host_view *view = sim_view(sim, i);
+        if (report->ended && (report->published || report->unchanged) != (report->why.reason == 0))
+            sim_fail(sim, "host %u ends published %d, unchanged %d, with '%s'", i, report->published, report->unchanged,
+                     report->why.text);
+        if (view->end == TC_END_PUBLISHED && !report->published)
+            sim_fail(sim, "host %u is reported published and has not", i);
+        if (view->end == TC_END_UNCHANGED && !report->unchanged)
+            sim_fail(sim, "host %u is reported unchanged and is not", i);
+        if (sim->ended && (view->phase != TC_PHASE_ENDED || sim->nodes[i].news != 1))
+            sim_fail(sim, "host %u is reported %u times", i, sim->nodes[i].news);
+    }
 }

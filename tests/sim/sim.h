@@ -9,7 +9,7 @@
 #include "session/agent.h"
 #include "session/coordinator.h"
 
-enum { SIM_HOSTS_MAX = 256, SIM_FAULTS_MAX = 8 };
+enum { SIM_HOSTS_MAX = 512, SIM_FAULTS_MAX = 8 };
 
 enum sim_fault_kind {
     SIM_NOTHING,
@@ -27,13 +27,21 @@ enum sim_fault_kind {
     SIM_DIGEST_FAILS,   /* host 0 */
     SIM_SOURCE_CHANGED, /* host 0 */
     SIM_STOP,           /* the user ends the node once it has `after` chunks */
-    SIM_TWIN            /* the host is host `after` under another name */
+    SIM_TWIN,           /* the host is host `after` under another name */
+    SIM_PAUSE,          /* the process stops for for_ms once it has `after` chunks, and goes on */
+    SIM_ISOLATE,        /* no packet comes or goes for for_ms (0: for ever); links last 5 s of it */
+    SIM_SLOW,           /* its link has a tenth of the speed from then on */
+    SIM_FLAP,           /* its link is slow and fast in turns, for minutes */
+    SIM_LOSS,           /* one of its data links breaks, now and once more */
+    SIM_LATE,           /* messages to it take up to a second more */
+    SIM_FAULT_KINDS
 };
 
 struct sim_fault {
     enum sim_fault_kind kind;
     unsigned host; /* 0: the sender; host i >= 1 is number i - 1 of the list */
     uint32_t after;
+    uint32_t for_ms;
 };
 
 enum sim_origin { SIM_NO_ORIGIN, SIM_ORIGIN, SIM_ORIGIN_MISSING, SIM_ORIGIN_WRONG };
@@ -90,10 +98,14 @@ void sim_check_perfect(struct sim *sim);
 void sim_check_here(struct sim *sim);
 /* Every host but the faulty ones has been published, and is reported so. */
 void sim_check_survivors(struct sim *sim);
+/* Whatever has happened: all have ended, every host is reported once, and who is reported published has published. */
+void sim_check_safe(struct sim *sim);
 /* No host has published. */
 void sim_check_nobody(struct sim *sim);
 
-uint64_t sim_took_ms(const struct sim *sim);                                  /* until the last machine's end */
+uint64_t sim_sender_took_ms(const struct sim *sim);       /* until its end; 0: it was killed or stopped for ever */
+unsigned sim_moves(const struct sim *sim, unsigned host); /* plans that the agent got */
+uint64_t sim_took_ms(const struct sim *sim);              /* until the last machine's end */
 bool sim_sender_ended(const struct sim *sim, struct tc_err *why);             /* why is filled */
 const struct sim_host_report *sim_host(const struct sim *sim, unsigned host); /* 1 .. hosts */
 const struct tc_host_view *sim_view(const struct sim *sim, unsigned host);    /* the coordinator's, 1 .. hosts */

@@ -137,7 +137,7 @@ static struct sim_options faulty(uint64_t seed, enum sim_fault_kind kind, unsign
     struct sim_options o = options(seed, hosts, chunks, any_tree(&state));
     *host = 1 + (unsigned)(sim_random(&state) % o.hosts);
     uint32_t after = o.chunks ? (uint32_t)(sim_random(&state) % o.chunks) : 0;
-    o.faults[0] = (struct sim_fault){kind, *host, after};
+    o.faults[0] = (struct sim_fault){kind, *host, after, 0};
     return o;
 }
 
@@ -193,7 +193,7 @@ START_TEST(many_faults_harm_nobody_else)
         for (unsigned i = 1; i <= more; i++)
             o.faults[i] =
                 (struct sim_fault){kinds[sim_random(&state) % 11], 1 + (unsigned)(sim_random(&state) % o.hosts),
-                                   (uint32_t)(sim_random(&state) % (o.chunks + 1))};
+                                   (uint32_t)(sim_random(&state) % (o.chunks + 1)), 0};
         o.min_hosts = 0;
         o.here = s.next % 2 ? SIM_HERE_MIXED : SIM_HERE_NOTHING;
         o.flags = TC_OFFER_FORCE;
@@ -203,6 +203,110 @@ START_TEST(many_faults_harm_nobody_else)
         sim_assert(sim, sim_sender_ended(sim, &why));
         if (why.reason != TC_E_ABORTED) /* nobody was ready */
             sim_check_survivors(sim);
+        sim_free(sim);
+    }
+}
+END_TEST
+
+/* --- anything goes wrong --- */
+
+static void any_faults(struct sim_options *o, uint64_t *state, const enum sim_fault_kind *kinds, unsigned kind_count,
+                       uint32_t most_ms, bool with_sender)
+{
+    unsigned count = 1 + (unsigned)(sim_random(state) % SIM_FAULTS_MAX);
+    for (unsigned i = 0; i < count; i++) {
+        enum sim_fault_kind kind = kinds[sim_random(state) % kind_count];
+        bool sender = with_sender && sim_random(state) % 12 == 0;
+        unsigned host = sender ? 0 : 1 + (unsigned)(sim_random(state) % o->hosts);
+        o->faults[i] = (struct sim_fault){kind, host, (uint32_t)(sim_random(state) % (o->chunks + 1)),
+                                          1 + (uint32_t)(sim_random(state) % most_ms)};
+        /* A sender that stands still for ever is waited for: its user may want it to. */
+        if (sender && (kind == SIM_REFUSE || kind == SIM_UNREACHABLE || kind == SIM_DEAF || kind == SIM_FREEZE))
+            o->faults[i].kind = SIM_KILL;
+    }
+}
+
+/* Mostly a few hosts; one session of a hundred has up to 512. */
+static struct sim_options any_session(uint64_t seed, uint64_t *state)
+{
+    unsigned hosts = 2 + (unsigned)(sim_random(state) % 11);
+    uint32_t chunks = 1 + (uint32_t)(sim_random(state) % (sim_random(state) % 4 ? 100 : 300));
+    if (seed % 100 == 0) {
+        hosts = 13 + (unsigned)(sim_random(state) % 500);
+        chunks = 1 + (uint32_t)(sim_random(state) % 70);
+    }
+    struct sim_options o = options(seed, hosts, chunks, any_tree(state));
+    o.min_hosts = 0;
+    o.flags = TC_OFFER_FORCE;
+    o.here = seed % 4 == 0 ? SIM_HERE_MIXED : SIM_HERE_NOTHING;
+    if (sim_random(state) % 2)
+        o.rate = 1 << 22; /* long enough for slowness to be seen */
+    return o;
+}
+
+/* Whatever goes wrong, the sender too: nothing wrong is published or reported, and all ends, with a deadline in time. */
+START_TEST(any_faults_are_safe)
+{
+    static const enum sim_fault_kind kinds[] = {
+        SIM_UNREACHABLE, SIM_DEAF, SIM_REFUSE,     SIM_KILL,        SIM_FREEZE,       SIM_CORRUPT,
+        SIM_LIAR,        SIM_CUT,  SIM_OPEN_FAILS, SIM_SERVE_FAILS, SIM_PAUSE,        SIM_ISOLATE,
+        SIM_SLOW,        SIM_FLAP, SIM_LOSS,       SIM_LATE,        SIM_PUBLISH_FAILS};
+    for (struct seeds s = seeds(1000); s.next < s.end; s.next++) {
+        uint64_t state = s.next * 7919;
+        struct sim_options o = any_session(s.next, &state);
+        any_faults(&o, &state, kinds, sizeof kinds / sizeof kinds[0], 20000, true);
+        for (unsigned i = 0; i < SIM_FAULTS_MAX; i++)
+            if (o.faults[i].kind == SIM_ISOLATE && sim_random(&state) % 3 == 0)
+                o.faults[i].for_ms = 0;
+        o.deadline_ms = sim_random(&state) % 2 ? 1000 + sim_random(&state) % 30000 : 0;
+        struct sim *sim = sim_new(&o);
+        sim_run(sim, 1000000);
+        sim_check_safe(sim);
+        bool stands = false; /* a sender that stands still cannot keep time */
+        for (unsigned i = 0; i < SIM_FAULTS_MAX; i++)
+            stands |= o.faults[i].host == 0 && o.faults[i].kind == SIM_PAUSE;
+        if (o.deadline_ms && !stands)
+            sim_assert(sim, sim_sender_took_ms(sim) <= o.deadline_ms + 2000);
+        sim_free(sim);
+    }
+}
+END_TEST
+
+/* Faults that stop: every host that has not failed for good completes. */
+START_TEST(faults_that_stop_harm_nobody)
+{
+    static const enum sim_fault_kind kinds[] = {SIM_KILL,  SIM_FREEZE,     SIM_CUT,  SIM_CORRUPT, SIM_LIAR,
+                                                SIM_PAUSE, SIM_ISOLATE,    SIM_SLOW, SIM_FLAP,    SIM_LOSS,
+                                                SIM_LATE,  SIM_OPEN_FAILS, SIM_STOP, SIM_REFUSE};
+    for (struct seeds s = seeds(1000); s.next < s.end; s.next++) {
+        uint64_t state = s.next * 104729;
+        struct tc_err why;
+        struct sim_options o = any_session(s.next, &state);
+        any_faults(&o, &state, kinds, sizeof kinds / sizeof kinds[0], 8000, false);
+        struct sim *sim = sim_new(&o);
+        sim_run(sim, 1000000);
+        sim_check_safe(sim);
+        sim_assert(sim, sim_sender_ended(sim, &why));
+        if (why.reason != TC_E_ABORTED) /* nobody was ready */
+            sim_check_survivors(sim);
+        sim_free(sim);
+    }
+}
+END_TEST
+
+/* A link that is slow and fast in turns for minutes: everybody completes and is moved a few times at most. */
+START_TEST(a_flapping_link_settles)
+{
+    for (struct seeds s = seeds(40); s.next < s.end; s.next++) {
+        unsigned host;
+        struct sim_options o = faulty(s.next, SIM_FLAP, &host);
+        o.rate = 1 << 21;
+        struct sim *sim = sim_new(&o);
+        sim_run(sim, 1000000);
+        sim_check_survivors(sim);
+        for (unsigned i = 1; i <= o.hosts; i++)
+            if (sim_moves(sim, i) > 12)
+                sim_fail(sim, "host %u got %u plans more", i, sim_moves(sim, i));
         sim_free(sim);
     }
 }
@@ -250,7 +354,7 @@ START_TEST(a_sender_that_cannot_read_aborts)
     for (struct seeds s = seeds(20); s.next < s.end; s.next++) {
         unsigned host;
         struct sim_options o = faulty(s.next, SIM_SERVE_FAILS, &host);
-        o.faults[0] = (struct sim_fault){SIM_SERVE_FAILS, 0, 0};
+        o.faults[0] = (struct sim_fault){SIM_SERVE_FAILS, 0, 0, 0};
         run_doomed(&o, TC_E_IO);
     }
 }
@@ -336,7 +440,7 @@ START_TEST(one_agent_under_two_names_is_taken_once)
     for (struct seeds s = seeds(20); s.next < s.end; s.next++) {
         unsigned host;
         struct sim_options o = faulty(s.next, SIM_NOTHING, &host);
-        o.faults[0] = (struct sim_fault){SIM_TWIN, o.hosts, 1};
+        o.faults[0] = (struct sim_fault){SIM_TWIN, o.hosts, 1, 0};
         struct sim *sim = sim_new(&o);
         sim_run(sim, 60000);
         sim_assert(sim, sim_count(sim, TC_END_PUBLISHED) == o.hosts - 1 && sim_count(sim, TC_END_REFUSED) == 1);
@@ -408,6 +512,9 @@ int main(void)
     ADD(one_faulty_host_harms_nobody_else, sizeof single / sizeof single[0]);
     ADD(an_unreachable_relay_is_passed_over, 1);
     ADD(many_faults_harm_nobody_else, 1);
+    ADD(any_faults_are_safe, 1);
+    ADD(faults_that_stop_harm_nobody, 1);
+    ADD(a_flapping_link_settles, 1);
     ADD(a_changed_source_is_published_nowhere, 1);
     ADD(a_sender_that_cannot_read_aborts, 1);
     ADD(too_few_hosts_get_nothing, 1);

@@ -304,9 +304,22 @@ static enum verdict control_verdict(enum tc_agent_state state, uint8_t type)
     return REFUSED;
 }
 
+/* An agent that publishes comes to an end when that is through; it has the file then. */
+static bool ends_when_published(struct rig *rig, enum tc_agent_state state)
+{
+    if (state != TC_AGENT_WHOLE)
+        return false;
+    ck_assert(!rig->ended && rig->sent[TC_MSG_FAILED] == 0);
+    tell(rig, &(struct tc_event){.kind = TC_EV_PUBLISHED});
+    ck_assert(rig->ended && rig->why.reason == 0 && rig->sent[TC_MSG_DONE] == 1);
+    return true;
+}
+
 static void check_control(struct rig *rig, enum tc_agent_state state, uint8_t type, enum verdict verdict)
 {
     bool published = has_published(state);
+    if (verdict != GOES_ON && ends_when_published(rig, state))
+        return;
     ck_assert_msg(rig->ended == (verdict != GOES_ON), "%s in state %s", tc_message_name(type),
                   tc_agent_state_name(state));
     if (verdict == GOES_ON)
@@ -424,7 +437,7 @@ START_TEST(an_agent_takes_control_messages_in_their_state_only)
         free_rig(&rig);
         rig = agent_in(state);
         garbage(&rig, CONTROL, (uint8_t)type, 77);
-        ck_assert(rig.ended);
+        ck_assert(rig.ended || ends_when_published(&rig, state));
         free_rig(&rig);
     }
 }
