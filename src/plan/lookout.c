@@ -115,6 +115,12 @@ static const struct sample *newest(const struct seen *seen)
     return sample_at(seen, UINT64_MAX);
 }
 
+uint32_t tc_lookout_held(const struct tc_lookout *lookout, unsigned t, uint32_t rank)
+{
+    const struct sample *last = newest(&lookout->seen[rank]);
+    return last ? last->held[t] : 0;
+}
+
 bool tc_lookout_silent(const struct tc_lookout *lookout, uint32_t rank, uint64_t now)
 {
     const struct sample *last = newest(&lookout->seen[rank]);

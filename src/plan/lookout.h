@@ -47,6 +47,8 @@ void tc_lookout_holds_up(struct tc_lookout *lookout, unsigned t, uint32_t rank, 
 
 /* What rank last said makes it slow. */
 enum tc_cause tc_lookout_cause(const struct tc_lookout *lookout, uint32_t rank);
+/* Chunks of tree t that rank holds, as it last said. */
+uint32_t tc_lookout_held(const struct tc_lookout *lookout, unsigned t, uint32_t rank);
 /* Whether rank, heard before, has been silent for TC_LOOKOUT_SILENT. */
 bool tc_lookout_silent(const struct tc_lookout *lookout, uint32_t rank, uint64_t now);
 /* Chunks of tree t that rank has gained in the last TC_LOOKOUT_SPAN of its reports; -1: not known yet. */

@@ -18,6 +18,7 @@ struct member { /* rank 0 too */
     uint64_t late_since[TC_TREES_MAX]; /* 0: not late */
     uint32_t load, moved;
     unsigned root_tries, slow_moves;
+    uint32_t held_then; /* chunks, at the last of root_tries */
 };
 
 struct quarrel { /* rank complained of a parent */
@@ -665,6 +666,10 @@ static unsigned parents_lost(const struct tc_replan *r, uint32_t rank)
 static void try_again(struct tc_replan *r, unsigned t, uint32_t rank)
 {
     struct member *member = &r->members[rank];
+    uint32_t held = tc_lookout_held(r->lookout, t, rank);
+    if (held > member->held_then)
+        member->root_tries = 0; /* a link that breaks now and then gets on all the same */
+    member->held_then = held;
     member->root_tries++;
     if (member->root_tries > TC_REPLAN_ROOT_TRIES) {
         r->steps[r->step_count - 1].why = TC_REPLAN_GIVEN_UP;
