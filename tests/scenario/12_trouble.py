@@ -149,10 +149,10 @@ def no_descriptors(scene):
     idle = scene.agent().descriptors()
     source = scene.noise("a", 4 * MIB)
     ends = []
-    for spare in (1, 2, 3, 4, 5, 6, 12):
+    for spare in (1, 2, 3, 5, 12):
         limit = idle + spare
         agent, = scene.agents(1, first=spare, prefix=("prlimit", f"--nofile={limit}:{limit}", "--"))
-        answer = scene.send([agent], source, "--json", "-F", "double", "-t", "2")
+        answer = scene.send([agent], source, "--json", "-F", "double", "-t", "1")
         line = answer.hosts[agent.address]
         ends.append(line["state"])
         if line["state"] == "published":
@@ -177,7 +177,7 @@ def no_memory(scene):
         raise Skip("sanitizers need address space themselves")
     source = scene.noise("a", 24 * MIB)
     ends = []
-    for limit in range(16, 256, 4):
+    for limit in range(20, 256, 8):
         words = ("prlimit", f"--as={limit * MIB}", "--")
         probe = Process(scene, [*words, scene.treecast, "recv", "-d", scene.path("probe"), "-l", "nowhere:x"]).finish(20)
         if probe.code == 127:  # not even its libraries
