@@ -57,21 +57,47 @@ static void forget(struct tc_listen *self, const struct tc_link *link)
     }
 }
 
-/* End the oldest of those from this address, or of all where from is NULL, if there are limit of them. */
-static void bound(struct tc_listen *self, const struct in6_addr *from, unsigned limit)
+static unsigned count_from(const struct tc_listen *self, const struct in6_addr *from)
 {
     unsigned count = 0;
-    struct tc_link *oldest = NULL;
-    for (const struct pending *entry = self->oldest; entry; entry = entry->next) {
-        if (from && memcmp(from, &entry->from, sizeof *from) != 0)
-            continue;
-        if (count++ == 0)
-            oldest = entry->link;
-    }
-    if (count < limit)
+    for (const struct pending *entry = self->oldest; entry; entry = entry->next)
+        count += memcmp(from, &entry->from, sizeof *from) == 0;
+    return count;
+}
+
+/* The oldest of those from one address. */
+static void end_oldest(struct tc_listen *self, const struct in6_addr *from)
+{
+    const struct pending *entry = self->oldest;
+    while (entry && memcmp(from, &entry->from, sizeof *from) != 0)
+        entry = entry->next;
+    if (!entry)
         return;
-    forget(self, oldest);
-    tc_link_close(oldest, 0);
+    struct tc_link *link = entry->link;
+    forget(self, link);
+    tc_link_close(link, 0);
+}
+
+/* Room for one more from this address, and in all. There the address that has most gives way: a crowd from a few must
+ * not push out a host that is only shaking hands. */
+static void make_room(struct tc_listen *self, const struct in6_addr *from)
+{
+    struct in6_addr worst = *from;
+    unsigned all = 0, most = 0;
+    if (count_from(self, from) >= self->options.pending_per_address)
+        end_oldest(self, from);
+    for (const struct pending *entry = self->oldest; entry; entry = entry->next)
+        all++;
+    if (all < self->options.pending)
+        return;
+    for (const struct pending *entry = self->oldest; entry; entry = entry->next) {
+        unsigned count = count_from(self, &entry->from);
+        if (count > most) {
+            most = count;
+            worst = entry->from;
+        }
+    }
+    end_oldest(self, &worst);
 }
 
 static void take(struct tc_listen *self, int fd, const struct sockaddr_storage *storage, socklen_t size)
@@ -84,8 +110,7 @@ static void take(struct tc_listen *self, int fd, const struct sockaddr_storage *
         return;
     }
     *entry = (struct pending){.from = address_of(storage)};
-    bound(self, &entry->from, self->options.pending_per_address);
-    bound(self, NULL, self->options.pending);
+    make_room(self, &entry->from);
     tc_address_text(peer, (const struct sockaddr *)(const void *)storage, size);
     entry->link = self->call(self->arg, fd, peer);
     if (!entry->link) {

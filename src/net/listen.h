@@ -1,5 +1,5 @@
 /* listen.h - a listening socket that bounds what strangers may cost: connections that are not up yet, in all and for
- * each address; the oldest go first when there are too many. */
+ * each address. When there are too many in all, the address that has most gives way, its oldest first. */
 #ifndef TC_NET_LISTEN_H
 #define TC_NET_LISTEN_H
 

@@ -148,9 +148,9 @@ struct load {
  * itself. */
 static void send_failed(struct tc_runner *runner, struct tc_wire *wire, const struct tc_err *why)
 {
-    tc_log(TC_LOG_DEBUG, "%s", why->text);
     if (why->reason == TC_E_CLOSED || wire->closing)
         return;
+    tc_log(TC_LOG_WARN, "%s", why->text);
     struct tc_event event = {.kind = TC_EV_DOWN, .link = wire->number, .err = why};
     wire->closing = true;
     tc_link_close(wire->link, 0);

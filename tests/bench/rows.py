@@ -9,13 +9,14 @@ import ctypes
 import os
 import subprocess
 import tempfile
+import threading
 import time
 from dataclasses import dataclass, field
 
 import door
 import notebook
-from cast import SOURCE, Cast, random_bytes, smooth_field
-from lab import Lab
+from cast import DIR, PORT, SOURCE, Cast, random_bytes, smooth_field
+from lab import Lab, LabError, wait_for
 from measure import (Iperf, MemoryWatch, Steal, cpu_seconds, fine_cpu_seconds, median, one_copy,
                      warm_memory)
 from slurm import Slurm
@@ -319,6 +320,54 @@ def run_link(row, repetitions, treecast):
     return run_local(row, repetitions, treecast, "--link")
 
 
+# -- strangers ----------------------------------------------------------------------------------------------------
+
+
+def under_way(folder):
+    """Bytes in files that are being filled."""
+    with contextlib.suppress(FileNotFoundError), os.scandir(f"{folder}/.treecast") as entries:
+        return sum(512 * entry.stat().st_blocks for entry in entries if entry.name.endswith(".part"))
+    return 0
+
+
+def stall(lab, count, held):
+    """Once host 1 receives, connections from four hosts that begin a TLS handshake there and never end it."""
+    wait_for(lambda: under_way(lab.path(1, DIR)) > MIB, "the first bytes", 60)
+    for number in range(count):
+        peer = lab.socket(2 + number % 4)
+        peer.setblocking(False)
+        peer.connect_ex((lab.address(1), PORT))
+        held.append(peer)
+    for peer in held:
+        with contextlib.suppress(OSError):
+            peer.send(b"\x16\x03\x01\x02\x00\x01")
+
+
+@contextlib.contextmanager
+def crowd(lab, count):
+    held = []
+    thread = threading.Thread(target=stall, args=(lab, count, held))
+    thread.start()
+    yield
+    thread.join()
+    for peer in held:
+        peer.close()
+
+
+def run_stalled(row, repetitions, treecast, count=1000):
+    """Start to exit of a broadcast while 1,000 connections stall at one agent, over one without them."""
+    outcome = Outcome(facts={"runs": []})
+    with lab_for(row) as (lab, folder):
+        random_bytes(lab.path(0, SOURCE), row.size)
+        for _ in range(repetitions):
+            alone = broadcast(row, lab, folder, treecast).seconds
+            beset = broadcast(row, lab, folder, treecast, watch=lambda cast: crowd(lab, count)).seconds
+            outcome.values.append(beset / alone)
+            outcome.facts["runs"].append([alone, beset])
+            outcome.notes = [f"{alone:.2f} s alone, {beset:.2f} s with {count} stalled connections"]
+    return outcome
+
+
 # -- beside Slurm's own -----------------------------------------------------------------------------------------
 
 
@@ -468,6 +517,7 @@ ROWS = [
     Row("unchanged", run_unchanged, 16, 100, 64 * MIB, unit="fresh", bound=0.25, about="all hosts have it already"),
     Row("delta", run_delta, 16, 100, 64 * MIB, unit="fresh", bound=0.35, about="1% of the chunks changed"),
     Row("resume", run_resume, 16, 100, 64 * MIB, unit="fresh", bound=0.7, about="the sender was killed half way"),
+    Row("stalled", run_stalled, 8, 100, 32 * MIB, unit="times", bound=1.2, about="while 1,000 connections stall"),
     Row("idle", run_idle, 2, None, 0, unit="ms", bound=10, once=True, about="CPU of an agent in 60 idle seconds"),
     # 16 engines of ipyparallel: on this machine, and two on each of eight hosts.
     Row("notebook-push", run_push, 1, None, 128 * MIB, unit="times", bound=10, at_least=True,

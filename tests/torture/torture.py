@@ -151,7 +151,7 @@ class TorturedAgent(Agent):
     def __init__(self, scene, program, folder, key, environment):  # Agent's own waits for a good start
         super(Agent, self).__init__(scene, [program, "recv", "-d", folder, "-l", "127.0.0.1:0", "-k", key, "--once"],
                                     env=environment)
-        self.folder = folder
+        self.folder = self.address = folder
 
     def ready(self):
         found = re.search(r"listening on (\S+),", self.out)
