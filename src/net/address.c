@@ -171,7 +171,7 @@ int tc_address_towards(const char *host, char out[TC_ADDRESS_HOST], struct tc_er
     if (result != 0)
         return tc_fail(err, TC_E_UNREACHABLE, "%.64s: %s", host, gai_strerror(result));
     for (const struct addrinfo *info = list; info && !found; info = info->ai_next) {
-        struct sockaddr_storage own;
+        struct sockaddr_storage own = {0};
         socklen_t size = sizeof own;
         int fd = socket(info->ai_family, SOCK_DGRAM | SOCK_CLOEXEC, 0); /* connecting it sends nothing */
         found = fd >= 0 && connect(fd, info->ai_addr, info->ai_addrlen) == 0 &&
