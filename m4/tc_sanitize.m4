@@ -15,4 +15,5 @@ AC_DEFUN([TC_SANITIZE], [
        [AC_MSG_RESULT([no])
         AC_MSG_ERROR([$CC cannot build with -fsanitize=$with_sanitizer; is its run-time library installed?])])])
   AC_SUBST([SANITIZER])
+  AM_CONDITIONAL([SANITIZED], [test -n "$SANITIZER"])
 ])

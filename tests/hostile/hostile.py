@@ -16,7 +16,6 @@ from agents import (SLOW, Agent, LabError, Skip, ensure, main, note, same_bytes,
 
 MIB = 1 << 20
 built = None
-SANITIZED = os.environ.get("TC_SANITIZER", "no") not in ("", "no")
 
 
 @functools.lru_cache(maxsize=None)

@@ -9,11 +9,10 @@ sys.dont_write_bytecode = True
 from cast import DIR, SOURCE, Cast, digest, random_bytes, smooth_field
 from lab import Lab
 from measure import one_copy
-from tap import ensure, find_treecast, folder, note, run_tests
+from tap import SANITIZED, ensure, find_treecast, folder, note, run_tests
 
 SIZE = 8 << 20
 BOUND = 3 * 1.10  # three times what the benchmark allows on a quiet machine
-SANITIZED = os.environ.get("TC_SANITIZER", "") not in ("", "no", "none")
 
 
 def check_published(cast, name, source):

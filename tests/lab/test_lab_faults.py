@@ -10,9 +10,8 @@ from cast import SOURCE, Cast, digest, random_bytes
 from harm import Harm, broadcast, others, replans
 from lab import Lab
 from measure import one_copy
-from tap import ensure, find_treecast, folder, note, run_tests
+from tap import SANITIZED, ensure, find_treecast, folder, note, run_tests
 
-SANITIZED = os.environ.get("TC_SANITIZER", "") not in ("", "no", "none")
 SIZE = 16 << 20
 
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 
 import world
-from world import SANITIZED, raises
+from world import raises
 from agents import SLOW, Skip, ensure, find_treecast, note, run_tests, wait_for
 
 EXAMPLES = os.path.join(world.PACKAGE, "examples")
@@ -25,8 +25,6 @@ cluster = client = view = None
 
 def modules():
     """What is tested, imported where it is there."""
-    if SANITIZED:
-        raise Skip("not under sanitizers")
     try:
         import ipyparallel  # noqa: F401
         import numpy  # noqa: F401

@@ -1,10 +1,11 @@
 # The Python package, each promise of it; with ipyparallel and dask where they are there.
 test_scripts += \
-	tests/python/core.py \
+	tests/python/core.py
+plain_scripts += \
 	tests/python/engines.py \
 	tests/python/workers.py
 dist_noinst_DATA += tests/python/world.py
 dist_noinst_SCRIPTS += tests/python/cluster.py
 
 # Engines on hosts of the lab.
-test_scripts += tests/lab/test_lab_python.py
+plain_scripts += tests/lab/test_lab_python.py

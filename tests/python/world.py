@@ -12,7 +12,6 @@ sys.path[:0] = [PACKAGE, os.path.join(HERE, "..", "scenario"), os.path.join(HERE
 from agents import ensure, find_treecast  # noqa: E402
 
 os.environ["TREECAST"] = find_treecast()
-SANITIZED = os.environ.get("TC_SANITIZER", "no") not in ("", "no", "none")
 
 
 def raises(kind, function, *arguments, text="", **options):

@@ -6,17 +6,14 @@ import shutil
 import signal
 import subprocess
 
-from agents import Agent, Process, Skip, ensure, hosts_of, main, same_bytes, scenario, wait_for
+from agents import Agent, Process, Skip, ensure, hosts_of, main, plain_only, same_bytes, scenario, wait_for
 
 MIB = 1 << 20
-SANITIZED = os.environ.get("TC_SANITIZER", "no") not in ("", "no")
 
 
 def inject(call, error, first=1):
     """A prefix with which call fails from its first-th time on, as a kernel would have it. The tracer stands aside, so
-    the program has the process id that was started."""
-    if SANITIZED:
-        raise Skip("a leak checker cannot work under strace")
+    the program has the process id that was started. Not for a sanitized build: a leak checker cannot work then."""
     if not shutil.which("strace"):
         raise Skip("no strace here")
     return ("strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e",
@@ -44,24 +41,28 @@ def troubled(scene, state, reason, text, prefix=(), name="a", size=4 * MIB, opti
 
 
 @scenario
+@plain_only
 def write_fails(scene):
     """A disk that fails to write (EIO, or full without warning) is exit 6 for that host, and leaves nothing there."""
     troubled(scene, "failed", "io", "cannot write a: Input/output error", inject("pwrite64", "EIO", 9))
 
 
 @scenario
+@plain_only
 def write_finds_no_room(scene):
     """A write that finds no room after all is told as no room."""
     troubled(scene, "failed", "noroom", "cannot write a: No space left", inject("pwrite64", "ENOSPC", 9))
 
 
 @scenario
+@plain_only
 def quota(scene):
     """A quota is told as a quota, before any byte moves."""
     troubled(scene, "refused", "noroom", "the user's quota is used up", inject("fallocate", "EDQUOT"))
 
 
 @scenario
+@plain_only
 def sync_fails(scene):
     """A disk that cannot keep what was written to it publishes nothing."""
     folder = os.path.realpath("/var/tmp")
@@ -78,6 +79,7 @@ def sync_fails(scene):
 
 
 @scenario
+@plain_only
 def rename_fails(scene):
     """A file system that became read-only at the last moment publishes nothing."""
     bad = troubled(scene, "failed", "permission", "cannot publish a: Read-only file system",
@@ -86,6 +88,7 @@ def rename_fails(scene):
 
 
 @scenario
+@plain_only
 def source_fails(scene):
     """A source that cannot be read is exit 10, and nothing of it is published."""
     agents = scene.agents(2)
@@ -171,10 +174,9 @@ def no_descriptors(scene):
 
 
 @scenario
+@plain_only
 def no_memory(scene):
     """With too little memory an agent does not start, or fails with that reason, until there is enough."""
-    if SANITIZED:
-        raise Skip("sanitizers need address space themselves")
     source = scene.noise("a", 24 * MIB)
     ends = []
     for limit in range(20, 256, 8):
@@ -275,10 +277,9 @@ int gettimeofday(struct timeval *restrict out, void *restrict zone)
 
 
 @scenario
+@plain_only
 def clock_jumps(scene):
     """A time of day that jumps by months harms no broadcast, no deadline and no waiter."""
-    if SANITIZED:
-        raise Skip("sanitizers want to be loaded first")
     with open(scene.path("clock.c"), "w", encoding="ascii") as file:
         file.write(CLOCK)
     compiler = (os.environ.get("CC") or "cc").split()

@@ -33,10 +33,10 @@ sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lab"))
 
 from lab import LabError, Skip, wait_for  # noqa: E402, F401
-from tap import ensure, find_treecast, note, run_tests  # noqa: E402, F401
+from tap import SANITIZED, ensure, find_treecast, note, plain_only, run_tests  # noqa: E402, F401
 
 READY = re.compile(r"listening on (\S+):(\d+), publishing in (\S+)\n")
-SLOW = 4 if os.environ.get("TC_SANITIZER", "no") not in ("", "no") else 1  # what bounds on time are multiplied by
+SLOW = 4 if SANITIZED else 1  # what bounds on time are multiplied by
 BLOCK = 65536
 scenarios = []
 

@@ -13,7 +13,7 @@ test_scripts += \
 	tests/scenario/11_local.py \
 	tests/scenario/12_trouble.py \
 	tests/scenario/13_join.py \
-	tests/scenario/14_launch.py \
-	tests/scenario/mpi.py
+	tests/scenario/14_launch.py
+plain_scripts += tests/scenario/mpi.py
 dist_noinst_DATA += tests/scenario/agents.py
 test_scripts += tests/scenario/20_hooks.py
