@@ -598,6 +598,9 @@ static void on_end(struct session *session, const struct tc_action *action)
         if (name && node->door && !sent_anew(session, name) &&
             !(job->flags & TC_OFFER_DRY_RUN)) /* what nobody was to send has not failed */
             tc_door_failed(node->door, name, &action->err);
+    } else if (action->err.text[0]) {
+        tc_log(TC_LOG_WARN, "%s from %s: published, but left early: %s", name ? name : "a session", session->peer,
+               tc_escape(text, sizeof text, action->err.text));
     } else {
         tc_log(TC_LOG_INFO, "%s from %s: done", name ? name : "a session", session->peer);
     }

@@ -82,6 +82,8 @@ static void on_session_event(struct tc_wire *wire, const struct tc_link_event *e
     case TC_LINK_CLOSED: {
         struct tc_runner *runner = wire->runner;
         bool tell = !wire->closing;
+        if (event->why->reason == TC_E_NOMEM) /* the machine may go on without this link, and nobody would know why */
+            tc_log(TC_LOG_WARN, "%s", event->why->text);
         unlist(wire);
         out.kind = TC_EV_DOWN;
         out.err = event->why;

@@ -216,7 +216,9 @@ static void fail(struct tc_agent *agent, const struct tc_err *why)
         return;
     }
     if (agent->state >= TC_AGENT_PUBLISHED) {
-        end(agent, NULL, tc_reason_name(why->reason));
+        struct tc_err left = *why; /* words for the log: what was published has not failed */
+        left.reason = TC_OK;
+        end(agent, &left, tc_reason_name(why->reason));
         return;
     }
     struct tc_message message = {.type = agent->state < TC_AGENT_PREPARED ? TC_MSG_REFUSE : TC_MSG_FAILED};
