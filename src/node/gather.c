@@ -14,6 +14,8 @@ struct tc_gather {
     struct tc_strangers *strangers;
     struct tc_launch *launch;
     struct tc_watch *watch;
+    void (*joined)(void *arg, const struct tc_msg_hello *hello);
+    void *arg;
     uint32_t hosts;
     bool stay;
     uint8_t key[TC_KEY_SIZE];
@@ -32,7 +34,11 @@ static enum tc_identity look_up(void *arg, const uint8_t *identity, size_t size,
 static int greet(void *arg, struct tc_wire *wire, const struct tc_link_event *event, struct tc_err *err)
 {
     struct tc_gather *gather = arg;
+    struct tc_message message;
     (void)err;
+    if (tc_message_unpack(&message, event->type, event->body->bytes, event->body->size, NULL) == 0 &&
+        message.type == TC_MSG_HELLO)
+        gather->joined(gather->arg, &message.hello);
     tc_strangers_part(wire);
     tc_runner_adopt(gather->runner, wire);
     struct tc_event out = {.kind = TC_EV_FRAME, .link = wire->number, .type = event->type, .body = event->body};
@@ -100,6 +106,8 @@ struct tc_gather *tc_gather_open(const struct tc_gather_options *options, struct
     gather->runner = options->runner;
     gather->hosts = options->hosts;
     gather->stay = options->stay;
+    gather->joined = options->joined;
+    gather->arg = options->arg;
     if (!options->key || tc_key_derive(options->key, "join", gather->key, err) == 0)
         gather->strangers = tc_strangers_open(options->loop, &strangers, err);
     if (gather->strangers && (!options->letter || start(gather, options, err) == 0))

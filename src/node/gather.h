@@ -19,6 +19,8 @@ struct tc_gather_options {
     uint32_t hosts;           /* that many may come at once, also from one address */
     struct tc_letter *letter; /* launch them so; its join is filled in. NULL: others start them */
     bool stay;                /* they are to serve on afterwards */
+    void (*joined)(void *arg, const struct tc_msg_hello *hello); /* before the machine hears of it; borrowed */
+    void *arg;
 };
 
 /* Listen. NULL and err as tc_listen_open has it. */

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -10,10 +11,10 @@
 #include "file/folder.h"
 #include "file/local.h"
 
-static bool listens_on(const char *address, uint16_t port)
+static uint16_t port_of(const char *address)
 {
     const char *colon = strrchr(address, ':');
-    return colon && strtoul(colon + 1, NULL, 10) == port;
+    return colon ? (uint16_t)strtoul(colon + 1, NULL, 10) : 0;
 }
 
 /* A connection that holds the offer. */
@@ -25,7 +26,7 @@ static int offer(const struct tc_local *local, uint16_t port, int fd, struct tc_
     if (port == 0)
         return tc_fail(err, TC_E_POLICY, "every host is listed with a port, which means the network");
     int door = tc_door_offer(local->dir, local->session, fd, listen, sizeof listen, err);
-    if (door < 0 || listens_on(listen, port))
+    if (door < 0 || port_of(listen) == port)
         return door;
     close(door);
     return tc_fail(err, TC_E_NOTFOUND, "the agent of %s does not listen on port %u", local->dir, port);
@@ -36,7 +37,8 @@ int tc_local_offer(struct tc_local *local, const struct tc_send_options *options
 {
     struct tc_err why = {0};
     local->door = -1;
-    if (options->local == TC_LOCAL_NET || options->dry_run)
+    bool later = options->join_at && options->local == TC_LOCAL_AUTO && !options->link;
+    if (options->local == TC_LOCAL_NET || options->dry_run || later)
         return 0;
     tc_folder_default(local->dir, sizeof local->dir);
     memcpy(local->session, session, sizeof local->session);
@@ -54,6 +56,46 @@ int tc_local_offer(struct tc_local *local, const struct tc_send_options *options
     int rc = tc_local_link(local->dir, session, fd, err);
     local->linked = rc == 0;
     return rc;
+}
+
+/* "node7" and "node7.cluster" are one. */
+static bool is_this_host(const char *host)
+{
+    char own[256] = "";
+    size_t size = strcspn(host, ".");
+    if (size == 0 || gethostname(own, sizeof own - 1) < 0)
+        return false;
+    return strcspn(own, ".") == size && strncasecmp(own, host, size) == 0;
+}
+
+/* Where the agent of this host publishes, as its launcher was told. */
+static int find_dir(struct tc_local *local, const struct tc_letter *letter, const char *host, struct tc_err *err)
+{
+    char *dir = NULL;
+    tc_folder_default(local->dir, sizeof local->dir);
+    if (!letter || !letter->dir)
+        return 0;
+    for (size_t i = 0; i < letter->host_count && !dir; i++)
+        if (strcmp(letter->hosts[i].name, host) == 0)
+            dir = tc_letter_fill(letter->dir, &letter->hosts[i], err);
+    if (!dir)
+        return tc_fail(err, TC_E_NOTFOUND, "%s was not launched", host);
+    snprintf(local->dir, sizeof local->dir, "%s", dir);
+    free(dir);
+    return 0;
+}
+
+void tc_local_joined(struct tc_local *local, const struct tc_send_options *options, struct tc_source *source,
+                     const uint8_t session[16], const char *host, const char *address)
+{
+    struct tc_err why = {0};
+    if (local->door >= 0 || options->local == TC_LOCAL_NET || options->dry_run || !is_this_host(host))
+        return;
+    memcpy(local->session, session, sizeof local->session);
+    if (find_dir(local, options->letter, host, &why) == 0)
+        local->door = offer(local, port_of(address), tc_source_fd(source), &why);
+    if (local->door < 0)
+        tc_log(TC_LOG_INFO, "the agent of this host does not take the source itself: %s", why.text);
 }
 
 void tc_local_withdraw(struct tc_local *local)

@@ -552,6 +552,12 @@ static int make_runner(struct node *node, struct tc_err *err)
     return status;
 }
 
+static void on_joined(void *arg, const struct tc_msg_hello *hello)
+{
+    struct node *node = arg;
+    tc_local_joined(&node->local, node->options, node->source, node->config.session, hello->host, hello->address);
+}
+
 static int gather(struct node *node, struct tc_err *err)
 {
     const struct tc_send_options *options = node->options;
@@ -561,7 +567,9 @@ static int gather(struct node *node, struct tc_err *err)
                                        .key = options->key,
                                        .hosts = (uint32_t)options->host_count,
                                        .letter = options->letter,
-                                       .stay = options->stay};
+                                       .stay = options->stay,
+                                       .joined = on_joined,
+                                       .arg = node};
     if (!options->join_at)
         return 0;
     node->gather = tc_gather_open(&gather, err);

