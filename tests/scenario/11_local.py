@@ -1,10 +1,14 @@
 """The sender's own host: its agent takes the source itself, and only digests cross a socket."""
 
+import fcntl
 import os
+import shutil
+import struct
+import subprocess
 import tempfile
 import time
 
-from agents import ensure, main, scenario
+from agents import Agent, Skip, ensure, main, same_bytes, scenario
 
 MIB = 1 << 20
 
@@ -102,6 +106,44 @@ def a_hard_link(scene):
         if os.stat(file.name).st_dev != os.stat(scene.folder).st_dev:
             send(scene, agent, file.name, "--link").expect(2, out="another file system")
     scene.require_nothing([agent])
+
+
+def shared_bytes(path):
+    """Bytes of a file whose blocks another file has too (FS_IOC_FIEMAP)."""
+    head, extents = struct.Struct("=QQIIII"), struct.Struct("=QQQQQIIII")
+    buffer = bytearray(head.pack(0, 2**64 - 1, 0, 0, 64, 0) + bytes(64 * extents.size))
+    with open(path, "rb") as file:
+        fcntl.ioctl(file, 0xc020660b, buffer)
+    found = [extents.unpack_from(buffer, head.size + i * extents.size) for i in range(head.unpack_from(buffer)[3])]
+    return sum(extent[2] for extent in found if extent[5] & 0x2000)
+
+
+@scenario
+def shared_blocks(scene):
+    """On a file system that can (XFS here) the local agent's file shares the source's blocks; each is verified"""
+    if os.geteuid() != 0:
+        raise Skip("needs root to mount")
+    if not shutil.which("mkfs.xfs"):
+        raise Skip("no mkfs.xfs (package xfsprogs)")
+    image, place = scene.path("image"), scene.path("place")
+    with open(image, "wb") as file:
+        file.truncate(320 * MIB)
+    os.mkdir(place)
+    made = subprocess.run(["mkfs.xfs", "-q", image], capture_output=True, text=True, check=False)
+    ensure(made.returncode == 0, made.stderr)
+    script = 'mount --make-rprivate / && mount -o loop "$1" "$2" && mkdir -m 700 "$2/host" && shift 2 && exec "$@"'
+    agent = Agent(scene, f"{place}/host", (), prefix=("unshare", "-m", "sh", "-c", script, "sh", image, place))
+    scene.processes.append(agent)
+    within = f"/proc/{agent.pid}/root{place}"
+    with open(f"{within}/a", "wb") as file:
+        file.write(os.urandom(20 * MIB + 7))
+    answer = scene.start_program("nsenter", "-m", "-t", str(agent.pid), scene.treecast, "send", "--json", "-p",
+                                 str(agent.port), "-w", "127.0.0.1", f"{place}/a",
+                                 env=scene.environment(TREECAST_DIR=agent.folder)).finish().expect(0)
+    ensure(received(agent, answer) == 0 and answer.last["adopted"] == 20 * MIB + 7, str(answer))
+    ensure(same_bytes(f"{within}/host/a", f"{within}/a"), "other bytes")
+    shared = shared_bytes(f"{within}/host/a")
+    ensure(shared >= 20 * MIB, f"only {shared} bytes are shared")
 
 
 @scenario
