@@ -5,7 +5,10 @@
 #include "base/log.h"
 #include "session/message.h"
 
-enum { FIRST_WORD_S = 3 }; /* from TCP to a HELLO that belongs to a session */
+enum {
+    FIRST_WORD_S = 3, /* from TCP to a HELLO that belongs to a session */
+    REFUSAL_MS = 1000 /* for a refusal to get to who is one too many */
+};
 
 struct tc_strangers {
     struct tc_strangers_options options; /* listen is not kept */
@@ -35,11 +38,13 @@ static void on_frame(struct tc_strangers *self, struct tc_wire *wire, const stru
 {
     struct tc_err err = {0};
     char text[4 * TC_ERR_TEXT];
-    if (wire->closing || self->options.greet(self->options.arg, wire, event, &err) == 0)
+    int status = wire->closing ? 0 : self->options.greet(self->options.arg, wire, event, &err);
+    if (status == 0)
         return;
     tc_log(TC_LOG_WARN, "%s: %s", tc_link_peer(wire->link), tc_escape(text, sizeof text, err.text));
     wire->closing = true;
-    tc_link_close(wire->link, 0);
+    tc_timer_clear(wire->timer);
+    tc_link_close(wire->link, status == -TC_E_LIMIT ? REFUSAL_MS : 0);
 }
 
 static void on_event(struct tc_wire *wire, const struct tc_link_event *event)

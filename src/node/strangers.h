@@ -21,7 +21,7 @@ struct tc_strangers_options {
     bool tls;
     tc_tls_lookup *lookup; /* with tls */
     /* The first frame of a link. Returns 0 when the wire was taken over with tc_strangers_part; else err is logged and the
-     * link closed. */
+     * link closed; with TC_E_LIMIT once what greet has said to it is sent. */
     int (*greet)(void *arg, struct tc_wire *wire, const struct tc_link_event *event, struct tc_err *err);
     void *arg; /* of lookup and greet */
 };

@@ -3,7 +3,8 @@ test_scripts += \
 	tests/hostile/01_privilege.py \
 	tests/hostile/02_members.py \
 	tests/hostile/03_strangers.py \
-	tests/hostile/04_local.py
+	tests/hostile/04_local.py \
+	tests/hostile/05_limits.py
 dist_noinst_DATA += \
 	tests/hostile/hostile.py \
 	tests/hostile/member.c \
