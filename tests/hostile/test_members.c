@@ -415,7 +415,8 @@ static struct tc_message progress(const struct court *court)
     return message;
 }
 
-START_TEST(complaints)
+/* HOSTS hosts, the liar first, with an array of so many chunks, filled by a double tree. */
+static void convened(uint32_t length, struct court *court)
 {
     static const char *const names[HOSTS] = {"liar:1", "b:1", "c:1", "d:1", "e:1", "f:1", "g:1", "h:1"};
     struct tc_coordinator_config config = {.name = "A",
@@ -427,20 +428,25 @@ START_TEST(complaints)
                                            .digest_depth = 4,
                                            .tree.kind = TC_TREE_DOUBLE,
                                            .random = no_random};
-    struct court court = {.now = 1000};
-    unsigned honest_early = 0;
-    ck_assert_int_eq(tc_layout_init(&config.layout, 2000 << 16, 1 << 16, NULL), 0);
+    ck_assert_int_eq(tc_layout_init(&config.layout, (uint64_t)length << 16, 1 << 16, NULL), 0);
     memcpy(config.session, session, sizeof session);
-    court.coordinator = tc_coordinator_new(&config, court.now, NULL);
-    ck_assert_ptr_nonnull(court.coordinator);
+    court->coordinator = tc_coordinator_new(&config, court->now, NULL);
+    ck_assert_ptr_nonnull(court->coordinator);
     for (uint32_t host = 0; host < HOSTS; host++) {
         struct tc_message message = hello(TC_ROLE_AGENT);
         message.hello.instance[0] = (uint8_t)(host + 1);
-        hear(&court, host, &message);
-        hear(&court, host, &(struct tc_message){.type = TC_MSG_READY});
+        hear(court, host, &message);
+        hear(court, host, &(struct tc_message){.type = TC_MSG_READY});
     }
-    ck_assert_uint_eq(court.plans, HOSTS);
-    court.plans = court.to_honest = 0;
+    ck_assert_uint_eq(court->plans, HOSTS);
+    court->plans = court->to_honest = 0;
+}
+
+START_TEST(complaints)
+{
+    struct court court = {.now = 1000};
+    unsigned honest_early = 0;
+    convened(2000, &court);
     for (unsigned i = 0; i < COMPLAINTS; i++, court.now += 10) {
         struct tc_message message = {.type = TC_MSG_COMPLAIN};
         message.complaint.epoch = number(3) ? court.epoch : number(20);
@@ -466,6 +472,100 @@ START_TEST(complaints)
 }
 END_TEST
 
+/* --- a liar reports: that it starves, is held up, holds all or nothing, is slow for a cause, in every epoch --- */
+
+enum { REPORTS = 4000, REPORT_MS = 125, STEP = 4 };
+
+static struct tc_message false_progress(const struct court *court)
+{
+    struct tc_message message = progress(court);
+    struct tc_msg_progress *lie = &message.progress;
+    lie->epoch = number(8) ? court->epoch : number(20);
+    lie->state = (uint8_t)(number(8) ? TC_AGENT_FILLING : number(8));
+    lie->cause = (uint8_t)number(TC_CAUSE_CPU + 1);
+    lie->trees = (uint8_t)(number(8) ? 2 : number(TC_TREES_MAX + 1));
+    lie->chunks = number(4000);
+    lie->bytes = (uint64_t)number(UINT32_MAX) << number(20);
+    lie->sent = (uint64_t)number(UINT32_MAX) << number(20);
+    lie->adopted = number(UINT32_MAX);
+    lie->compared = number(UINT32_MAX);
+    for (unsigned t = 0; t < lie->trees; t++) {
+        lie->tree[t].held = number(3) ? number(2000) : number(2) * UINT32_MAX;
+        lie->tree[t].received = (uint64_t)number(UINT32_MAX) << number(20);
+        lie->tree[t].sent = (uint64_t)number(UINT32_MAX) << number(20);
+        lie->tree[t].waiting = number(2) ? number(100000) : 0;
+    }
+    return message;
+}
+
+/* Honest hosts run at one speed. */
+static struct tc_message true_progress(const struct court *court, unsigned held)
+{
+    struct tc_message message = progress(court);
+    struct tc_msg_progress *word = &message.progress;
+    word->trees = 2;
+    for (unsigned t = 0; t < 2; t++) {
+        word->tree[t].held = held;
+        word->tree[t].received = (uint64_t)held << 16;
+        word->tree[t].sent = (uint64_t)held << 16;
+    }
+    word->chunks = 2 * held;
+    word->bytes = (uint64_t)word->chunks << 16;
+    return message;
+}
+
+enum lie { AT_RANDOM, STARVES, HOLDS, LIES };
+
+static struct tc_message lie_about(enum lie kind, const struct court *court, unsigned held)
+{
+    if (kind == AT_RANDOM)
+        return false_progress(court);
+    struct tc_message message = true_progress(court, kind == HOLDS ? 10 * held : 0);
+    message.progress.cause = (uint8_t)number(TC_CAUSE_CPU + 1);
+    for (unsigned t = 0; t < 2 && kind == STARVES; t++)
+        message.progress.tree[t].waiting = 100000;
+    return message;
+}
+
+static void report_falsely(enum lie kind)
+{
+    static const char *const claims[LIES] = {"at random", "that it starves",
+                                             "that it has far more than its children get"};
+    struct court court = {.now = 1000};
+    unsigned honest_early = 0, unfit = 0;
+    convened(2 * STEP * (REPORTS + 1), &court);
+    for (unsigned i = 1; i <= REPORTS; i++, court.now += REPORT_MS) {
+        struct tc_message lie = lie_about(kind, &court, STEP * i), word = true_progress(&court, STEP * i);
+        if (tc_coordinator_host(court.coordinator, 0)->phase != TC_PHASE_ENDED)
+            hear(&court, 0, &lie);
+        for (uint32_t host = 1; host < HOSTS; host++) {
+            word.progress.epoch = court.epoch;
+            hear(&court, host, &word);
+        }
+        hear(&court, 0, NULL);
+        if (i == REPORTS / 4)
+            honest_early = court.to_honest;
+    }
+    for (uint32_t host = 1; host < HOSTS; host++) {
+        unfit += tc_coordinator_host(court.coordinator, host)->unfit;
+        ck_assert_int_eq(tc_coordinator_host(court.coordinator, host)->end, TC_END_NONE);
+    }
+    printf("# %d false reports, %s: %u rows told, %u of them to %d honest hosts (%u after a quarter of the time), "
+           "%u of these demoted\n",
+           REPORTS, claims[kind], court.plans, court.to_honest, HOSTS - 1, honest_early, unfit);
+    ck_assert(kind == AT_RANDOM || court.plans > 0); /* it is heard, or this test could not fail */
+    ck_assert_uint_le(unfit, 1);
+    ck_assert_uint_le(court.to_honest, 4 * HOSTS);
+    tc_coordinator_free(court.coordinator);
+}
+
+START_TEST(reports)
+{
+    for (enum lie kind = AT_RANDOM; kind < LIES; kind++)
+        report_falsely(kind);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("members");
@@ -477,6 +577,7 @@ int main(void)
     tcase_add_test(tcase, chunks);
     tcase_add_test(tcase, words);
     tcase_add_test(tcase, complaints);
+    tcase_add_test(tcase, reports);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }
