@@ -3,11 +3,14 @@
 
 import os
 import re
+import socket
 import subprocess
+import threading
 
 from hostile import (MIB, SLOW, compile_helper, ensure, main, note, resident, scenario, wait_for)
 
 OFFERS = 1000  # over TLS
+REPLAYS = 8  # of each recorded connection, to each agent
 # What member.c does to the page (0-6) or to the first chunk (from 7) that it passes on.
 ATTACKS = {0: "a digest in a page", 1: "a page's signature", 2: "a page's number", 3: "a page of 65 chunks",
            4: "a page of fewer chunks", 5: "another last page", 6: "half a page", 7: "a bit of a chunk",
@@ -84,6 +87,84 @@ def replay(scene):
     ensure(before == after, "the array was touched")
     scene.require_nothing(agents, "a")
     note(f"{len(agents)} agents, 96 replays, 0 accepted")
+
+
+class Forwarder:
+    """Passes one TCP connection after another on to an agent, and keeps what the client said in each."""
+
+    def __init__(self, target):
+        self.target, self.said, self.threads = target, [], []
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.listening.getsockname()[1]}"
+        self.accepter = threading.Thread(target=self.accept)
+        self.accepter.start()
+
+    def accept(self):
+        while True:
+            try:
+                client, _ = self.listening.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self.target.port))
+            self.said.append(bytearray())
+            for source, sink, kept in ((client, server, self.said[-1]), (server, client, bytearray())):
+                self.threads.append(threading.Thread(target=self.pump, args=(source, sink, kept)))
+                self.threads[-1].start()
+
+    @staticmethod
+    def pump(source, sink, kept):
+        try:
+            while part := source.recv(65536):
+                kept += part
+                sink.sendall(part)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            pass
+
+    def end(self):
+        """What was said, a connection each."""
+        self.listening.shutdown(socket.SHUT_RDWR)
+        for thread in (self.accepter, *self.threads):
+            thread.join(60 * SLOW)
+        self.listening.close()
+        return [bytes(said) for said in self.said]
+
+
+def say_again(agent, said):
+    """All at once; what the agent answers is read and let go, until it closes."""
+    with socket.create_connection(("127.0.0.1", agent.port), timeout=30 * SLOW) as peer:
+        try:
+            peer.sendall(said)
+            while peer.recv(65536):
+                pass
+        except ConnectionError:
+            pass
+
+
+@scenario
+def replay_bytes(scene):
+    """The TLS bytes of a true session said again, to the same agent and to another: nothing is published, both stay"""
+    key = scene.key()
+    same, other = scene.agents(2, "-k", key)
+    source = scene.noise("a", 300000)
+    between = Forwarder(same)
+    scene.send([between.address], source, "-k", key).expect(0)
+    said = between.end()
+    ensure(sum(map(len, said)) > 300000, f"recorded {[len(one) for one in said]} bytes")
+    scene.require_published([same], "a", source)
+    scene.forget([same], "a")
+    replays = 0
+    for agent in (same, other):
+        for _ in range(REPLAYS):
+            for connection in said:
+                say_again(agent, connection)
+                replays += 1
+        ensure(agent.running(), "the agent is gone")
+    scene.require_nothing([same, other])
+    wait_for(lambda: max(same.descriptors(), other.descriptors()) < 24, "closed descriptors")
+    note(f"{len(said)} connections of {sum(map(len, said))} bytes, {replays} replays to 2 agents: 0 published")
+    scene.send([same, other], source, "-k", key).expect(0)
+    scene.require_published([same, other], "a", source)
 
 
 def attack_all(scene, numbers, victims, key, source):
