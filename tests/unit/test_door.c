@@ -952,6 +952,64 @@ START_TEST(nothing_is_missed_in_between)
 }
 END_TEST
 
+/* ---- an agent that means ill ---- */
+
+static unsigned open_descriptors(void)
+{
+    unsigned count = 0;
+    DIR *fds = opendir("/proc/self/fd");
+    ck_assert_ptr_nonnull(fds);
+    while (readdir(fds))
+        count++;
+    closedir(fds);
+    return count;
+}
+
+/* Answers a ping, and what comes then with a line that carries two descriptors. */
+static void serve_two(int listening)
+{
+    static const char text[] = "{\"ok\":true,\"fd\":true}\n";
+    char line[4096];
+    union {
+        struct cmsghdr head;
+        char space[CMSG_SPACE(2 * sizeof(int))];
+    } control = {.space = {0}};
+    struct iovec part = {.iov_base = (char *)(uintptr_t)text, .iov_len = strlen(text)};
+    struct msghdr message = {
+        .msg_iov = &part, .msg_iovlen = 1, .msg_control = control.space, .msg_controllen = sizeof control.space};
+    int fd = accept(listening, NULL, NULL), both[2] = {listening, listening};
+    control.head =
+        (struct cmsghdr){.cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS, .cmsg_len = CMSG_LEN(sizeof both)};
+    memcpy(CMSG_DATA(&control.head), both, sizeof both);
+    bool served = fd >= 0 && recv(fd, line, sizeof line, 0) > 0 && send(fd, text, strlen(text), MSG_NOSIGNAL) > 0 &&
+                  recv(fd, line, sizeof line, 0) > 0 && sendmsg(fd, &message, MSG_NOSIGNAL) > 0;
+    _exit(served ? 0 : 1);
+}
+
+START_TEST(of_two_descriptors_none_is_left_open)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct tc_description description = {0};
+    char path[600];
+    snprintf(path, sizeof path, "%s/.treecast", folder);
+    (void)mkdir(path, 0755);
+    snprintf(address.sun_path, sizeof address.sun_path, "%.80s/.treecast/door", folder);
+    int listening = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0), status = -1;
+    ck_assert_int_eq(bind(listening, (const struct sockaddr *)&address, sizeof address), 0);
+    ck_assert_int_eq(listen(listening, 4), 0);
+    unsigned before = open_descriptors();
+    pid_t agent = fork();
+    if (agent == 0)
+        serve_two(listening);
+    ck_assert_int_gt(agent, 0);
+    ck_assert_int_eq(tc_door_fetch(folder, "A.npy", &description, NULL), -TC_E_PROTOCOL);
+    ck_assert_int_eq(waitpid(agent, &status, 0), agent);
+    ck_assert_int_eq(status, 0);
+    ck_assert_uint_eq(open_descriptors(), before);
+    close(listening);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("door");
@@ -980,6 +1038,7 @@ int main(void)
     tcase_add_test(all, the_directory_comes_later);
     tcase_add_test(all, the_directory_goes_and_comes);
     tcase_add_test(all, nothing_is_missed_in_between);
+    tcase_add_test(all, of_two_descriptors_none_is_left_open);
     suite_add_tcase(suite, all);
     return unit_run(suite);
 }
