@@ -84,7 +84,8 @@ def run_once(mpi, array):
 def two_hosts(mpi):
     def test():
         array = numpy.random.default_rng(1).standard_normal((1024, 512))
-        # MPICH over UCX now and then hangs in MPI_Init between namespaces of one machine, which look like one host to it.
+        # MPICH over UCX now and then hangs between namespaces of one machine, which look like one host to it; in
+        # MPI_Init, as it seems. tests/scenario/mpi.py, on one host, allows no hang.
         said = run_once(mpi, array) or run_once(mpi, array)
         if said is None:
             raise Skip(f"{mpi} hangs between namespaces")
