@@ -17,7 +17,7 @@ class FaultRow(Row):
     harmed: tuple = ()
     way: object = None
     after: object = None    # None: from the beginning; else the part of the array that is out by then
-    tenth: float = 10       # Mbit/s of a slow link
+    patience: float = 0     # copies after which the broadcast ends without the slow ones; 0: it waits for them
 
 
 def undisturbed(row, lab, folder, treecast):
@@ -26,12 +26,13 @@ def undisturbed(row, lab, folder, treecast):
         return sent.completions[-1], replans(sent)
 
 
-def harmed(row, lab, folder, treecast):
+def harmed(row, lab, folder, treecast, copy):
     with Cast(lab, treecast, folder) as cast:
-        harm = Harm(row.harmed, row.way, row.after, row.tenth)
+        harm = Harm(row.harmed, row.way, row.after)
+        ends = ["--deadline", f"{row.patience * copy:.0f}"] if row.patience else []
         machine = Steal()
         sent = broadcast(cast, SOURCE, NAME, row.size, harm, "--min-hosts", str(row.hosts - 1 - len(row.harmed)),
-                         *row.options())
+                         *ends, *row.options())
         sent.idle = machine.idle_percent()
         return others(cast, sent, harm), sent
 
@@ -47,7 +48,7 @@ def run_harmed(row, repetitions, treecast):
         for _ in range(repetitions):
             seconds, plain_replans = undisturbed(row, lab, folder, treecast)
             base.append(seconds)
-            times, sent = harmed(row, lab, folder, treecast)
+            times, sent = harmed(row, lab, folder, treecast, copy)
             outcome.values.append(times[-1] / (copy if row.unit == "copies" else seconds))
             notes.append(f"others whole after {median(times):.2f} s (median), {times[-1]:.2f} s (last), undisturbed "
                          f"{seconds:.2f} s ({plain_replans}); {sent.idle:.0f}% idle; {replans(sent)}")
@@ -71,6 +72,10 @@ FAULT_ROWS = [
     row("slow-head", (1,), Harm.slow_link, 1.5, "the head of a tree has a tenth of the speed", size=48 * MIB),
     row("slow-relay", (5,), Harm.slow_link, 1.5, "a relay has a tenth of the speed", size=48 * MIB),
     row("slow-leaf", (23,), Harm.slow_link, 1.25, "a late host has a tenth of the speed", size=48 * MIB),
-    row("slow-long", (1,), Harm.slow_link, 1.25, "the head is slow, an array of 20 s", size=240 * MIB, unit="x"),
-    row("slow-cpu", (3,), Harm.starve, 1.25, "a relay gets a tenth of a CPU, an array of 20 s", size=240 * MIB, unit="x"),
+    *(row(name, (host,), way, 1.25, f"{about}, an array of 20 s", size=240 * MIB, unit="x", patience=3)
+      for name, host, way, about in [
+          ("slow-long", 1, Harm.slow_link, "the head of a tree has a tenth of the speed"),
+          ("slow-disk", 1, Harm.slow_disk, "the head of a tree has a slow disk"),
+          ("slow-cpu", 3, Harm.starve, "a relay gets hardly any CPU"),
+      ]),
 ]

@@ -5,23 +5,96 @@
     others(cast, sent, harm)        # seconds until each host that was not harmed was whole, ascending
 """
 
+import os
+import shutil
 import signal
-import threading
+import subprocess
 import time
 
-from lab import LabError, wait_for
+from lab import LabError, Skip, wait_for
+
+
+class CpuQuota:
+    """A process in a CPU control group of its own with a share of one CPU, in slices of a fifth of a second."""
+
+    PERIOD_US = 200000
+
+    def __init__(self, _lab, pid, share):
+        quota = max(1000, round(share * self.PERIOD_US))
+        v1, v2 = self._mounts()
+        if v1:
+            self._path = os.path.join(v1, f"treecast-lab-{pid}")
+            settings = {"cpu.cfs_period_us": self.PERIOD_US, "cpu.cfs_quota_us": quota}
+        elif v2 and "cpu" in read(os.path.join(v2, "cgroup.controllers")).split():
+            self._path = os.path.join(v2, f"treecast-lab-{pid}")
+            settings = {"cpu.max": f"{quota} {self.PERIOD_US}"}
+            write(os.path.join(v2, "cgroup.subtree_control"), "+cpu")
+        else:
+            raise Skip("no CPU control groups here")
+        self._pid = pid
+        self._home = os.path.dirname(self._path)
+        os.mkdir(self._path)
+        for name, value in settings.items():
+            write(os.path.join(self._path, name), value)
+        write(os.path.join(self._path, "cgroup.procs"), pid)
+
+    @staticmethod
+    def _mounts():
+        """Where the CPU controller is mounted, and where the unified hierarchy; None: nowhere."""
+        v1 = v2 = None
+        for line in read("/proc/self/mounts").splitlines():
+            _, place, kind, options = line.split()[:4]
+            if kind == "cgroup" and "cpu" in options.split(","):
+                v1 = place
+            elif kind == "cgroup2":
+                v2 = place
+        return v1, v2
+
+    def end(self):
+        if os.path.exists(f"/proc/{self._pid}"):
+            write(os.path.join(self._home, "cgroup.procs"), self._pid)
+        wait_for(lambda: not read(os.path.join(self._path, "cgroup.procs")), "the control group to be empty")
+        os.rmdir(self._path)
+
+
+class SlowWrites:
+    """A tracer that holds up each pwrite of a process and its threads."""
+
+    def __init__(self, lab, pid, seconds):
+        if not shutil.which("strace"):
+            raise Skip("no strace here")
+        self._lab = lab
+        self._tracer = subprocess.Popen(
+            ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=pwrite64", "-e",
+             f"inject=pwrite64:delay_enter={round(seconds * 1e6)}", "-p", str(pid)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        wait_for(lambda: "TracerPid:\t0" not in read(f"/proc/{pid}/status"), "strace to attach")
+
+    def end(self):
+        self._tracer.terminate()
+        self._lab.end(self._tracer)
+
+
+def read(path):
+    with open(path, encoding="ascii", errors="replace") as file:
+        return file.read()
+
+
+def write(path, value):
+    with open(path, "w", encoding="ascii") as file:
+        file.write(str(value))
 
 
 class Harm:
     """hosts go wrong in one way: before the broadcast (after None), or when so much of the array has left host 0."""
 
-    def __init__(self, hosts, way, after=None, rate=10):
+    def __init__(self, hosts, way, after=None, rate=10, share=1 / 150):
         self.hosts = list(hosts)
         self.way = way
         self.after = after
         self.rate = rate        # Mbit/s, of slow_link
-        self._stop = threading.Event()
-        self._threads = []
+        self.share = share      # of a CPU, of starve
+        self._undo = []
 
     def kill(self, _lab, cast, host):
         """The process dies; its kernel closes its connections."""
@@ -39,19 +112,13 @@ class Harm:
         """The host's link becomes slower, both ways."""
         lab.set_rate(host, self.rate)
 
-    def starve(self, _lab, cast, host):
-        """The process gets a tenth of the time, 20 ms of 200."""
-        agent = cast.agents[host]
+    def starve(self, lab, cast, host):
+        """The process gets a hundred and fiftieth of a CPU: a tenth of what a full link takes here."""
+        self._undo.append(CpuQuota(lab, cast.agents[host].pid, self.share))
 
-        def run():
-            while not self._stop.wait(0.02) and agent.poll() is None:
-                agent.send_signal(signal.SIGSTOP)
-                self._stop.wait(0.18)
-                agent.send_signal(signal.SIGCONT)
-
-        thread = threading.Thread(target=run, daemon=True)
-        thread.start()
-        self._threads.append(thread)
+    def slow_disk(self, lab, cast, host):
+        """Each write to the host's file takes 0.2 s longer: 1.25 MB/s for each of its threads."""
+        self._undo.append(SlowWrites(lab, cast.agents[host].pid, 0.2))
 
     def begin(self, lab, cast):
         for host in self.hosts:
@@ -59,9 +126,8 @@ class Harm:
 
     def end(self, lab, cast):
         """What was stopped goes on, so that it can be ended."""
-        self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        while self._undo:
+            self._undo.pop().end()
         for host in self.hosts:
             if self.way is Harm.freeze:
                 cast.agents[host].send_signal(signal.SIGCONT)

@@ -1,9 +1,10 @@
-/* The pool and the cache of src/node; whole nodes are tested with real processes in tests/scenario and tests/lab. */
+/* The pool, the cache and the strain of src/node; whole nodes are tested with real processes in tests/scenario and tests/lab. */
 #include <pthread.h>
 #include <stdatomic.h>
 
 #include "node/cache.h"
 #include "node/pool.h"
+#include "node/strain.h"
 #include "unit.h"
 
 enum { TASKS = 500 };
@@ -145,15 +146,54 @@ START_TEST(a_small_cache_still_holds_four_chunks)
 }
 END_TEST
 
+/* What a host says of itself after a second in which disk, work and cpu took so many ms. */
+static enum tc_cause strain_of(uint64_t disk, uint64_t work, uint64_t cpu)
+{
+    struct tc_strain strain = {0};
+    tc_strain_look(&strain, 5000);
+    tc_strain_add(&strain, disk * 1000000, work * 1000000, cpu * 1000000);
+    bool changed = tc_strain_look(&strain, 6000);
+    ck_assert(changed == (strain.cause != TC_CAUSE_NONE));
+    return strain.cause;
+}
+
+START_TEST(a_host_knows_what_keeps_it)
+{
+    ck_assert_int_eq(strain_of(0, 0, 0), TC_CAUSE_NONE);
+    ck_assert_int_eq(strain_of(100, 100, 100), TC_CAUSE_NONE); /* a line that is slower than the host */
+    ck_assert_int_eq(strain_of(700, 50, 50), TC_CAUSE_DISK);
+    ck_assert_int_eq(strain_of(100, 900, 900), TC_CAUSE_CPU);
+    ck_assert_int_eq(strain_of(10, 200, 40), TC_CAUSE_CPU); /* it waits for a CPU */
+    ck_assert_int_eq(strain_of(1, 10, 1), TC_CAUSE_NONE);   /* too little to say so */
+}
+END_TEST
+
+START_TEST(what_keeps_a_host_passes)
+{
+    struct tc_strain strain = {0};
+    tc_strain_look(&strain, 5000);
+    tc_strain_add(&strain, 1000000000, 0, 0);
+    ck_assert(!tc_strain_look(&strain, 5200)); /* too early to say */
+    ck_assert(tc_strain_look(&strain, 5250));
+    ck_assert_int_eq(strain.cause, TC_CAUSE_DISK);
+    tc_strain_add(&strain, 250000000, 0, 0);
+    ck_assert(!tc_strain_look(&strain, 5500)); /* no news */
+    ck_assert(tc_strain_look(&strain, 5750));
+    ck_assert_int_eq(strain.cause, TC_CAUSE_NONE);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("node");
-    TCase *tests = tcase_create("pool and cache");
+    TCase *tests = tcase_create("pool, cache, strain");
     tcase_add_test(tests, every_task_runs_once_in_a_worker_and_is_done_in_the_loop);
     tcase_add_test(tests, one_worker_takes_tasks_in_the_order_they_came);
     tcase_add_test(tests, freeing_a_pool_finishes_what_is_in_it);
     tcase_add_test(tests, a_cache_keeps_the_latest_within_its_budget);
     tcase_add_test(tests, a_small_cache_still_holds_four_chunks);
+    tcase_add_test(tests, a_host_knows_what_keeps_it);
+    tcase_add_test(tests, what_keeps_a_host_passes);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
 }
