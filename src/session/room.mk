@@ -1,6 +1,12 @@
 noinst_LTLIBRARIES += libtc-session.la
 libtc_session_la_SOURCES = \
-	src/session/agent.c src/session/agent.h \
+	src/session/agent.c src/session/agent.h src/session/agent_own.h \
+	src/session/agent_control.c \
+	src/session/agent_fill.c \
+	src/session/agent_links.c \
+	src/session/agent_plan.c \
+	src/session/agent_report.c \
+	src/session/agent_wants.c \
 	src/session/children.c src/session/children.h \
 	src/session/compare.c src/session/compare.h \
 	src/session/coordinator.c src/session/coordinator.h \
