@@ -232,6 +232,24 @@ static void print_replans(struct tc_show *show, const struct tc_send_report *rep
         fprintf(show->options.err, "replanned %zu more times (-v and --json tell all)\n", report->replan_count - FEW);
 }
 
+/* Who gave wrong bytes: they did no harm, but what it has of its own may be wrong too. */
+static void print_corrupt(struct tc_show *show, const struct tc_send_report *report)
+{
+    for (size_t i = 0; i < report->host_count; i++) {
+        unsigned times = report->hosts[i].corrupt;
+        if (times > 0)
+            fprintf(show->options.err,
+                    "%s: gave wrong bytes %u time%s; they were refused and sent again, but its memory, disk or network "
+                    "is bad: run treecast verify there\n",
+                    host_name(show, report, i), times, times == 1 ? "" : "s");
+    }
+    if (report->corrupt > 0)
+        fprintf(show->options.err,
+                "the sender gave wrong bytes %u time%s; they were refused, but this host's memory, disk or network is "
+                "bad\n",
+                report->corrupt, report->corrupt == 1 ? "" : "s");
+}
+
 static void print_plan(struct tc_show *show, const struct tc_send_report *report)
 {
     char size[TC_AMOUNT_TEXT], chunk[TC_AMOUNT_TEXT], tree[32];
@@ -340,6 +358,20 @@ static void json_replan(const struct tc_show *show, const struct tc_send_report 
     tc_report_json(show->options.out, line, NULL);
 }
 
+/* A host may end before others complain of it, so its own line may not have all. */
+static void json_corrupt(const struct tc_show *show, const struct tc_send_report *report, json_t *line)
+{
+    json_t *hosts = json_object();
+    for (size_t i = 0; i < report->host_count; i++)
+        if (report->hosts[i].corrupt > 0)
+            json_object_set_new(hosts, host_name(show, report, i), json_integer(report->hosts[i].corrupt));
+    if (json_object_size(hosts) > 0)
+        json_object_set(line, "corrupt", hosts);
+    json_decref(hosts);
+    if (report->corrupt > 0)
+        json_object_set_new(line, "corrupt_sender", json_integer(report->corrupt));
+}
+
 static void json_end(struct tc_show *show, const struct tc_send_report *report, int code, const struct tc_err *why)
 {
     char tree[32];
@@ -366,8 +398,10 @@ static void json_end(struct tc_show *show, const struct tc_send_report *report, 
     }
     if (line && report->slowest < report->host_count)
         json_object_set_new(line, "slowest", json_string(host_name(show, report, report->slowest)));
-    if (line)
+    if (line) {
+        json_corrupt(show, report, line);
         add_reason(line, why);
+    }
     tc_report_json(show->options.out, line, NULL);
 }
 
@@ -467,8 +501,10 @@ void tc_show_end(struct tc_show *show, const struct tc_send_report *report, int 
     clear_bar(show);
     if (show->options.quiet == 0 && !show->options.json)
         print_replans(show, report);
-    if (show->options.quiet < 2 && !show->options.json)
+    if (show->options.quiet < 2 && !show->options.json) {
         print_hosts(show, report, false);
+        print_corrupt(show, report);
+    }
     if (show->options.json)
         json_end(show, report, code, why);
     else if (show->options.quiet == 0 && begun(report))

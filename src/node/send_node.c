@@ -157,6 +157,7 @@ static void update_report(struct node *node)
             report->slowest = i;
         }
     }
+    report->corrupt = tc_coordinator_accused(node->machine);
     report->sent = node->runner.chunk_bytes_sent;
     report->encoded = node->runner.encoded_sent;
     report->planned = tc_coordinator_tree(node->machine, &report->tree);

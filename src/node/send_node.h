@@ -69,6 +69,7 @@ struct tc_send_report {
     double total, preflight, transfer, publish; /* seconds */
     size_t slowest;   /* index of the host that was whole last (or, under way, has least); host_count: none */
     size_t min_hosts; /* what counts as success */
+    unsigned corrupt; /* times that hosts had wrong bytes from this program itself */
     struct tc_send_replan *replans; /* the oldest first; ended by tc_send_report_free */
     size_t replan_count;
 };
@@ -107,11 +108,11 @@ struct tc_send_options {
     double deadline;          /* seconds; 0: none */
     uint64_t rate;            /* bytes a second that leave this host at most; 0: no limit */
     unsigned threads;         /* 0: one a core */
-    const char *join_at;      /* "ADDR[:PORT]": dial no host, wait there for agents that join (recv --join); NULL: dial */
-    double join_seconds;      /* who has not joined by then is unreachable; 0: 60 */
+    const char *join_at; /* "ADDR[:PORT]": dial no host, wait there for agents that join (recv --join); NULL: dial */
+    double join_seconds; /* who has not joined by then is unreachable; 0: 60 */
     struct tc_letter *letter; /* with join_at: launch the agents so; its join is filled in. NULL: others start them */
     bool stay;                /* they serve on afterwards */
-    void (*joinable)(void *arg, const char *address); /* listening there, with the real port; NULL allowed */
+    void (*joinable)(void *arg, const char *address);         /* listening there, with the real port; NULL allowed */
     void (*news)(void *arg, const struct tc_send_news *news); /* several PROGRESS a second; NULL allowed */
     void *arg;
 };

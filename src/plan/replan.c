@@ -58,14 +58,14 @@ const char *tc_replan_say(const struct tc_replan_step *step, const char *other, 
         [TC_REPLAN_SLOW] = "slow, a leaf from now on",
         [TC_REPLAN_CORRUPT] = "gave two hosts wrong bytes, a leaf from now on",
         [TC_REPLAN_UNREACHED] = "others do not get at it, a leaf from now on",
-        [TC_REPLAN_COMPLAINS] = "complains of two parents, a leaf from now on",
+        [TC_REPLAN_COMPLAINS] = "complains of its parents, a leaf from now on",
         [TC_REPLAN_APART] = "kept apart from",
         [TC_REPLAN_GIVEN_UP] = "not even the sender can serve it",
     };
     if (step->why == TC_REPLAN_SLOW && step->cause != TC_CAUSE_NONE)
         snprintf(out, size, "slow (%s), a leaf from now on", tc_cause_name(step->cause));
     else if (step->why == TC_REPLAN_APART)
-        snprintf(out, size, "%s %s", words[step->why], other);
+        snprintf(out, size, "%s %s%s", words[step->why], other, step->corrupt ? ", for wrong bytes" : "");
     else
         snprintf(out, size, "%s", words[step->why]);
     return out;
@@ -663,7 +663,7 @@ static unsigned parents_lost(const struct tc_replan *r, uint32_t rank)
 }
 
 /* Below rank 0 there is nothing left but to try again. A host that relays may do better as a leaf that dials. */
-static void try_again(struct tc_replan *r, unsigned t, uint32_t rank)
+static void try_again(struct tc_replan *r, unsigned t, uint32_t rank, bool corrupt)
 {
     struct member *member = &r->members[rank];
     uint32_t held = tc_lookout_held(r->lookout, t, rank);
@@ -676,7 +676,7 @@ static void try_again(struct tc_replan *r, unsigned t, uint32_t rank)
         return;
     }
     if (member->root_tries > 1 && !member->unfit) {
-        r->steps[r->step_count - 1].why = TC_REPLAN_UNREACHED;
+        r->steps[r->step_count - 1].why = corrupt ? TC_REPLAN_COMPLAINS : TC_REPLAN_UNREACHED;
         demote(r, rank);
     }
     if (r->up[t][rank] == 0)
@@ -690,9 +690,10 @@ static void part(struct tc_replan *r, const struct quarrel *quarrel)
     if (r->failed)
         return;
     uint32_t to = parents_lost(r, rank) >= 3 ? 0 : best_parent(r, t, rank);
+    bool corrupt = r->steps[r->step_count - 1].corrupt = quarrel->kind == TC_COMPLAINT_CORRUPT;
     r->members[rank].slow_moves += quarrel->kind == TC_COMPLAINT_SLOW;
     if (to == 0 && quarrel->of == 0)
-        try_again(r, t, rank);
+        try_again(r, t, rank, corrupt);
     else
         hang(r, t, rank, to);
     end_step(r);

@@ -23,7 +23,7 @@ enum tc_replan_why {
     TC_REPLAN_SLOW,      /* rank is unfit to relay: slow, with a cause */
     TC_REPLAN_CORRUPT,   /* rank is unfit: two hosts had wrong bytes from it */
     TC_REPLAN_UNREACHED, /* rank is unfit: two hosts could not get at it, or lost it */
-    TC_REPLAN_COMPLAINS, /* rank is unfit: it complains of two parents */
+    TC_REPLAN_COMPLAINS, /* rank is unfit: it complains of two parents, or of rank 0's bytes again and again */
     TC_REPLAN_APART,     /* rank cannot do with the parent other: these two are kept apart */
     TC_REPLAN_GIVEN_UP   /* rank cannot be served even by rank 0; the caller takes it out */
 };
@@ -33,6 +33,7 @@ struct tc_replan_step {
     enum tc_replan_why why;
     enum tc_cause cause;  /* SLOW */
     uint32_t rank, other; /* other: APART; TC_NO_RANK else */
+    bool corrupt;         /* APART: for wrong bytes */
     unsigned moves;       /* hosts that got another parent by it */
 };
 

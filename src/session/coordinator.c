@@ -14,6 +14,8 @@ enum {
     SYNC_RATE = 16 << 10   /* bytes a millisecond that a disk takes at least */
 };
 
+enum { CHARGES = 4 }; /* one that complains more often than this complains of everybody */
+
 struct host {
     struct tc_host_view view;
     uint32_t control; /* TC_NO_LINK once it is gone */
@@ -28,6 +30,9 @@ struct host {
     uint32_t row_epoch;              /* of the last row it was told: older complaints are of no interest */
     uint64_t received[TC_TREES_MAX]; /* bytes it had from its parents, as it said last */
     uint64_t fed_at;                 /* when a child of its last said that it had a byte from it */
+    uint32_t charges[CHARGES];       /* ranks from which it says it had wrong bytes; while it is believed */
+    unsigned charge_count;
+    bool quarrelsome; /* that was two of them: it is not believed any more */
 };
 
 struct pending { /* block digests that came before an earlier chunk's */
@@ -47,6 +52,7 @@ struct tc_coordinator {
     uint32_t next_link;
 
     bool planned;
+    unsigned accused; /* the sender itself, of wrong bytes */
     uint64_t planned_at;
     uint32_t epoch;
     struct tc_tree_spec spec;
@@ -436,6 +442,41 @@ static void tell_replan(struct tc_coordinator *c, const struct tc_replan_step *s
     tc_actions_add(&c->actions, TC_ACT_REPLAN)->chunk = c->replan_count - 1;
 }
 
+/* Complaints of wrong bytes are counted for the parent, the sender too. */
+static unsigned *accusations(struct tc_coordinator *c, uint32_t rank)
+{
+    return rank == 0 ? &c->accused : &host_of(c, rank)->view.accused;
+}
+
+static void charge(struct tc_coordinator *c, struct host *host, uint32_t rank)
+{
+    if (host->quarrelsome || host->charge_count == CHARGES)
+        return;
+    host->charges[host->charge_count++] = rank;
+    ++*accusations(c, rank);
+}
+
+/* A host that had wrong bytes from two has a bad memory or network itself: what it said of others is taken back. */
+static void doubt_charges(struct tc_coordinator *c, struct host *host)
+{
+    for (unsigned i = 1; i < host->charge_count; i++)
+        host->quarrelsome |= host->charges[i] != host->charges[0];
+    for (unsigned i = 0; i < host->charge_count && host->quarrelsome; i++)
+        --*accusations(c, host->charges[i]);
+    host->charge_count = host->quarrelsome ? 0 : host->charge_count;
+}
+
+static void give_up(struct tc_coordinator *c, struct host *host)
+{
+    struct tc_err why = {0};
+    if (host->quarrelsome || host->charge_count > 0)
+        tc_fail(&why, TC_E_INTEGRITY, "gets wrong bytes from everybody, the sender too: %s",
+                c->accused > 0 ? "is the sender's memory or network bad?" : "is its memory or network bad?");
+    else
+        tc_fail(&why, TC_E_UNREACHABLE, "cannot be given chunks, not even by the sender");
+    drop_host(c, host, TC_END_FAILED, &why, true);
+}
+
 static void on_step(struct tc_coordinator *c, const struct tc_replan_step *step)
 {
     struct host *host = host_of(c, step->rank);
@@ -444,11 +485,10 @@ static void on_step(struct tc_coordinator *c, const struct tc_replan_step *step)
     for (unsigned t = 0; t < c->trees && host->view.unfit; t++)
         mark_changed(c, tc_replan_parent(c->replan, t, step->rank)); /* it serves this one last from now on */
     tell_replan(c, step);
-    if (step->why != TC_REPLAN_GIVEN_UP)
-        return;
-    struct tc_err why = {0};
-    tc_fail(&why, TC_E_UNREACHABLE, "cannot be given chunks, not even by the sender");
-    drop_host(c, host, TC_END_FAILED, &why, true);
+    if (step->why == TC_REPLAN_COMPLAINS)
+        doubt_charges(c, host);
+    if (step->why == TC_REPLAN_GIVEN_UP)
+        give_up(c, host);
 }
 
 static void decide(struct tc_coordinator *c)
@@ -762,9 +802,9 @@ static void on_complaint(struct tc_coordinator *c, struct host *host, const stru
     trace(c, "%s complains of %s: %s", name_of(c, host), name_of_rank(c, complaint->rank),
           tc_reason_text(complaint->reason));
     bool corrupt = complaint->reason == TC_E_INTEGRITY;
-    if (corrupt && complaint->rank != 0)
-        host_of(c, complaint->rank)->view.accused++;
-    else if (corrupt) /* read again for a slow child, it may be another file by now */
+    if (corrupt)
+        charge(c, host, complaint->rank);
+    if (corrupt && complaint->rank == 0) /* read again for a slow child, it may be another file by now */
         tc_actions_add(&c->actions, TC_ACT_CHECK);
     if (tc_replan_complain(c->replan, complaint->tree, rank, complaint->rank,
                            corrupt ? TC_COMPLAINT_CORRUPT : TC_COMPLAINT_LINK, c->now, &err) < 0)
@@ -1250,6 +1290,11 @@ uint32_t tc_coordinator_parent(const struct tc_coordinator *c, unsigned t, uint3
     uint32_t up = rank != 0 && c->replan && t < c->trees ? tc_replan_parent(c->replan, t, rank) : TC_NO_RANK;
     *has = up != TC_NO_RANK;
     return up == 0 || up == TC_NO_RANK ? TC_NO_RANK : c->host_of_rank[up];
+}
+
+unsigned tc_coordinator_accused(const struct tc_coordinator *c)
+{
+    return c->accused;
 }
 
 uint64_t tc_coordinator_planned_at(const struct tc_coordinator *c)

@@ -69,7 +69,7 @@ struct tc_host_view {
     uint32_t rank;       /* 0: none */
     bool unfit;          /* to relay: a leaf since then */
     enum tc_cause cause; /* of a slow host */
-    unsigned accused;    /* complaints of wrong bytes from it */
+    unsigned accused;    /* complaints of wrong bytes from it, by hosts that do not complain of everybody */
 };
 
 /* One change of the plan. Hosts by their number in the list. */
@@ -100,6 +100,7 @@ bool tc_coordinator_tree(const struct tc_coordinator *coordinator, struct tc_tre
 unsigned tc_coordinator_replans(const struct tc_coordinator *coordinator, const struct tc_replan_view **replans);
 /* The parent of host in tree t: a host's number, TC_NO_RANK for the sender or when it has none (then *has is false). */
 uint32_t tc_coordinator_parent(const struct tc_coordinator *coordinator, unsigned t, uint32_t host, bool *has);
+unsigned tc_coordinator_accused(const struct tc_coordinator *coordinator);    /* complaints of the sender's own bytes */
 uint64_t tc_coordinator_planned_at(const struct tc_coordinator *coordinator); /* ms; 0: not yet */
 /* The content digest; NULL before all of the source was digested and found unchanged. Borrowed. */
 const struct tc_digest *tc_coordinator_digest(const struct tc_coordinator *coordinator);

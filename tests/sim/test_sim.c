@@ -153,6 +153,8 @@ static void run_faulty(uint64_t seed, enum sim_fault_kind kind, enum tc_host_end
                  sim_view(sim, host)->why.text);
     if (kind == SIM_FREEZE)
         sim_assert(sim, sim_took_ms(sim) < 30000);
+    for (unsigned i = 1; i <= o.hosts; i++)
+        sim_assert(sim, sim_view(sim, i)->accused == 0 || (i == host && (kind == SIM_CORRUPT || kind == SIM_LIAR)));
     sim_free(sim);
 }
 
