@@ -218,7 +218,7 @@ static int allocate_part(struct tc_sink *sink, uint64_t at, uint64_t part, struc
             continue;
         }
         if (number == EDQUOT)
-            return tc_fail(err, TC_E_NOROOM, "no room: %s in %s: the user's quota is used up", sink->name,
+            return tc_fail(err, TC_E_NOROOM, "no room: %s in %s: the disk quota is used up", sink->name,
                            tc_folder_path(sink->folder));
         return full ? no_room(sink, room, err)
                     : tc_fail_errno(err, number, "cannot reserve room in %s", tc_folder_path(sink->folder));

@@ -1,6 +1,7 @@
 """Trouble on one host: its agent says what is wrong in one clean line, shows nothing false, lives on, and costs the
 others nothing."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -26,6 +27,7 @@ def troubled(scene, state, reason, text, prefix=(), name="a", size=4 * MIB, opti
         bad, = scene.agents(1, prefix=prefix)
     else:
         bad = Agent(scene, folder, (), prefix=prefix)
+        bad.folder = f"/proc/{bad.pid}/root{folder}"  # as it is seen from here
         scene.processes.append(bad)
     good, = scene.agents(1, first=1)
     source = scene.noise(name, size)
@@ -56,30 +58,6 @@ def write_finds_no_room(scene):
 
 @scenario
 @plain_only
-def quota(scene):
-    """A quota is told as a quota, before any byte moves."""
-    troubled(scene, "refused", "noroom", "the user's quota is used up", inject("fallocate", "EDQUOT"))
-
-
-@scenario
-@plain_only
-def sync_fails(scene):
-    """A disk that cannot keep what was written to it publishes nothing."""
-    folder = os.path.realpath("/var/tmp")
-    if os.statvfs(folder).f_bavail * os.statvfs(folder).f_frsize < 64 * MIB or not os.access(folder, os.W_OK):
-        raise Skip("no disk to write to")
-    folder = os.path.join(folder, f"treecast-trouble-{os.getpid()}")
-    os.mkdir(folder)
-    try:
-        troubled(scene, "failed", "io", "cannot sync a: Input/output error", inject("fsync", "EIO"), folder=folder)
-    finally:
-        for process in scene.processes:
-            process.kill()
-        shutil.rmtree(folder)
-
-
-@scenario
-@plain_only
 def rename_fails(scene):
     """A file system that became read-only at the last moment publishes nothing."""
     bad = troubled(scene, "failed", "permission", "cannot publish a: Read-only file system",
@@ -99,15 +77,53 @@ def source_fails(scene):
     scene.require_nothing(agents, kept="a")
 
 
-def mounted(scene, *mounts):
-    """A prefix that makes mounts of its own, each a command of mount's, before the program runs."""
+def prepared(script):
+    """A prefix that runs script, with mounts of its own, before the program."""
     if os.getuid() != 0:
         raise Skip("needs root to mount")
-    script = "mount --make-rprivate / && " + "".join(f"mount {words} && " for words in mounts) + 'exec "$@"'
-    prefix = ("unshare", "-m", "sh", "-c", script, "sh")
-    if subprocess.run([*prefix, "true"], check=False, capture_output=True).returncode != 0:
+    if subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode != 0:
         raise Skip("no mount namespace here")
-    return prefix
+    return ("unshare", "-m", "sh", "-c", f'mount --make-rprivate / && {script} && exec "$@"', "sh")
+
+
+def mounted(*mounts):
+    """A prefix that makes mounts of its own, each a command of mount's, before the program runs."""
+    return prepared(" && ".join(f"mount {words}" for words in mounts))
+
+
+def disk(scene, size, *make):
+    """An image with a file system, and where to mount it."""
+    if not shutil.which(make[0]):
+        raise Skip(f"no {make[0]}: contrib/install-deps has its package")
+    image, place = scene.path("image"), scene.path("place")
+    with open(image, "wb") as file:
+        file.truncate(size)
+    os.mkdir(place)
+    made = subprocess.run([*make, image], check=False, capture_output=True, text=True)
+    ensure(made.returncode == 0, made.stderr)
+    return image, place
+
+
+@scenario
+def quota(scene):
+    """A quota is told as a quota, before any byte moves; what it has room for is taken"""
+    image, place = disk(scene, 128 * MIB, "mkfs.btrfs", "-q", "-m", "single")
+    prefix = prepared(f"mount -o loop {image} {place} && btrfs quota enable {place} && "
+                      f"btrfs -q subvolume create {place}/host && chmod 700 {place}/host && "
+                      f"btrfs qgroup limit 3M {place}/host")
+    bad = troubled(scene, "refused", "noroom", "the disk quota is used up", prefix, folder=f"{place}/host")
+    small = scene.noise("small", MIB)
+    scene.send([bad], small).expect(0)
+    scene.require_published([bad], "small", small)
+
+
+@scenario
+def sync_fails(scene):
+    """A disk that cannot keep what was written to it (it has become shorter) publishes nothing."""
+    image, place = disk(scene, 64 * MIB, "mkfs.ext4", "-q", "-F", "-O", "^has_journal", "-E", "lazy_itable_init=0")
+    prefix = prepared(f"mount -o loop {image} {place} && mkdir -m 700 {place}/host && sync -f {place} && "
+                      f"truncate -s 4096 {image} && losetup -c $(losetup -n -O NAME -j {image})")
+    troubled(scene, "failed", "io", "cannot sync a: Input/output error", prefix, folder=f"{place}/host")
 
 
 @scenario
@@ -115,12 +131,12 @@ def read_only(scene):
     """On a read-only file system an agent does not start; where it becomes one later, it refuses."""
     folder = scene.path("host1")
     os.mkdir(folder)
-    prefix = mounted(scene, f"--bind {folder} {folder}", f"-o remount,ro,bind {folder}")
+    prefix = mounted(f"--bind {folder} {folder}", f"-o remount,ro,bind {folder}")
     answer = Process(scene, [*prefix, scene.treecast, "recv", "-d", folder, "-l", "127.0.0.1:0"]).finish(20)
     answer.expect(6, err="Read-only file system")
     ensure(answer.err.count("\n") == 1, str(answer))
 
-    agent, = scene.agents(1, prefix=mounted(scene, f"--bind {folder} {folder}"))
+    agent, = scene.agents(1, prefix=mounted(f"--bind {folder} {folder}"))
     subprocess.run(["nsenter", "-m", "-t", str(agent.pid), "mount", "-o", "remount,ro,bind", folder], check=True)
     source = scene.noise("a", MIB)
     scene.send([agent], source).expect(6, err="Read-only file system")
@@ -207,7 +223,7 @@ def room_for_the_living(scene):
     """What a killed session left goes when another array needs its room."""
     folder = scene.path("host1")
     os.mkdir(folder)
-    agent, = scene.agents(1, prefix=mounted(scene, f"-t tmpfs -o size=20m,mode=700 tmpfs {folder}"))
+    agent, = scene.agents(1, prefix=mounted(f"-t tmpfs -o size=20m,mode=700 tmpfs {folder}"))
     agent.folder = f"/proc/{agent.pid}/root{folder}"  # as it is seen from here
     big, small = scene.crumbs("big", 12 * MIB), scene.noise("small", MIB)
     sender = scene.start_send([agent], big, "-C", "zstd:19", "-s", "64K")
@@ -221,6 +237,33 @@ def room_for_the_living(scene):
     ensure(agent.partials() == [], "it is still there")
     ensure(same_bytes(agent.path("other"), other), "other bytes")
     scene.send([agent], scene.noise("huge", 30 * MIB)).expect(6, err="no room (needs 30.1 MiB, has ")
+
+
+@scenario
+def room_goes(scene):
+    """Room in memory that others take while the data comes: that host fails and its waiters hear why."""
+    folder = scene.path("host1")
+    os.mkdir(folder)
+    bad, = scene.agents(1, prefix=mounted(f"-t tmpfs -o size=20m,mode=700 tmpfs {folder}"))
+    bad.folder = f"/proc/{bad.pid}/root{folder}"
+    good, = scene.agents(1, first=1)
+    source = scene.noise("a", 16 * MIB)
+    waiting = scene.start_wait(bad, "a")
+    sender = scene.start_send([bad, good], source, "--json", "--min-hosts", "1", "--bwlimit", "8M")
+    scene.under_way(sender, [bad], least=MIB)
+    with open(bad.path(".filled"), "wb", buffering=0) as file, contextlib.suppress(OSError):
+        while file.write(bytes(MIB)):
+            pass
+    line = sender.finish(30).expect(3).hosts[bad.address]
+    ensure((line["state"], line["reason"]) == ("failed", "noroom"), f"{line}")
+    ensure(line["text"].startswith("no room (needs 16.1 MiB, has "), f"{line}")
+    waiting.finish(10).expect(6, err="no room (needs 16.1 MiB, has ")
+    scene.require_published([good], "a", source)
+    ensure(bad.running() and bad.published() == [], f"{bad.published()} {bad.err}")
+    scene.require_clean(bad)
+    os.unlink(bad.path(".filled"))
+    scene.send([bad], source).expect(0)
+    scene.require_published([bad], "a", source)
 
 
 @scenario
