@@ -139,14 +139,13 @@ static uint64_t bytes_of(const struct stat *status)
     return (uint64_t)status->st_blocks * 512;
 }
 
-bool tc_partial_make_room(struct tc_folder *folder, uint64_t bytes)
+bool tc_partial_make_room(struct tc_folder *folder, uint64_t room, uint64_t bytes)
 {
     int lock = tc_inside_lock(tc_folder_state_fd(folder), NULL);
     if (lock < 0)
         return false;
     struct left_overs found = list(folder, NULL);
-    uint64_t room = tc_folder_room(folder), promised = tc_folder_promise(folder, 0, 0), most = 0;
-    room -= promised < room ? promised : room;
+    uint64_t most = 0;
     for (size_t i = 0; i < found.count; i++)
         most += bytes_of(&found.items[i].status);
     size_t gone = 0;

@@ -17,9 +17,9 @@ int tc_partial_adopt(struct tc_folder *folder, const char *name, const char *own
 /* Remove every left-over of NAME but the file but (NULL: all). The folder's lock is held. */
 void tc_partial_drop(struct tc_folder *folder, const char *name, const char *but);
 
-/* Remove left-overs, oldest first, until bytes are free beside what was promised. Nothing is removed when all of them
- * would not be enough. The folder's lock is not held. True when something was removed. */
-bool tc_partial_make_room(struct tc_folder *folder, uint64_t bytes);
+/* Remove left-overs, oldest first, until bytes are free of which room are now. Nothing is removed when all of them would
+ * not be enough. The folder's lock is not held. True when something was removed. */
+bool tc_partial_make_room(struct tc_folder *folder, uint64_t room, uint64_t bytes);
 
 /* Remove left-overs that were last written more than seconds ago (or that long after now: the clock was set back). */
 void tc_partial_expire(struct tc_folder *folder, uint64_t seconds);

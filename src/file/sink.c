@@ -33,11 +33,15 @@
 #include <unistd.h>
 
 #include "file/inside.h"
+#include "file/memory.h"
 #include "file/partial.h"
 
 #define SLICE ((uint64_t)256 << 20) /* bytes reserved by one call: what a signal can undo */
 #define STRIDE ((uint64_t)8 << 20)  /* bytes reserved ahead of the data where that takes memory */
 #define SPARE 65536u                /* bytes that must be left for the description and the directories */
+/* Bytes of a memory cgroup that the agent itself may come to take in a session, and when it has taken most of them. */
+#define WORKING ((uint64_t)32 << 20)
+#define WORKING_ON ((uint64_t)1 << 20)
 
 struct tc_sink {
     struct tc_folder *folder;
@@ -45,6 +49,7 @@ struct tc_sink {
     uint64_t size;
     _Atomic uint64_t reserved; /* bytes from the start that are the file's for good */
     pthread_mutex_t reserving;
+    struct tc_memory *memory; /* what its pages count against; NULL: nothing that has a limit */
     int fd;
     bool published, adopted, drop;
     bool linked;         /* it is the sender's own file: nothing is written to it */
@@ -72,10 +77,26 @@ static const char *human(char text[16], uint64_t bytes)
     return text;
 }
 
-static int no_room(const struct tc_sink *sink, uint64_t room, struct tc_err *err)
+/* Bytes that may still be allocated, and who has no more. */
+struct room {
+    uint64_t bytes;
+    const char *owner;
+};
+
+/* working: what the agent may come to take for itself, where that counts too. */
+static struct room room_for(const struct tc_sink *sink, uint64_t bytes, uint64_t working)
+{
+    struct room room = {tc_folder_room(sink->folder), ""};
+    uint64_t allowed = tc_memory_room(sink->memory, bytes + working);
+    allowed -= working < allowed ? working : allowed;
+    return allowed < room.bytes ? (struct room){allowed, "the memory cgroup "} : room;
+}
+
+static int no_room(const struct tc_sink *sink, struct room room, struct tc_err *err)
 {
     char needs[16], has[16];
-    return tc_fail(err, TC_E_NOROOM, "no room (needs %s, has %s)", human(needs, sink->size + SPARE), human(has, room));
+    return tc_fail(err, TC_E_NOROOM, "no room (needs %s, %shas %s)", human(needs, sink->size + SPARE), room.owner,
+                   human(has, room.bytes));
 }
 
 static int exists(const struct tc_sink *sink, struct tc_err *err)
@@ -118,17 +139,20 @@ static uint64_t beyond(const struct tc_sink *sink, uint64_t end)
 /* Room for all of it beside what other files of this agent have been promised: promised to this one then. */
 static int promise(struct tc_sink *sink, struct tc_err *err)
 {
-    uint64_t needed = beyond(sink, sink->size);
+    uint64_t needed = beyond(sink, sink->size), working = sink->size < WORKING ? sink->size : WORKING;
     for (bool again = true;; again = false) {
-        uint64_t room = tc_folder_room(sink->folder), promised = tc_folder_promise(sink->folder, needed, 0) - needed;
-        room -= promised < room ? promised : room;
-        if (room >= SPARE && needed <= room - SPARE) {
+        uint64_t promised = tc_folder_promise(sink->folder, needed, 0) - needed;
+        struct room room = room_for(sink, promised + needed + SPARE, working);
+        room.bytes -= promised < room.bytes ? promised : room.bytes;
+        if (room.bytes >= SPARE && needed <= room.bytes - SPARE) {
             atomic_store(&sink->reserved, 0);
             return 0;
         }
         tc_folder_promise(sink->folder, 0, needed);
-        if (!again || needed > INT64_MAX || !tc_partial_make_room(sink->folder, needed + SPARE))
-            return no_room(sink, room + sink->held, err);
+        if (!again || !tc_partial_make_room(sink->folder, room.bytes, needed + SPARE)) {
+            room.bytes += sink->held;
+            return no_room(sink, room, err);
+        }
     }
 }
 
@@ -201,19 +225,27 @@ static int create(struct tc_sink *sink, struct tc_err *err)
     return rc;
 }
 
+/* Where the memory cgroup is full the kernel does not say so, but kills. */
+static int allocate(const struct tc_sink *sink, uint64_t at, uint64_t part, struct room room)
+{
+    if (sink->memory && *room.owner && room.bytes < beyond(sink, at + part) - beyond(sink, at))
+        return ENOSPC;
+    return posix_fallocate(sink->fd, (off_t)at, (off_t)part);
+}
+
 /* posix_fallocate writes every block where the file system cannot reserve. Left-overs go before it is said that there is
  * no room. */
 static int allocate_part(struct tc_sink *sink, uint64_t at, uint64_t part, struct tc_err *err)
 {
     for (bool again = true;;) {
-        uint64_t room = tc_folder_room(sink->folder);
-        int number = posix_fallocate(sink->fd, (off_t)at, (off_t)part);
+        struct room room = room_for(sink, part, WORKING_ON);
+        int number = allocate(sink, at, part, room);
         if (number == 0)
             return 0;
         if (number == EINTR)
             continue;
         bool full = number == ENOSPC || number == EDQUOT;
-        if (full && again && tc_partial_make_room(sink->folder, part)) {
+        if (full && again && tc_partial_make_room(sink->folder, number == EDQUOT ? 0 : room.bytes, part)) {
             again = false;
             continue;
         }
@@ -268,6 +300,8 @@ static int reserve_until(struct tc_sink *sink, uint64_t end, struct tc_err *err)
 int tc_sink_allocate(struct tc_sink *sink, struct tc_err *err)
 {
     int rc = create(sink, err);
+    if (!sink->memory && tc_folder_on_tmpfs(sink->folder))
+        sink->memory = tc_memory_open("");
     if (rc == 0)
         rc = promise(sink, err);
     return rc == 0 ? reserve_first(sink, err) : rc;
@@ -630,6 +664,7 @@ void tc_sink_free(struct tc_sink *sink)
     if (sink->old >= 0)
         close(sink->old);
     tc_folder_promise(sink->folder, 0, beyond(sink, sink->size) - beyond(sink, atomic_load(&sink->reserved)));
+    tc_memory_close(sink->memory);
     pthread_mutex_destroy(&sink->reserving);
     free(sink->in_place);
     free(sink);

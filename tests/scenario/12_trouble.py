@@ -266,6 +266,101 @@ def room_goes(scene):
     scene.require_published([bad], "a", source)
 
 
+def memory_controller():
+    """Where cgroups with a memory limit are made, and their files for it."""
+    with open("/proc/self/mounts", encoding="utf-8") as file:
+        mounts = [line.split() for line in file]
+    for _, place, kind, options, *_ in mounts:
+        if kind == "cgroup" and "memory" in options.split(","):
+            return place, "memory.limit_in_bytes", "memory.usage_in_bytes"
+        if kind == "cgroup2" and "memory" in open(f"{place}/cgroup.controllers", encoding="ascii").read().split():
+            with open(f"{place}/cgroup.subtree_control", "w", encoding="ascii") as file:
+                file.write("+memory")
+            return place, "memory.max", "memory.current"
+    raise Skip("no cgroup with a memory limit here")
+
+
+class MemoryCgroup:
+    """A cgroup of the scene's own that may use limit bytes of memory."""
+
+    def __init__(self, scene, limit):
+        if os.getuid() != 0:
+            raise Skip("needs root to make a cgroup")
+        place, limit_name, self.usage_name = memory_controller()
+        self.scene, self.limit, self.folder = scene, limit, f"{place}/treecast-trouble-{os.getpid()}"
+        os.mkdir(self.folder)
+        with open(f"{self.folder}/{limit_name}", "w", encoding="ascii") as file:
+            file.write(f"{limit}")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in self.scene.processes:
+            if process.running():
+                process.kill()
+        wait_for(self.gone, "the end of the cgroup")
+
+    def gone(self):
+        with contextlib.suppress(OSError):
+            os.rmdir(self.folder)
+        return not os.path.exists(self.folder)
+
+    def inside(self, badness=0):
+        """A prefix for what runs in it; with badness the kernel kills it first."""
+        return ("sh", "-c", f'echo {badness} >/proc/self/oom_score_adj && echo $$ >{self.folder}/cgroup.procs && '
+                'exec "$@"', "sh")
+
+    def room(self):
+        with open(f"{self.folder}/{self.usage_name}", encoding="ascii") as file:
+            return self.limit - int(file.read())
+
+    def take(self, size):
+        """Somebody else in it takes that much memory, for a file; whether the kernel let him."""
+        return subprocess.run([*self.inside(), "fallocate", "-l", str(size), self.scene.path("taken")], check=False,
+                              capture_output=True).returncode == 0
+
+
+@scenario
+@plain_only
+def memory_limit(scene):
+    """Memory that the agent's cgroup does not have is refused before any byte, what it has is taken, left-overs go first."""
+    with MemoryCgroup(scene, 48 * MIB) as cgroup:
+        bad = troubled(scene, "refused", "noroom", "no room (needs 40.1 MiB, the memory cgroup has ", cgroup.inside(),
+                       size=40 * MIB)
+        scene.send([bad], scene.noise("left", 16 * MIB), "--bwlimit", "8M", "-t", "1").expect(7)
+        wait_for(lambda: bad.partials() == ["left"], "what the deadline left")
+        scene.send([bad], scene.noise("small", MIB)).expect(0)
+        ensure(bad.partials() == ["left"], "it went too early")
+        large = scene.noise("large", 20 * MIB)
+        scene.send([bad], large).expect(0)
+        scene.require_published([bad], "large", large)
+
+
+@scenario
+@plain_only
+def memory_goes(scene):
+    """Memory of the cgroup that others take meanwhile: the host fails, or is lost if they take all; the other has it."""
+    source = scene.noise("a", 24 * MIB)
+    with MemoryCgroup(scene, 80 * MIB) as cgroup:
+        bad, = scene.agents(1, prefix=cgroup.inside(badness=1000))
+        good, = scene.agents(1, first=1)
+        for end, left in (("failed", 6 * MIB), ("lost", -MIB)):
+            sender = scene.start_send([bad, good], source, "--json", "--min-hosts", "1", "--bwlimit", "8M")
+            scene.under_way(sender, [bad], least=MIB)
+            ensure(cgroup.take(cgroup.room() - left) or left < 0, f"no {cgroup.room()} bytes left for somebody else")
+            line = sender.finish(30).expect(3).hosts[bad.address]
+            ensure(line["state"] == end, f"{line}")
+            scene.require_published([good], "a", source)
+            if end == "failed":
+                ensure(line["reason"] == "noroom" and "the memory cgroup has " in line["text"], f"{line}")
+                ensure(bad.running() and bad.published() == [], f"{bad.published()} {bad.err}")
+                scene.require_clean(bad)
+            scene.forget([good], "a")
+            os.unlink(scene.path("taken"))
+        ensure(bad.popen.wait() == -signal.SIGKILL, f"{bad.popen.returncode}")
+
+
 @scenario
 def cut_short(scene):
     """A published file that somebody cut short is an error to every reader, never a SIGBUS."""
