@@ -17,9 +17,14 @@ void tc_agent_say_hello(struct tc_agent *agent)
     tc_agent_send(agent, agent->control, &message);
 }
 
-int tc_agent_check_signed(struct tc_agent *agent, uint8_t type, const uint8_t nonce[TC_NONCE_SIZE],
-                          const struct tc_blob *body, struct tc_err *err)
+int tc_agent_check_signed(struct tc_agent *agent, uint8_t type, enum tc_signed_by by,
+                          const uint8_t nonce[TC_NONCE_SIZE], const struct tc_blob *body, struct tc_err *err)
 {
+    int status = 0;
+    if (by == TC_SIGNED_SESSION)
+        status = tc_message_check_session(type, body->bytes, body->size, agent->session_key, err);
+    if (status < 0)
+        return status;
     if (memcmp(nonce, agent->config.nonce, TC_NONCE_SIZE) != 0)
         return tc_fail(err, TC_E_AUTH, "%s carries another session's nonce: a replay?", tc_message_name(type));
     return agent->config.origin ? tc_message_check_origin(type, body->bytes, body->size, agent->config.origin, err) : 0;
@@ -47,8 +52,7 @@ static int take_job(struct tc_agent *agent, const struct tc_msg_offer *offer, st
     if (status < 0)
         return status;
     memcpy(job->session, offer->session, sizeof job->session);
-    agent->session_key = tc_verifier_new(offer->public_key, err);
-    return agent->session_key ? 0 : -TC_E_NOMEM;
+    return 0;
 }
 
 static int make_room(struct tc_agent *agent, struct tc_err *err)
@@ -68,7 +72,10 @@ static int make_room(struct tc_agent *agent, struct tc_err *err)
 static int on_offer(struct tc_agent *agent, const struct tc_msg_offer *offer, const struct tc_blob *body,
                     struct tc_err *err)
 {
-    int status = tc_agent_check_signed(agent, TC_MSG_OFFER, offer->nonce, body, err);
+    agent->session_key = tc_verifier_new(offer->public_key, err);
+    int status = agent->session_key ? 0 : -TC_E_NOMEM;
+    if (status == 0)
+        status = tc_agent_check_signed(agent, TC_MSG_OFFER, offer->signed_by, offer->nonce, body, err);
     if (status == 0)
         status = take_job(agent, offer, err);
     if (status == 0)

@@ -91,9 +91,9 @@ void tc_agent_fail(struct tc_agent *agent, const struct tc_err *why); /* say why
 
 /* agent_control.c */
 void tc_agent_say_hello(struct tc_agent *agent);
-/* body, which carries nonce, is meant for this session, and signed by the origin where there is one. */
-int tc_agent_check_signed(struct tc_agent *agent, uint8_t type, const uint8_t nonce[TC_NONCE_SIZE],
-                          const struct tc_blob *body, struct tc_err *err);
+/* body, which carries nonce, is as it was sent, meant for this session, and signed by the origin where there is one. */
+int tc_agent_check_signed(struct tc_agent *agent, uint8_t type, enum tc_signed_by by,
+                          const uint8_t nonce[TC_NONCE_SIZE], const struct tc_blob *body, struct tc_err *err);
 void tc_agent_on_prepared(struct tc_agent *agent, const struct tc_event *event);
 void tc_agent_on_control_frame(struct tc_agent *agent, const struct tc_event *event);
 void tc_agent_on_control_down(struct tc_agent *agent, const struct tc_event *event);

@@ -101,10 +101,16 @@ static struct tc_store store_of(struct tc_coordinator *c)
     return (struct tc_store){&c->config.layout, c->pages, &c->have_pages, &c->have};
 }
 
+static enum tc_signed_by signed_by(const struct tc_coordinator *c)
+{
+    return c->config.origin ? TC_SIGNED_ORIGIN : TC_SIGNED_SESSION;
+}
+
 static void send_message(struct tc_coordinator *c, uint32_t link, const struct tc_message *message)
 {
     struct tc_err err = {0};
-    if (link != TC_NO_LINK && tc_actions_send(&c->actions, link, message, c->config.origin, &err) < 0)
+    struct tc_signer *signer = c->config.origin ? c->config.origin : c->config.signer;
+    if (link != TC_NO_LINK && tc_actions_send(&c->actions, link, message, signer, &err) < 0)
         c->actions.failed = true;
 }
 
@@ -264,6 +270,7 @@ static void send_row(struct tc_coordinator *c, uint32_t rank, struct tc_msg_link
     struct host *host = &c->hosts[c->host_of_rank[rank]];
     struct tc_message message = {.type = TC_MSG_PLAN};
     struct tc_msg_plan *plan = &message.plan;
+    plan->signed_by = signed_by(c);
     memcpy(plan->session, c->config.session, sizeof plan->session);
     memcpy(plan->nonce, host->nonce, sizeof plan->nonce);
     plan->epoch = c->epoch;
@@ -687,6 +694,7 @@ static void offer(struct tc_coordinator *c, struct host *host)
 {
     struct tc_message message = {.type = TC_MSG_OFFER};
     struct tc_msg_offer *o = &message.offer;
+    o->signed_by = signed_by(c);
     memcpy(o->session, c->config.session, sizeof o->session);
     memcpy(o->nonce, host->nonce, sizeof o->nonce);
     snprintf(o->name, sizeof o->name, "%s", c->config.name);

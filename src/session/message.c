@@ -87,13 +87,13 @@ static void pack_offer(struct tc_buf *buf, const struct tc_msg_offer *offer)
     tc_buf_put(buf, offer->array, offer->array_size);
 }
 
-static void unpack_signature(struct tc_buf *buf, bool *is_signed, uint8_t signature[TC_SIGNATURE_SIZE])
+static void unpack_signature(struct tc_buf *buf, enum tc_signed_by *by, uint8_t signature[TC_SIGNATURE_SIZE])
 {
-    uint8_t flag = tc_buf_get8(buf);
-    *is_signed = flag == 1;
-    if (flag > 1)
+    uint8_t said = tc_buf_get8(buf);
+    *by = (enum tc_signed_by)said;
+    if (said > TC_SIGNED_SESSION)
         tc_buf_spoil(buf);
-    if (*is_signed)
+    else if (said != TC_SIGNED_NOT)
         tc_buf_get(buf, signature, TC_SIGNATURE_SIZE);
 }
 
@@ -112,7 +112,7 @@ static void unpack_offer(struct tc_buf *buf, struct tc_msg_offer *offer)
     offer->ttl = tc_buf_get32(buf);
     offer->array_size = tc_buf_get32(buf);
     offer->array = (const char *)tc_buf_take(buf, offer->array_size);
-    unpack_signature(buf, &offer->is_signed, offer->signature);
+    unpack_signature(buf, &offer->signed_by, offer->signature);
 }
 
 #define LINK_PACKED (4u + TC_LINK_ID_SIZE + TC_LINK_KEY_SIZE + 1u)
@@ -178,7 +178,7 @@ static void unpack_plan(struct tc_buf *buf, struct tc_msg_plan *plan)
         row->children = tc_buf_take(buf, (size_t)row->child_count * LINK_PACKED);
     }
     tc_buf_get_text(buf, plan->why, sizeof plan->why);
-    unpack_signature(buf, &plan->is_signed, plan->signature);
+    unpack_signature(buf, &plan->signed_by, plan->signature);
 }
 
 static void pack_progress(struct tc_buf *buf, const struct tc_msg_progress *progress)
@@ -352,19 +352,21 @@ static int sign(uint8_t type, const uint8_t *body, size_t size, struct tc_signer
     return status;
 }
 
-static int put_signature(struct tc_buf *buf, uint8_t type, struct tc_signer *signer, struct tc_err *err)
+static int put_signature(struct tc_buf *buf, const struct tc_message *message, struct tc_signer *signer,
+                         struct tc_err *err)
 {
     uint8_t signature[TC_SIGNATURE_SIZE];
-    if (type != TC_MSG_OFFER && type != TC_MSG_PLAN)
+    if (message->type != TC_MSG_OFFER && message->type != TC_MSG_PLAN)
         return 0;
     if (!signer) {
-        tc_buf_put8(buf, 0);
+        tc_buf_put8(buf, TC_SIGNED_NOT);
         return 0;
     }
-    int status = sign(type, buf->bytes, buf->at, signer, signature, err);
+    int status = sign(message->type, buf->bytes, buf->at, signer, signature, err);
     if (status < 0)
         return status;
-    tc_buf_put8(buf, 1);
+    enum tc_signed_by by = message->type == TC_MSG_OFFER ? message->offer.signed_by : message->plan.signed_by;
+    tc_buf_put8(buf, by == TC_SIGNED_SESSION ? TC_SIGNED_SESSION : TC_SIGNED_ORIGIN);
     tc_buf_put(buf, signature, sizeof signature);
     return 0;
 }
@@ -398,7 +400,7 @@ struct tc_blob *tc_message_pack(const struct tc_message *message, struct tc_sign
     }
     struct tc_buf buf = tc_buf_writer(blob->bytes, blob->size);
     pack_body(&buf, message);
-    int status = put_signature(&buf, message->type, signer, err);
+    int status = put_signature(&buf, message, signer, err);
     if (status < 0 || !tc_buf_ok(&buf) || buf.at > tc_message_limit(message->type)) {
         tc_fail(err, TC_E_LIMIT, "a %s would be too long", tc_message_name(message->type));
         tc_blob_unref(blob);
@@ -423,26 +425,46 @@ int tc_message_unpack(struct tc_message *message, uint8_t type, const void *body
     return 0;
 }
 
-int tc_message_check_origin(uint8_t type, const void *body, size_t size, struct tc_verifier *origin, struct tc_err *err)
+/* The body ends with a signature of that kind, and it is verifier's. -TC_E_AUTH without a word where not. */
+static int check_signature(uint8_t type, const uint8_t *body, size_t size, enum tc_signed_by by,
+                           struct tc_verifier *verifier, struct tc_err *err)
 {
     const size_t tail = 1 + TC_SIGNATURE_SIZE;
-    const uint8_t *bytes = body;
-    if (size < tail || bytes[size - tail] != 1)
-        return tc_fail(err, TC_E_AUTH, "%s is not signed; the key file here names an origin: send with its FILE.origin",
-                       tc_message_name(type));
+    if (size < tail || body[size - tail] != by)
+        return -TC_E_AUTH;
     size_t content = size - tail;
     uint8_t *input = malloc(content + 16);
     if (!input)
         return tc_fail(err, TC_E_NOMEM, "no memory to check a signature");
     memcpy(input, "treecast msg 1", 15);
     input[15] = type;
-    memcpy(input + 16, bytes, content);
-    int status = tc_verifier_check(origin, input, content + 16, bytes + size - TC_SIGNATURE_SIZE, NULL);
+    memcpy(input + 16, body, content);
+    int status = tc_verifier_check(verifier, input, content + 16, body + size - TC_SIGNATURE_SIZE, NULL);
     free(input);
-    if (status < 0)
+    return status < 0 ? -TC_E_AUTH : 0;
+}
+
+int tc_message_check_origin(uint8_t type, const void *body, size_t size, struct tc_verifier *origin, struct tc_err *err)
+{
+    const size_t tail = 1 + TC_SIGNATURE_SIZE;
+    if (size < tail || ((const uint8_t *)body)[size - tail] != TC_SIGNED_ORIGIN)
+        return tc_fail(err, TC_E_AUTH, "%s is not signed; the key file here names an origin: send with its FILE.origin",
+                       tc_message_name(type));
+    int status = check_signature(type, body, size, TC_SIGNED_ORIGIN, origin, err);
+    if (status == -TC_E_AUTH)
         return tc_fail(err, TC_E_AUTH, "%s has a wrong signature: not from the origin in the key file",
                        tc_message_name(type));
-    return 0;
+    return status;
+}
+
+int tc_message_check_session(uint8_t type, const void *body, size_t size, struct tc_verifier *session,
+                             struct tc_err *err)
+{
+    int status = check_signature(type, body, size, TC_SIGNED_SESSION, session, err);
+    if (status == -TC_E_AUTH)
+        return tc_fail(err, TC_E_INTEGRITY, "%s was damaged on its way: its signature does not fit",
+                       tc_message_name(type));
+    return status;
 }
 
 void tc_chunk_head(uint8_t head[TC_CHUNK_HEAD], uint32_t index, uint32_t length, enum tc_form form)

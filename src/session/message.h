@@ -49,6 +49,13 @@ struct tc_msg_hello {
 
 enum { TC_OFFER_FORCE = 1, TC_OFFER_DRY_RUN = 2 };
 
+/* Whose signature an OFFER or PLAN ends with, over everything before it. */
+enum tc_signed_by {
+    TC_SIGNED_NOT,
+    TC_SIGNED_ORIGIN,
+    TC_SIGNED_SESSION /* by the key in OFFER: damage on the way shows, deceit does not */
+};
+
 struct tc_msg_offer {
     uint8_t session[TC_SESSION_ID_SIZE];
     uint8_t nonce[TC_NONCE_SIZE]; /* the agent's own, from its HELLO */
@@ -62,8 +69,8 @@ struct tc_msg_offer {
     uint32_t ttl;          /* seconds that the array stays once it is published; 0: for good */
     uint32_t array_size;
     const char *array; /* JSON, not terminated; borrowed */
-    bool is_signed;
-    uint8_t signature[TC_SIGNATURE_SIZE]; /* the origin's, over everything before it */
+    enum tc_signed_by signed_by;
+    uint8_t signature[TC_SIGNATURE_SIZE];
 };
 
 enum { TC_LINK_LAST = 1 };
@@ -90,7 +97,7 @@ struct tc_msg_plan {
     uint8_t trees; /* 1 .. TC_TREES_MAX */
     struct tc_msg_row rows[TC_TREES_MAX];
     char why[TC_WHY_MAX]; /* it has changed, for people; "" in the first */
-    bool is_signed;
+    enum tc_signed_by signed_by;
     uint8_t signature[TC_SIGNATURE_SIZE];
 };
 
@@ -167,16 +174,19 @@ const char *tc_message_name(uint8_t type);
 /* The longest body of this type; 0 for a type that does not exist. */
 uint32_t tc_message_limit(uint8_t type);
 
-/* The body as one new blob (not for CHUNK: its head is tc_chunk_head). signer signs OFFER and PLAN when not NULL. NULL
- * and TC_E_NOMEM, or TC_E_LIMIT for a body beyond its limit. */
+/* The body as one new blob (not for CHUNK: its head is tc_chunk_head). signer signs OFFER and PLAN when not NULL, as
+ * what their signed_by says (TC_SIGNED_NOT: the origin). NULL and TC_E_NOMEM, or TC_E_LIMIT for a body beyond its limit. */
 struct tc_blob *tc_message_pack(const struct tc_message *message, struct tc_signer *signer, struct tc_err *err);
 
 /* Fill message from a body; what it borrows lives as long as body. TC_E_PROTOCOL names the message. */
 int tc_message_unpack(struct tc_message *message, uint8_t type, const void *body, size_t size, struct tc_err *err);
 
-/* Check the origin's signature of an OFFER or PLAN body. TC_E_AUTH. */
+/* Check the signature of an OFFER or PLAN body: the origin's, TC_E_AUTH; or the session's own, which need not be there,
+ * TC_E_INTEGRITY. */
 int tc_message_check_origin(uint8_t type, const void *body, size_t size, struct tc_verifier *origin,
                             struct tc_err *err);
+int tc_message_check_session(uint8_t type, const void *body, size_t size, struct tc_verifier *session,
+                             struct tc_err *err);
 
 /* Child i < child_count of an unpacked row. */
 struct tc_msg_link tc_msg_row_child(const struct tc_msg_row *row, unsigned i);

@@ -36,7 +36,7 @@ void fuzz_message(const uint8_t *bytes, size_t size)
         unpack_children(&message, links);
     struct tc_blob *again = tc_message_pack(&message, NULL, NULL);
     bool is_signed =
-        (type == TC_MSG_OFFER && message.offer.is_signed) || (type == TC_MSG_PLAN && message.plan.is_signed);
+        (type == TC_MSG_OFFER && message.offer.signed_by) || (type == TC_MSG_PLAN && message.plan.signed_by);
     MUST(again);
     if (is_signed) /* all but flag and signature, which we cannot make */
         MUST(again->size == size - 1 - TC_SIGNATURE_SIZE && memcmp(again->bytes, bytes + 1, again->size - 1) == 0);

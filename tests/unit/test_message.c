@@ -228,7 +228,7 @@ START_TEST(unpacks_the_golden_bytes)
         ck_assert_str_eq(got.offer.digest, TC_DIGEST_NAME);
         ck_assert_str_eq(got.offer.codec, TC_CODEC_NAME);
         ck_assert_mem_eq(got.offer.public_key, want.offer.public_key, TC_PUBLIC_SIZE);
-        ck_assert(got.offer.flags == TC_OFFER_FORCE && got.offer.seconds_left == 90 && got.offer.ttl == 3600 && !got.offer.is_signed);
+        ck_assert(got.offer.flags == TC_OFFER_FORCE && got.offer.seconds_left == 90 && got.offer.ttl == 3600 && !got.offer.signed_by);
         ck_assert_uint_eq(got.offer.array_size, 4);
         ck_assert_mem_eq(got.offer.array, "null", 4);
         break;
@@ -242,7 +242,7 @@ START_TEST(unpacks_the_golden_bytes)
         ck_assert_str_eq(got.why.text, "no room");
         break;
     case TC_MSG_PLAN:
-        ck_assert(got.plan.epoch == 9 && got.plan.rank == 2 && got.plan.trees == 2 && !got.plan.is_signed);
+        ck_assert(got.plan.epoch == 9 && got.plan.rank == 2 && got.plan.trees == 2 && !got.plan.signed_by);
         ck_assert_str_eq(got.plan.rows[0].address, "n1:7117");
         ck_assert_str_eq(got.plan.why, "n4: lost");
         ck_assert_uint_eq(got.plan.rows[0].child_count, 2);
@@ -444,7 +444,7 @@ START_TEST(a_signature_covers_every_byte)
     struct tc_verifier *origin, *stranger;
     struct tc_blob *blob = signed_message(type, 1, &origin), *other = signed_message(type, 2, &stranger);
     struct tc_message message = unpacked(type, blob->bytes, blob->size);
-    ck_assert(type == TC_MSG_OFFER ? message.offer.is_signed : message.plan.is_signed);
+    ck_assert(type == TC_MSG_OFFER ? message.offer.signed_by : message.plan.signed_by);
     ck_assert_int_eq(tc_message_check_origin(type, blob->bytes, blob->size, origin, NULL), 0);
     ck_assert_int_eq(tc_message_check_origin(type, blob->bytes, blob->size, stranger, NULL), -TC_E_AUTH);
     ck_assert_int_eq(tc_message_check_origin(types[!_i], blob->bytes, blob->size, origin, NULL), -TC_E_AUTH);
@@ -459,6 +459,34 @@ START_TEST(a_signature_covers_every_byte)
     tc_blob_unref(other);
     tc_verifier_free(origin);
     tc_verifier_free(stranger);
+}
+END_TEST
+
+/* What the session's own key signs: any damage shows, and it is no word of the origin. */
+START_TEST(the_session_signs_where_there_is_no_origin)
+{
+    uint8_t secret[TC_SECRET_SIZE] = {3}, public_key[TC_PUBLIC_SIZE];
+    uint8_t type = _i ? TC_MSG_PLAN : TC_MSG_OFFER;
+    struct tc_signer *signer = tc_signer_new(secret, public_key, NULL);
+    struct tc_verifier *session = tc_verifier_new(public_key, NULL);
+    struct tc_message message = message_of(type);
+    *(type == TC_MSG_OFFER ? &message.offer.signed_by : &message.plan.signed_by) = TC_SIGNED_SESSION;
+    struct tc_blob *blob = tc_message_pack(&message, signer, NULL);
+    struct tc_message got = unpacked(type, blob->bytes, blob->size);
+    ck_assert_int_eq(type == TC_MSG_OFFER ? got.offer.signed_by : got.plan.signed_by, TC_SIGNED_SESSION);
+    ck_assert_int_eq(tc_message_check_session(type, blob->bytes, blob->size, session, NULL), 0);
+    ck_assert_int_eq(tc_message_check_origin(type, blob->bytes, blob->size, session, NULL), -TC_E_AUTH);
+    for (size_t bit = 0; bit < 8 * blob->size; bit++) {
+        blob->bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+        bool taken = tc_message_unpack(&got, type, blob->bytes, blob->size, NULL) == 0;
+        if (taken) /* and what says now that another has signed it, or nobody, is not taken at all */
+            ck_assert_int_eq(type == TC_MSG_OFFER ? got.offer.signed_by : got.plan.signed_by, TC_SIGNED_SESSION);
+        ck_assert_int_eq(tc_message_check_session(type, blob->bytes, blob->size, session, NULL), -TC_E_INTEGRITY);
+        blob->bytes[bit / 8] ^= (uint8_t)(1 << bit % 8);
+    }
+    tc_blob_unref(blob);
+    tc_signer_free(signer);
+    tc_verifier_free(session);
 }
 END_TEST
 
@@ -490,6 +518,7 @@ int main(void)
     tcase_add_test(tcase, texts_end_where_their_fields_do);
     tcase_add_test(tcase, too_long_is_not_packed);
     tcase_add_loop_test(tcase, a_signature_covers_every_byte, 0, 2);
+    tcase_add_loop_test(tcase, the_session_signs_where_there_is_no_origin, 0, 2);
     tcase_add_test(tcase, an_unsigned_message_says_so);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);

@@ -564,6 +564,36 @@ START_TEST(with_an_origin_both_offer_and_plan_are_signed)
 }
 END_TEST
 
+/* Without an origin the session's own key signs both, and damage on the way shows. */
+static void frame_damaged(struct rig *rig, const struct tc_message *message, size_t at)
+{
+    struct tc_blob *body = tc_message_pack(message, rig->signer, NULL);
+    body->bytes[at] ^= 1;
+    tell(rig, &(struct tc_event){.kind = TC_EV_FRAME, .link = CONTROL, .type = message->type, .body = body});
+    tc_blob_unref(body);
+}
+
+START_TEST(what_was_damaged_on_the_way_is_not_taken)
+{
+    struct tc_message greeting = hello(TC_ROLE_COORDINATOR, NULL), row = plan(1);
+    struct rig rig = make_agent(false);
+    struct tc_message message = offer(&rig);
+    message.offer.signed_by = row.plan.signed_by = TC_SIGNED_SESSION;
+    frame(&rig, CONTROL, &greeting, NULL);
+    frame_damaged(&rig, &message, sizeof session + sizeof nonce + 2); /* the name's first letter */
+    ck_assert(rig.ended && rig.why.reason == TC_E_INTEGRITY && rig.sent[TC_MSG_REFUSE] == 1);
+    free_rig(&rig);
+    rig = make_agent(false);
+    frame(&rig, CONTROL, &greeting, NULL);
+    frame(&rig, CONTROL, &message, rig.signer);
+    tell(&rig, &(struct tc_event){.kind = TC_EV_PREPARED});
+    ck_assert(!rig.ended && rig.sent[TC_MSG_READY] == 1);
+    frame_damaged(&rig, &row, sizeof session + sizeof nonce + 7); /* its rank */
+    ck_assert(rig.ended && rig.why.reason == TC_E_INTEGRITY && rig.sent[TC_MSG_FAILED] == 1);
+    free_rig(&rig);
+}
+END_TEST
+
 static void refuse_plan(const struct tc_message *message, int reason)
 {
     struct rig rig = agent_in(TC_AGENT_FILLING);
@@ -872,6 +902,7 @@ int main(void)
     tcase_add_loop_test(agent, an_agent_bears_any_event_in_any_state, 0, STATES);
     tcase_add_test(agent, an_offer_is_checked);
     tcase_add_test(agent, with_an_origin_both_offer_and_plan_are_signed);
+    tcase_add_test(agent, what_was_damaged_on_the_way_is_not_taken);
     tcase_add_test(agent, a_plan_is_checked);
     tcase_add_test(agent, a_forged_page_costs_the_parent_its_link);
     tcase_add_test(agent, early_links_are_held_a_while_and_not_too_many);
