@@ -9,7 +9,11 @@ libtc_session_la_SOURCES = \
 	src/session/agent_wants.c \
 	src/session/children.c src/session/children.h \
 	src/session/compare.c src/session/compare.h \
-	src/session/coordinator.c src/session/coordinator.h \
+	src/session/coordinator.c src/session/coordinator.h src/session/coordinator_own.h \
+	src/session/coordinator_give.c \
+	src/session/coordinator_hosts.c \
+	src/session/coordinator_plan.c \
+	src/session/coordinator_replan.c \
 	src/session/feed.c src/session/feed.h \
 	src/session/machine.c src/session/machine.h \
 	src/session/message.c src/session/message.h src/session/message.def
