@@ -67,6 +67,7 @@ SILENCE = 5 / 5.6  # copies of 64 MiB that a silent death may cost until it is n
 FAULT_ROWS = [
     row("dead-one", (3,), Harm.kill, 1.3, "a relay is killed at a third", after=THIRD),
     row("dead-three", (1, 4, 9), Harm.kill, 1.6, "three relays are killed, one the head of a tree", after=THIRD),
+    row("dead-quarter", (1, 4, 9, 12, 15, 22), Harm.kill, 1.6, "a quarter of all hosts is killed at once", after=THIRD),
     row("dead-silent", (1, 4, 9), Harm.cut, 1.6 + SILENCE, "the same three lose their links in silence", after=THIRD),
     row("frozen-three", (1, 4, 9), Harm.freeze, 1.6 + SILENCE, "the same three stop", after=THIRD),
     row("slow-head", (1,), Harm.slow_link, 1.5, "the head of a tree has a tenth of the speed", size=48 * MIB),

@@ -161,6 +161,23 @@ class Cast:
     def agents_cpu(self):
         return sum(cpu_seconds(agent.pid) for agent in self.agents.values() if agent.poll() is None)
 
+    def status(self, host):
+        """The last line of `treecast status --json` there: sessions, what is published."""
+        code, output, errors = self.lab.run(host, [self.treecast, "status", "--json", "-d", DIR])
+        if code != 0:
+            raise LabError(f"treecast status of h{host} ended with {code}: {errors.decode(errors='replace').strip()}")
+        return json.loads(output.splitlines()[-1])
+
+    def parents(self, size):
+        """For each tree of a broadcast of size bytes the parent of each host, by `treecast plan`; the sender is 0."""
+        argv = [self.treecast, "plan", "--json", "-w", self.lab.hostlist(self.hosts), "--size", str(size)]
+        code, output, errors = self.lab.run(0, argv)
+        if code != 0:
+            raise LabError(f"treecast plan ended with {code}: {errors.decode(errors='replace').strip()}")
+        host_of = {self.lab.address(host): host for host in self.hosts}
+        return [{host_of[child]: host_of.get(parent, 0) for child, parent in tree["parents"].items()}
+                for tree in json.loads(output)["trees"]]
+
     def published(self, host, name):
         """Where host's published file is, seen from outside of the host."""
         return self.lab.path(host, f"{DIR}/{name}")

@@ -1,6 +1,6 @@
 """What is done to hosts of the lab while a broadcast runs, and what it cost the others.
 
-    harm = Harm([1, 4, 9], Harm.kill, after=1 / 3)
+    harm = Harm([1, 4, 9], Harm.kill, after=1 / 3)      # lasts=3: all is well again 3 s later
     sent = broadcast(cast, SOURCE, "array.bin", size, harm, "--min-hosts", "20")
     others(cast, sent, harm)        # seconds until each host that was not harmed was whole, ascending
 """
@@ -86,14 +86,16 @@ def write(path, value):
 
 
 class Harm:
-    """hosts go wrong in one way: before the broadcast (after None), or when so much of the array has left host 0."""
+    """hosts go wrong in one way: before the broadcast (after None), or when so much of the array has left host 0; for so
+    many seconds or (lasts None) until the broadcast has ended."""
 
-    def __init__(self, hosts, way, after=None, rate=10, share=1 / 150):
+    def __init__(self, hosts, way, after=None, rate=10, share=1 / 150, lasts=None):
         self.hosts = list(hosts)
         self.way = way
         self.after = after
         self.rate = rate        # Mbit/s, of slow_link
         self.share = share      # of a CPU, of starve
+        self.lasts = lasts
         self._undo = []
 
     def kill(self, _lab, cast, host):
@@ -103,36 +105,40 @@ class Harm:
     def freeze(self, _lab, cast, host):
         """The process stops; its connections stay."""
         cast.agents[host].send_signal(signal.SIGSTOP)
+        self._undo.append(lambda: cast.agents[host].send_signal(signal.SIGCONT))
 
     def cut(self, lab, _cast, host):
-        """No packet to or from the host arrives any more, as when its power or its cable goes."""
+        """No packet to or from the host arrives any more, as when its cable goes."""
         lab.cut(host)
+        self._undo.append(lambda: lab.mend(host))
+
+    def power_off(self, lab, cast, host):
+        """The process dies and nobody is told: neither FIN nor RST gets out."""
+        self.cut(lab, cast, host)
+        cast.agents[host].kill()
+        cast.agents[host].wait()
 
     def slow_link(self, lab, _cast, host):
         """The host's link becomes slower, both ways."""
         lab.set_rate(host, self.rate)
+        self._undo.append(lambda: lab.mend(host))
 
     def starve(self, lab, cast, host):
         """The process gets a hundred and fiftieth of a CPU: a tenth of what a full link takes here."""
-        self._undo.append(CpuQuota(lab, cast.agents[host].pid, self.share))
+        self._undo.append(CpuQuota(lab, cast.agents[host].pid, self.share).end)
 
     def slow_disk(self, lab, cast, host):
         """Each write to the host's file takes 0.2 s longer: 1.25 MB/s for each of its threads."""
-        self._undo.append(SlowWrites(lab, cast.agents[host].pid, 0.2))
+        self._undo.append(SlowWrites(lab, cast.agents[host].pid, 0.2).end)
 
     def begin(self, lab, cast):
         for host in self.hosts:
             self.way(self, lab, cast, host)
 
-    def end(self, lab, cast):
-        """What was stopped goes on, so that it can be ended."""
+    def end(self):
+        """What was stopped goes on, and links are whole again. Harmless when repeated."""
         while self._undo:
-            self._undo.pop().end()
-        for host in self.hosts:
-            if self.way is Harm.freeze:
-                cast.agents[host].send_signal(signal.SIGCONT)
-            elif self.way in (Harm.cut, Harm.slow_link):
-                lab.mend(host)
+            self._undo.pop()()
 
 
 def await_part(cast, process, before, wanted):
@@ -142,6 +148,14 @@ def await_part(cast, process, before, wanted):
             raise LabError(f"send ended early: {cast.says(0)}")
         return cast.lab.sent_bytes(0) - before >= wanted
     wait_for(condition, "the transfer to be under way", timeout=120)
+
+
+def let_pass(harm, cast, process):
+    """The harm is over while the broadcast still runs."""
+    time.sleep(harm.lasts)
+    if process.poll() is not None:
+        raise LabError(f"send ended before the harm did: {cast.says(0)}")
+    harm.end()
 
 
 def broadcast(cast, source, name, size, harm, *options, timeout=600):
@@ -155,9 +169,11 @@ def broadcast(cast, source, name, size, harm, *options, timeout=600):
         if harm.after is not None:
             await_part(cast, process, before, size * harm.after)
             harm.begin(cast.lab, cast)
+        if harm.lasts is not None:
+            let_pass(harm, cast, process)
         return cast.finish_send(process, started, timeout)
     finally:
-        harm.end(cast.lab, cast)
+        harm.end()
 
 
 def others(cast, sent, harm):

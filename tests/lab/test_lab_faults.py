@@ -1,94 +1,237 @@
 #!/usr/bin/python3
-"""Broadcasts while hosts go wrong: the others complete, and the report names each host once."""
+"""Broadcasts while hosts go wrong: the others complete, and the report names each host once, with what is true of it."""
 
+import functools
 import os
 import sys
+import tempfile
 
 sys.dont_write_bytecode = True
 
-from cast import SOURCE, Cast, digest, random_bytes
+from cast import DIR, SOURCE, Cast, digest, random_bytes
 from harm import Harm, broadcast, others, replans
-from lab import Lab
+from lab import Lab, wait_for, wait_process
 from measure import one_copy
-from tap import SANITIZED, ensure, find_treecast, folder, note, run_tests
+from tap import SANITIZED, ensure, find_treecast, note, run_tests
 
-SIZE = 16 << 20
-
-
-def survivors_complete(cast, sent, name, lost):
-    expected = digest(cast.lab.path(0, SOURCE))
-    states = {line["host"].partition(":")[0]: line["state"] for line in sent.hosts}
-    ensure(len(sent.hosts) == len(states) == len(cast.hosts), f"{len(sent.hosts)} host lines")
-    for host in cast.hosts:
-        state = states[cast.lab.address(host)]
-        path = cast.published(host, name)
-        if host not in lost:
-            ensure(state == "published", f"h{host} is {state}")
-        if state == "published":
-            ensure(digest(path) == expected, f"h{host} has other bytes")
-        elif os.path.exists(path):
-            ensure(digest(path) == expected, f"h{host} shows half an array")
+MIB = 1 << 20
+HOSTS, RATE, SIZE = (12, 50, 8 * MIB) if SANITIZED else (24, 100, 16 * MIB)
+RELAYS = (1, 4, 9)                                             # the head of a tree, one below the other, one below that
+QUARTER = (1, 4, 9, 12, 15, 22)[:round((HOSTS - 1) / 4)]
+SILENCE = 5                                                    # seconds until a death that nobody is told of is noticed
+THIRD = 1 / 3
 
 
-def broadcast_with(hosts, way, name, *options, after=1 / 3):
-    """Broadcast to 7 hosts, do harm to some, and judge what comes of it. Returns the Sent and how many copies of the array
-    the others needed."""
-    harm = Harm(hosts, way, after, rate=5)
-    with Lab(hosts=8, rate_mbit=50) as lab, folder() as place, Cast(lab, find_treecast(), place) as cast:
-        random_bytes(lab.path(0, SOURCE), SIZE)
-        copy = one_copy(lab, SIZE)
-        sent = broadcast(cast, SOURCE, name, SIZE, harm, "--min-hosts", str(7 - len(hosts)), *options, timeout=180)
-        times = others(cast, sent, harm)
-        note(f"exit {sent.code} after {sent.seconds:.1f} s, one copy {copy:.1f} s; others whole after "
-             f"{', '.join(f'{t:.1f}' for t in times)} s; {replans(sent)}")
-        survivors_complete(cast, sent, name, harm.hosts)
-        return sent, times[-1] / copy
+@functools.cache
+def stage():
+    """One lab for all tests, what one copy of SIZE bytes takes there, and a folder. They go with this process."""
+    place = tempfile.TemporaryDirectory(prefix="treecast-lab-")
+    lab = Lab(hosts=HOSTS, rate_mbit=RATE)
+    lab.start()
+    return lab, one_copy(lab, SIZE), place
 
 
-def within(copies, bound, silence=0.0):
-    """Three times what the benchmark allows on a quiet machine; nothing is said of a sanitizer's speed."""
-    if not SANITIZED:
-        ensure(copies <= 3 * bound + silence, f"the others needed {copies:.2f} copies")
+class Case:
+    """A broadcast to all hosts while some go wrong, and what came of it."""
+
+    def __init__(self, name, hosts, way, after=THIRD, lasts=None, size=SIZE, agents=(), options=()):
+        self.name = name
+        self.size = size
+        self.options = options
+        self.harm = Harm(hosts, way, after, rate=RATE / 10, lasts=lasts)
+        self.lab, self.copy, place = stage()
+        self.cast = Cast(self.lab, find_treecast(), place.name, options=agents)
+        self.sent = None
+
+    def __enter__(self):
+        random_bytes(self.lab.path(0, SOURCE), self.size)
+        self.digest = digest(self.lab.path(0, SOURCE))
+        self.cast.__enter__()
+        return self
+
+    def __exit__(self, *_):
+        self.cast.stop()
+
+    def run(self):
+        enough = len(self.cast.hosts) - len(self.harm.hosts)
+        self.sent = broadcast(self.cast, SOURCE, self.name, self.size, self.harm, "--min-hosts", str(enough),
+                              *self.options, timeout=180)
+        times = others(self.cast, self.sent, self.harm)
+        note(f"{self.name}: exit {self.sent.code} after {self.sent.seconds:.1f} s, one copy of {SIZE >> 20} MiB "
+             f"{self.copy:.1f} s; others whole after {times[0]:.1f} to {times[-1]:.1f} s; {replans(self.sent)}")
+        self.last = times[-1]
+        self.judge()
+        return self
+
+    def within(self, bound, silence=0):
+        """Three times what the benchmark allows on a quiet machine; nothing is said of a sanitizer's speed."""
+        if not SANITIZED:
+            ensure(self.last <= 3 * bound * self.copy + silence,
+                   f"the others needed {self.last:.1f} s, {self.last / self.copy:.2f} copies")
+
+    def state(self, host):
+        return next(line["state"] for line in self.sent.hosts if self.is_of(line, host))
+
+    def is_of(self, line, host):
+        return line["host"].partition(":")[0] == self.lab.address(host)
+
+    def shows(self, host):
+        """Whether host shows the array; it never shows a part of it."""
+        path = self.cast.published(host, self.name)
+        if not os.path.exists(path):
+            return False
+        ensure(digest(path) == self.digest, f"h{host} shows other bytes")
+        return True
+
+    def judge(self):
+        """The report names every host once, counts right, and says nothing that is not so."""
+        sent, states = self.sent, {}
+        for host in self.cast.hosts:
+            lines = [line for line in sent.hosts if self.is_of(line, host)]
+            ensure(len(lines) == 1, f"h{host} has {len(lines)} lines")
+            states[host] = lines[0]["state"]
+            ensure(self.shows(host) or states[host] != "published", f"h{host} is published and shows nothing")
+            ensure(host in self.harm.hosts or states[host] == "published", f"h{host} is {states[host]}")
+        end = sent.lines[-1]
+        for state in ("published", "lost", "failed", "aborted"):
+            ensure(end[state] == list(states.values()).count(state), f"{state}: {end} {states}")
+        ensure(len(sent.hosts) == len(states) == end["hosts"], f"{len(sent.hosts)} lines of hosts")
+        ensure(sent.code == (0 if end["published"] == len(states) else 3), f"exit {sent.code}: {sent.errors}")
+
+    def lost(self, *hosts):
+        """These are reported lost, and their places were taken, those of the relays at least."""
+        told = [line for line in self.sent.of_type("replan") if line["why"] == "lost"]
+        for host in hosts:
+            ensure(self.state(host) == "lost", f"h{host} is {self.state(host)}")
+            ensure(any(self.is_of(line, host) for line in told), f"h{host}: {replans(self.sent)}")
+
+    def settle(self, host):
+        """An agent that lived through it: what it did, what it says and what its host shows are one and the same."""
+        def idle():
+            return not self.cast.status(host)["sessions"]
+        wait_for(idle, f"the end of the session of h{host}", timeout=20)
+        said = [line for line in self.cast.says(host).splitlines() if f"{self.name} from" in line]
+        whole = said[-1].endswith(": done") or "published, but left early" in said[-1] if said else None
+        ensure(len(said) == 1 and whole == self.shows(host), f"h{host} is {self.state(host)} and says {said}")
+        ensure(self.shows(host) or self.state(host) != "published", f"h{host} was published, and is not")
+        self.only_partial(host)
+
+    def only_partial(self, host):
+        """Besides what is published there is one partial at most."""
+        seen = [name for name in os.listdir(self.lab.path(host, DIR)) if not name.startswith(".")]
+        ensure(seen == [self.name] * self.shows(host), f"h{host} shows {seen}")
+        hidden = [name for name in os.listdir(self.lab.path(host, f"{DIR}/.treecast")) if name.endswith((".part", ".tmp"))]
+        ensure(len(hidden) <= (not self.shows(host)) and not any(name.endswith(".tmp") for name in hidden),
+               f"h{host} keeps {hidden}")
 
 
-def ensure_replanned(sent, why, count=1):
-    lines = [line for line in sent.of_type("replan") if line["why"] in why]
-    ensure(len({line["host"] for line in lines}) >= count, f"planned anew: {replans(sent)}")
+def test_killed_one():
+    """A relay is killed: the others have the whole array, hardly later, and send says 3."""
+    with Case("one.bin", [3], Harm.kill) as case:
+        case.run().lost(3)
+        case.within(1.3)
 
 
-def test_killed():
-    """Agents that relay are killed: the others have the whole array, hardly later, and send says 3."""
-    sent, copies = broadcast_with([1, 4], Harm.kill, "killed.bin")
-    ensure(sent.code == 3, f"exit {sent.code}: {sent.errors}")
-    ensure_replanned(sent, ["lost"], 2)
-    within(copies, 1.6)
+def test_killed_three():
+    """Three relays are killed, one of them the head of a tree."""
+    with Case("three.bin", RELAYS, Harm.kill) as case:
+        case.run().lost(*RELAYS)
+        case.within(1.6)
+
+
+def test_killed_quarter():
+    """A quarter of all hosts is killed at once."""
+    with Case("quarter.bin", QUARTER, Harm.kill) as case:
+        case.run().lost(*QUARTER)
+        case.within(1.6)
+
+
+def test_killed_in_line():
+    """A host, its parent and its grandparent, which is the head, are killed together."""
+    with Case("line.bin", (), Harm.kill) as case:
+        parents = case.cast.parents(SIZE)[0]
+        line = [max(parents)]
+        while parents[line[-1]] != 0:
+            line.append(parents[line[-1]])
+        case.harm.hosts = line[-3:]
+        note(f"from the last host to the first: {line}")
+        case.run().lost(*case.harm.hosts)
+        case.within(1.6)
+
+
+def test_power_off():
+    """Three relays lose their power and nobody is told: it costs the others the 5 s until they are missed."""
+    with Case("power.bin", RELAYS, Harm.power_off) as case:
+        case.run()
+        for host in RELAYS:
+            ensure(case.state(host) == "lost" and not case.shows(host), f"h{host} is {case.state(host)}")
+            case.cast.start_agent(host)
+            case.cast.await_agent(host)
+            case.only_partial(host)
+        case.within(1.6, SILENCE)
 
 
 def test_cut():
-    """A host that relays falls silent: the others have the whole array, and send says 3."""
-    sent, copies = broadcast_with([1], Harm.cut, "cut.bin")
-    ensure(sent.code == 3, f"exit {sent.code}: {sent.errors}")
-    ensure_replanned(sent, ["lost", "slow"])  # all may be through before it counts as lost
-    within(copies, 1.6, silence=5 / 1.4)
+    """Three relays are cut off: the others have the whole array, and they fail by themselves."""
+    with Case("cut.bin", RELAYS, Harm.cut) as case:
+        case.run()
+        for host in RELAYS:
+            ensure(case.state(host) == "lost", f"h{host} is {case.state(host)}")
+            case.settle(host)
+        case.within(1.6, SILENCE)
 
 
 def test_frozen():
-    """An agent that relays stops: the others have the whole array, and it is reported lost or done when it goes on."""
-    sent, copies = broadcast_with([3], Harm.freeze, "frozen.bin")
-    ensure(sent.code in (0, 3), f"exit {sent.code}: {sent.errors}")
-    within(copies, 1.6, silence=5 / 1.4)
+    """Three relays are stopped: the others have the whole array, and what goes on later fails or is whole."""
+    with Case("frozen.bin", RELAYS, Harm.freeze) as case:
+        case.run()
+        for host in RELAYS:
+            case.settle(host)
+        case.within(1.6, SILENCE)
+
+
+def test_back_soon():
+    """A relay is cut off for 2 s and comes back: it is whole, and so are the others."""
+    with Case("soon.bin", [1], Harm.cut, lasts=2) as case:
+        case.run()
+        ensure(case.sent.code == 0 and case.state(1) == "published", f"h1 is {case.state(1)}: {case.sent.errors}")
+        case.settle(1)
+
+
+def test_back_late():
+    """A relay is cut off and another stopped for 7 s of a longer session: when back they fail, and are seen to fail."""
+    def cut_or_freeze(harm, lab, cast, host):
+        (Harm.cut if host == harm.hosts[0] else Harm.freeze)(harm, lab, cast, host)
+
+    with Case("late.bin", [1, 4], cut_or_freeze, lasts=7, agents=["--once"], options=["--bwlimit", str(SIZE // 10)],
+              after=1 / 5) as case:
+        case.run()
+        for host, agent in case.cast.agents.items():
+            code, _ = wait_process(agent, 20)
+            whole = case.state(host) == "published"
+            ensure(whole == case.shows(host) == (code == 0), f"h{host} is {case.state(host)}, exit {code}")
+            ensure(whole or case.cast.says(host).count(f"{case.name} from") == 1, f"h{host} says {case.cast.says(host)}")
+            case.only_partial(host)
+        case.lost(1, 4)
+        for host in case.cast.hosts:
+            case.cast.start_agent(host)
+            case.cast.await_agent(host)
+        again = case.cast.send(SOURCE, case.name).require_success().summary
+        ensure((again["published"], again["unchanged"]) == (2, HOSTS - 3) and again["adopted"] > 0, f"{again}")
 
 
 def test_slow():
     """The head of a tree is ten times slower: it is named, becomes a leaf, nobody waits for it, the deadline holds."""
-    sent, copies = broadcast_with([1], Harm.slow_link, "slow.bin", "--deadline", "8", after=None)
-    ensure(sent.code == 3, f"exit {sent.code}: {sent.errors}")
-    ensure(sent.seconds <= 10.5, f"ended {sent.seconds:.1f} s after its start, its deadline was 8 s")
-    ensure_replanned(sent, ["slow"])
-    slow = [line for line in sent.hosts if line.get("slow")]
-    ensure(len(slow) >= 1, "no host is called slow")
-    within(copies, 1.5)
+    with Case("slow.bin", [1], Harm.slow_link, after=None, options=["--deadline", "7"]) as case:
+        sent = case.run().sent
+        ensure(sent.code == 3 and case.state(1) == "aborted", f"exit {sent.code}, h1 is {case.state(1)}: {sent.errors}")
+        ensure(sent.seconds <= 9.5, f"ended {sent.seconds:.1f} s after its start, its deadline was 7 s")
+        ensure(any(line["why"] == "slow" for line in sent.of_type("replan")), f"planned anew: {replans(sent)}")
+        ensure(any(line.get("slow") for line in sent.hosts), "no host is called slow")
+        case.settle(1)
+        case.within(1.5)
 
 
 if __name__ == "__main__":
-    run_tests(test_killed, test_cut, test_frozen, test_slow)
+    run_tests(test_killed_one, test_killed_three, test_killed_quarter, test_killed_in_line, test_power_off, test_cut,
+              test_frozen, test_back_soon, test_back_late, test_slow)
