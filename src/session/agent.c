@@ -106,8 +106,10 @@ static void on_interval(struct tc_agent *agent)
 {
     struct tc_err err = {0};
     tc_agent_send_progress(agent);
-    for (unsigned t = 0; t < agent->trees; t++)
+    for (unsigned t = 0; t < agent->trees; t++) {
         tc_agent_look_for_help(agent, t);
+        tc_agent_ask_again(agent, t);
+    }
     tc_children_ration(&agent->children);
     if (tc_agent_feed_children(agent, &err) < 0)
         tc_agent_fail(agent, &err);

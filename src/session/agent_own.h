@@ -26,6 +26,7 @@ struct tc_parent { /* where one tree's chunks come from */
     struct tc_bits asked; /* chunks wanted from it and not here yet */
     struct tc_bits owed;  /* pages that it has no answer to yet */
     uint64_t last_byte;   /* when it last brought a chunk, or became the parent */
+    uint64_t asked_again; /* when it last was */
     bool starves;         /* the other tree's parent helps out */
 };
 
@@ -126,6 +127,7 @@ void tc_agent_take_back(struct tc_agent *agent, unsigned t); /* what other trees
 /* Tree t's parent has brought chunk: nobody else need. False: it was not asked for it any more. */
 bool tc_agent_brought(struct tc_agent *agent, unsigned t, uint32_t chunk);
 void tc_agent_look_for_help(struct tc_agent *agent, unsigned t); /* when its parent brings nothing */
+void tc_agent_ask_again(struct tc_agent *agent, unsigned t);     /* the same, for longer */
 
 /* agent_fill.c */
 int tc_agent_on_page(struct tc_agent *agent, unsigned t, const struct tc_page *page, struct tc_err *err);

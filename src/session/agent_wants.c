@@ -1,7 +1,8 @@
 #include "session/agent_own.h"
 
 enum {
-    HELP_CHUNKS = 16 /* asked of one tree's parent at once in the place of another's that brings nothing */
+    HELP_CHUNKS = 16, /* asked of one tree's parent at once in the place of another's that brings nothing */
+    AGAIN_RATE = 100  /* bytes a millisecond that the slowest link has */
 };
 
 /* What is wanted of page is known: each of its chunks has been looked for here, and there is a file to put them in. */
@@ -203,4 +204,24 @@ void tc_agent_look_for_help(struct tc_agent *agent, unsigned t)
     for (uint32_t p = tc_bits_next(&agent->have_pages, 0); p != TC_BITS_NONE && asked < HELP_CHUNKS;
          p = tc_bits_next(&agent->have_pages, p + 1))
         asked += want_besides(agent, t, helper, p, HELP_CHUNKS - asked);
+}
+
+/* A wire that flips bits, where there is no TLS, may have changed the number of a page that was asked for or of a chunk
+ * that came, and then each end waits for the other. What is only slow comes twice by this, so it takes its time. */
+void tc_agent_ask_again(struct tc_agent *agent, unsigned t)
+{
+    struct tc_parent *parent = &agent->parents[t];
+    uint64_t since = parent->last_byte > parent->asked_again ? parent->last_byte : parent->asked_again;
+    uint64_t patience = TC_MS_AGAIN + agent->job.layout.chunk_size / AGAIN_RATE;
+    if (agent->state != TC_AGENT_FILLING || parent->state != TC_PARENT_UP || parent->asked.count == 0 ||
+        agent->now - since < patience)
+        return;
+    parent->asked_again = agent->now;
+    for (uint32_t page = 0; page < agent->job.layout.pages; page++) {
+        struct tc_message message = {.type = TC_MSG_WANT};
+        message.want.page = page;
+        message.want.chunks = tc_bits_page(&parent->asked, page);
+        if (message.want.chunks)
+            tc_agent_send(agent, parent->link, &message);
+    }
 }

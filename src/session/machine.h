@@ -114,6 +114,7 @@ enum {
     TC_MS_SILENCE = 5000, /* without a control message: dead */
     TC_MS_STALL = 60000,  /* no host accepted a byte */
     TC_MS_STARVE = 1000,  /* without a byte in one tree while the other runs: its other parent is asked */
+    TC_MS_AGAIN = 5000,   /* without a byte of what was asked for: it is asked for again */
     TC_MS_HOLD = 5000,    /* a data link that came before its PLAN row */
     TC_MS_ORPHAN = 5000,  /* coordinator gone: after the last byte */
     TC_MS_ORPHAN_MOST = 60000,

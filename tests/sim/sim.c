@@ -377,6 +377,13 @@ static void check_window(struct sim *sim, struct end *end, const struct tc_blob 
         sim_fail(sim, "node %u has %u pages open on link %#x", end->node, open, end->link);
 }
 
+/* A wire has changed its number: it arrives, and means nothing to anybody. */
+static bool dropped(struct sim *sim, const struct conn *conn, uint8_t type)
+{
+    bool flaky = fault_of(sim, conn->ends[0].node, SIM_DROP) || fault_of(sim, conn->ends[1].node, SIM_DROP);
+    return flaky && (type == TC_MSG_WANT || type == TC_MSG_CHUNK) && below(sim, 8) == 0;
+}
+
 static void send_frame(struct sim *sim, unsigned node, const struct tc_action *action)
 {
     struct conn *conn;
@@ -391,6 +398,10 @@ static void send_frame(struct sim *sim, unsigned node, const struct tc_action *a
     }
     if (action->type == TC_MSG_PAGE)
         check_window(sim, end, action->body);
+    if (dropped(sim, conn, action->type)) {
+        tc_blob_unref(action->body);
+        return;
+    }
     struct item *item = arrive(sim, conn, !side, sim->now + travel(sim, conn), IT_FRAME);
     item->departs = sim->now;
     item->event = (struct tc_event){.kind = TC_EV_FRAME, .type = action->type, .body = action->body};
@@ -446,10 +457,12 @@ static void serve(struct sim *sim, unsigned node, const struct tc_action *action
         there = there > to->downlink_free ? there : to->downlink_free;
         there = to->downlink_free = there + length * UINT64_C(1000000) / rate_of(sim, to);
     }
-    struct item *item = arrive(sim, conn, !side, there + travel(sim, conn), IT_FRAME);
-    item->departs = n->uplink_free;
-    item->event = (struct tc_event){.kind = TC_EV_FRAME, .type = TC_MSG_CHUNK};
-    item->event.body = chunk_body(sim, node, action->chunk);
+    if (!dropped(sim, conn, TC_MSG_CHUNK)) {
+        struct item *item = arrive(sim, conn, !side, there + travel(sim, conn), IT_FRAME);
+        item->departs = n->uplink_free;
+        item->event = (struct tc_event){.kind = TC_EV_FRAME, .type = TC_MSG_CHUNK};
+        item->event.body = chunk_body(sim, node, action->chunk);
+    }
     result(sim, node, there - sim->now, TC_EV_SERVED, action->link, action->chunk, 0);
 }
 

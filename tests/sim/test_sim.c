@@ -172,6 +172,7 @@ static const struct {
     {SIM_PUBLISH_FAILS, TC_END_FAILED},
     {SIM_OPEN_FAILS, TC_END_FAILED},
     {SIM_STOP, TC_END_FAILED},
+    {SIM_DROP, TC_END_PUBLISHED},
 };
 
 START_TEST(one_faulty_host_harms_nobody_else)
@@ -250,9 +251,9 @@ static struct sim_options any_session(uint64_t seed, uint64_t *state)
 START_TEST(any_faults_are_safe)
 {
     static const enum sim_fault_kind kinds[] = {
-        SIM_UNREACHABLE, SIM_DEAF, SIM_REFUSE,     SIM_KILL,        SIM_FREEZE,       SIM_CORRUPT,
-        SIM_LIAR,        SIM_CUT,  SIM_OPEN_FAILS, SIM_SERVE_FAILS, SIM_PAUSE,        SIM_ISOLATE,
-        SIM_SLOW,        SIM_FLAP, SIM_LOSS,       SIM_LATE,        SIM_PUBLISH_FAILS};
+        SIM_UNREACHABLE, SIM_DEAF, SIM_REFUSE,     SIM_KILL,        SIM_FREEZE,        SIM_CORRUPT,
+        SIM_LIAR,        SIM_CUT,  SIM_OPEN_FAILS, SIM_SERVE_FAILS, SIM_PAUSE,         SIM_ISOLATE,
+        SIM_SLOW,        SIM_FLAP, SIM_LOSS,       SIM_LATE,        SIM_PUBLISH_FAILS, SIM_DROP};
     for (struct seeds s = seeds(1000); s.next < s.end; s.next++) {
         uint64_t state = s.next * 7919;
         struct sim_options o = any_session(s.next, &state);
@@ -279,7 +280,7 @@ START_TEST(faults_that_stop_harm_nobody)
 {
     static const enum sim_fault_kind kinds[] = {SIM_KILL,  SIM_FREEZE,     SIM_CUT,  SIM_CORRUPT, SIM_LIAR,
                                                 SIM_PAUSE, SIM_ISOLATE,    SIM_SLOW, SIM_FLAP,    SIM_LOSS,
-                                                SIM_LATE,  SIM_OPEN_FAILS, SIM_STOP, SIM_REFUSE};
+                                                SIM_LATE,  SIM_OPEN_FAILS, SIM_STOP, SIM_REFUSE,  SIM_DROP};
     for (struct seeds s = seeds(1000); s.next < s.end; s.next++) {
         uint64_t state = s.next * 104729;
         struct tc_err why;
