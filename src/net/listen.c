@@ -13,6 +13,7 @@
 #define BACKLOG 512
 #define TURN 64         /* connections taken before the others in the loop get their turn */
 #define BREATHER_MS 100 /* without descriptors: a readable listening socket would keep the loop spinning */
+#define DEAF_TURNS 20   /* breathers in a row */
 
 /* A link that is not up yet. */
 struct pending {
@@ -30,6 +31,7 @@ struct tc_listen {
     struct tc_timer *breather;
     struct pending *oldest;
     bool choked; /* and has said so */
+    unsigned deaf_turns;
     char address[TC_ADDRESS_TEXT];
 };
 
@@ -129,6 +131,22 @@ static void on_breather(void *arg)
         tc_timer_set(self->breather, BREATHER_MS);
 }
 
+static void choke(struct tc_listen *self, int number)
+{
+    struct tc_err why = {0};
+    tc_fail_errno(&why, number, "%s: cannot accept connections", self->address);
+    if (!self->choked)
+        tc_log(TC_LOG_WARN, "%s", why.text);
+    self->choked = true;
+    tc_watch_want(self->watch, 0, NULL);
+    tc_timer_set(self->breather, BREATHER_MS);
+    if (++self->deaf_turns < DEAF_TURNS)
+        return;
+    self->deaf_turns = 0;
+    if (self->options.deaf)
+        self->options.deaf(self->arg, &why);
+}
+
 static void on_connection(void *arg, unsigned ready)
 {
     (void)ready;
@@ -139,15 +157,13 @@ static void on_connection(void *arg, unsigned ready)
         int fd = accept4(self->fd, (struct sockaddr *)(void *)&storage, &size, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
             self->choked = false;
+            self->deaf_turns = 0;
             take(self, fd, &storage, size);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOMEM || errno == ENOBUFS) {
-            if (!self->choked)
-                tc_log(TC_LOG_WARN, "%s: cannot accept connections: %s", self->address, strerror(errno));
-            self->choked = true;
-            tc_watch_want(self->watch, 0, NULL);
-            tc_timer_set(self->breather, BREATHER_MS);
+            choke(self, errno);
             return;
         } else if (errno != EINTR && errno != ECONNABORTED) {
+            self->deaf_turns = 0; /* who could not be let in has gone */
             return;
         }
     }
@@ -203,6 +219,7 @@ static struct tc_listen *listen_new(const struct tc_listen_options *options, tc_
         return NULL;
     *self = (struct tc_listen){.fd = -1, .call = call, .arg = arg};
     self->options.pending = options && options->pending ? options->pending : 256;
+    self->options.deaf = options ? options->deaf : NULL;
     self->options.pending_per_address = options && options->pending_per_address ? options->pending_per_address : 64;
     return self;
 }

@@ -11,6 +11,8 @@ struct tc_listen;
 struct tc_listen_options {
     unsigned pending;             /* links not UP yet, in all; 0: 256 */
     unsigned pending_per_address; /* 0: 64 */
+    /* For 2 s nobody could be let in, for want of descriptors or memory; and again after the next 2 s. NULL allowed. */
+    void (*deaf)(void *arg, const struct tc_err *why);
 };
 
 /* A socket accepted and within limits: the callee takes fd, makes it a link with tc_link_accept and returns that, or

@@ -1065,6 +1065,15 @@ static int open_key(struct node *node, struct tc_err *err)
     return status == 0 ? tc_key_derive(node->options.key, "join", node->join_key, err) : status;
 }
 
+/* A session that waits for somebody to dial would wait for ever. */
+static void on_deaf(void *arg, const struct tc_err *why)
+{
+    struct node *node = arg;
+    struct tc_event event = {.kind = TC_EV_DEAF, .err = why};
+    for (struct session *session = node->sessions; session; session = session->next)
+        tc_runner_event(&session->runner, &event);
+}
+
 static int open_strangers(struct node *node, const char *listen, struct tc_err *err)
 {
     struct tc_strangers_options options = {.listen = listen,
@@ -1078,6 +1087,7 @@ static int open_strangers(struct node *node, const char *listen, struct tc_err *
                                            .tls = node->options.key != NULL,
                                            .lookup = look_up,
                                            .greet = greet_stranger,
+                                           .deaf = on_deaf,
                                            .arg = node};
     node->strangers = tc_strangers_open(node->loop, &options, err);
     return node->strangers ? 0 : -err->reason;

@@ -123,6 +123,13 @@ static struct tc_link *on_accept(void *arg, int fd, const char *peer)
     return wire->link;
 }
 
+static void on_deaf(void *arg, const struct tc_err *why)
+{
+    struct tc_strangers *self = arg;
+    if (self->options.deaf)
+        self->options.deaf(self->options.arg, why);
+}
+
 void tc_strangers_part(struct tc_wire *wire)
 {
     struct tc_strangers *self = wire->owner;
@@ -149,9 +156,11 @@ struct tc_strangers *tc_strangers_open(struct tc_loop *loop, const struct tc_str
     *self = (struct tc_strangers){.options = *options, .loop = loop, .next_link = options->first_link};
     if (self->options.seconds == 0)
         self->options.seconds = FIRST_WORD_S;
+    struct tc_listen_options *limits = &self->options.limits;
+    limits->deaf = on_deaf;
     self->listen = options->listen_fd > 0
-                       ? tc_listen_adopt(loop, options->listen_fd, &options->limits, on_accept, self, err)
-                       : tc_listen_open(loop, options->listen, options->port, &options->limits, on_accept, self, err);
+                       ? tc_listen_adopt(loop, options->listen_fd, limits, on_accept, self, err)
+                       : tc_listen_open(loop, options->listen, options->port, limits, on_accept, self, err);
     if (!self->listen) {
         free(self);
         return NULL;

@@ -23,7 +23,8 @@ struct tc_strangers_options {
     /* The first frame of a link. Returns 0 when the wire was taken over with tc_strangers_part; else err is logged and the
      * link closed; with TC_E_LIMIT once what greet has said to it is sent. */
     int (*greet)(void *arg, struct tc_wire *wire, const struct tc_link_event *event, struct tc_err *err);
-    void *arg; /* of lookup and greet */
+    void (*deaf)(void *arg, const struct tc_err *why); /* nobody can be let in, see listen.h; NULL allowed */
+    void *arg;                                         /* of lookup, greet and deaf */
 };
 
 struct tc_strangers *tc_strangers_open(struct tc_loop *loop, const struct tc_strangers_options *options,

@@ -238,6 +238,9 @@ void tc_agent_event(struct tc_agent *agent, const struct tc_event *event, uint64
     case TC_EV_STRAIN:
         agent->strain = (enum tc_cause)event->flags;
         break;
+    case TC_EV_DEAF:
+        tc_agent_on_deaf(agent, event->err);
+        break;
     case TC_EV_STOP:
         tc_agent_fail(agent, event->err);
         break;

@@ -313,9 +313,9 @@ void tc_agent_on_data_up(struct tc_agent *agent, uint32_t link)
 
 void tc_agent_on_data_down(struct tc_agent *agent, const struct tc_event *event)
 {
-    int t = tc_agent_parent_of(agent, event->link);
-    if (t >= 0 && event->err && event->err->reason == TC_E_NOMEM) {
-        tc_agent_fail(agent, event->err); /* our own trouble: another parent would not help */
+    int t = tc_agent_parent_of(agent, event->link), why = event->err ? event->err->reason : TC_OK;
+    if (t >= 0 && (why == TC_E_NOMEM || why == TC_E_LIMIT)) {
+        tc_agent_fail(agent, event->err); /* no memory or no descriptor here: another parent would not help */
         return;
     }
     if (t >= 0)
@@ -324,6 +324,16 @@ void tc_agent_on_data_down(struct tc_agent *agent, const struct tc_event *event)
     if (child)
         tc_child_stop(child);
     let_go(agent, event->link);
+}
+
+/* The coordinator cannot come in as a parent, and nothing shows it that the fault is here. */
+void tc_agent_on_deaf(struct tc_agent *agent, const struct tc_err *why)
+{
+    bool awaits = false;
+    for (unsigned t = 0; t < agent->trees; t++)
+        awaits |= agent->parents[t].state == TC_PARENT_AWAITED;
+    if (agent->state == TC_AGENT_FILLING && awaits && why)
+        tc_agent_fail(agent, why);
 }
 
 void tc_agent_close_data_links(struct tc_agent *agent)

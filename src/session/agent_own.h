@@ -115,6 +115,7 @@ uint64_t tc_agent_held_until(const struct tc_agent *agent);             /* when 
 void tc_agent_on_data_up(struct tc_agent *agent, uint32_t link);
 void tc_agent_on_data_frame(struct tc_agent *agent, const struct tc_event *event);
 void tc_agent_on_data_down(struct tc_agent *agent, const struct tc_event *event);
+void tc_agent_on_deaf(struct tc_agent *agent, const struct tc_err *why);
 void tc_agent_on_served(struct tc_agent *agent, const struct tc_event *event);
 void tc_agent_close_data_links(struct tc_agent *agent);
 

@@ -28,6 +28,7 @@ enum tc_event_kind {
     TC_EV_CHECKED,   /* coordinator: the source is unchanged, or err */
     TC_EV_BACKLOG,   /* coordinator, before a tick: link, flags is the bytes handed to it that have not arrived yet */
     TC_EV_STRAIN,    /* agent: flags is the enum tc_cause of this host's own limit that it works at now, or none */
+    TC_EV_DEAF,      /* agent: for a while nobody could be let in who dialled, err says why */
     TC_EV_ABSENT,    /* coordinator: host will not join, err says why */
     TC_EV_STOP       /* the user ends it: err says why */
 };

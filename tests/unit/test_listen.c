@@ -208,11 +208,27 @@ static void stop(void *arg)
     tc_loop_stop(loop);
 }
 
+static unsigned deaf_count;
+
+static void on_deaf(void *arg, const struct tc_err *why)
+{
+    ck_assert_ptr_eq(arg, guests);
+    ck_assert_int_eq(why->reason, TC_E_LIMIT);
+    ck_assert_ptr_nonnull(strstr(why->text, "cannot accept connections: Too many open files"));
+    deaf_count++;
+}
+
+static bool deaf_is(void *arg)
+{
+    return deaf_count == *(unsigned *)arg;
+}
+
 START_TEST(test_no_descriptors_left_is_waited_out)
 {
     struct rlimit old, low;
     unsigned one = 1;
-    open_at("127.0.0.1:0", NULL);
+    struct tc_listen_options options = {.deaf = on_deaf};
+    open_at("127.0.0.1:0", &options);
     come(0, 1);
     getrlimit(RLIMIT_NOFILE, &old);
     low = old;
@@ -222,6 +238,8 @@ START_TEST(test_no_descriptors_left_is_waited_out)
     tc_timer_set(timer, 20);
     tc_loop_run(loop, NULL);
     tc_timer_free(timer);
+    ck_assert_uint_eq(guest_count + deaf_count, 0);
+    ck_assert(wait_until(loop, deaf_is, &one));
     ck_assert_uint_eq(guest_count, 0);
     setrlimit(RLIMIT_NOFILE, &old);
     come(1, 1); /* valgrind's accept closes what it has no number for; the second one comes through there too */

@@ -667,6 +667,34 @@ START_TEST(a_link_that_came_before_its_plan_is_served_after_it)
 }
 END_TEST
 
+/* Without descriptors: nobody else is to blame, and another parent would be no better. */
+START_TEST(an_agent_that_cannot_be_reached_or_dial_fails)
+{
+    struct tc_err err = {.reason = TC_E_LIMIT, .text = "too many"};
+    struct tc_event deaf = {.kind = TC_EV_DEAF, .err = &err}, down = {.kind = TC_EV_DOWN, .err = &err};
+    struct tc_message row = plan(1);
+    struct rig rig = agent_in(TC_AGENT_FILLING);
+    tell(&rig, &deaf);
+    ck_assert(!rig.ended); /* all its links are there */
+    free_rig(&rig);
+    rig = agent_in(TC_AGENT_PREPARED);
+    frame(&rig, CONTROL, &row, NULL); /* its parent is the coordinator, which dials */
+    tell(&rig, &deaf);
+    ck_assert(rig.ended && rig.why.reason == TC_E_LIMIT && rig.sent[TC_MSG_FAILED] == 1);
+    free_rig(&rig);
+    rig = agent_in(TC_AGENT_PREPARED);
+    row.plan.rows[0].parent.rank = 3;
+    strcpy(row.plan.rows[0].address, "127.0.0.1:9");
+    frame(&rig, CONTROL, &row, NULL);
+    tell(&rig, &deaf);
+    ck_assert(!rig.ended); /* it dials itself */
+    down.link = 1;
+    tell(&rig, &down);
+    ck_assert(rig.ended && rig.why.reason == TC_E_LIMIT && rig.sent[TC_MSG_COMPLAIN] == 0);
+    free_rig(&rig);
+}
+END_TEST
+
 START_TEST(a_published_agent_that_cannot_read_goes_quietly)
 {
     struct rig rig = agent_in(TC_AGENT_PUBLISHED);
@@ -907,6 +935,7 @@ int main(void)
     tcase_add_test(agent, a_forged_page_costs_the_parent_its_link);
     tcase_add_test(agent, early_links_are_held_a_while_and_not_too_many);
     tcase_add_test(agent, a_link_that_came_before_its_plan_is_served_after_it);
+    tcase_add_test(agent, an_agent_that_cannot_be_reached_or_dial_fails);
     tcase_add_test(agent, a_published_agent_that_cannot_read_goes_quietly);
     tcase_add_test(agent, what_is_here_is_not_wanted);
     tcase_add_test(agent, comparing_is_not_waiting);
