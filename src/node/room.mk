@@ -6,7 +6,11 @@ libtc_node_la_SOURCES = \
 	src/node/local.c src/node/local.h \
 	src/node/pool.c src/node/pool.h \
 	src/node/privilege.c src/node/privilege.h \
-	src/node/recv_node.c src/node/recv_node.h \
+	src/node/recv_node.c src/node/recv_node.h src/node/recv_own.h \
+	src/node/recv_door.c \
+	src/node/recv_links.c \
+	src/node/recv_session.c \
+	src/node/recv_tasks.c \
 	src/node/runner.c src/node/runner.h \
 	src/node/send_node.c src/node/send_node.h \
 	src/node/strain.c src/node/strain.h \

@@ -1,0 +1,109 @@
+/* recv_own.h - what the files of a host's agent share. Private to them.
+ *
+ * recv_node.c     the node: opened, run, stopped and closed
+ * recv_links.c    links that came in, or the one that it dials to join; which session each is of
+ * recv_session.c  a session: its machine, from the control link to the end of the last task
+ * recv_tasks.c    what a session does in the pool: its file, and the chunks in it
+ * recv_door.c     what workers and `treecast status` are told */
+#ifndef TC_NODE_RECV_OWN_H
+#define TC_NODE_RECV_OWN_H
+
+#include "door/server.h"
+#include "file/lease.h"
+#include "file/sink.h"
+#include "node/leases.h"
+#include "node/recv_node.h"
+#include "node/runner.h"
+#include "node/strain.h"
+#include "node/strangers.h"
+#include "session/agent.h"
+
+#define TC_RECV_PACE 16u /* chunks */
+
+struct tc_recv_job; /* a task of a session in the pool */
+struct tc_recv_node;
+
+struct tc_recv_session {
+    struct tc_recv_node *node;
+    struct tc_recv_session *next;
+    struct tc_agent *machine;
+    const struct tc_job *offer; /* the machine's, from PREPARE on; does not change, so workers may read it */
+    struct tc_runner runner;
+    struct tc_blob_pool *blobs; /* CHUNK frames of this session's chunk size */
+    struct tc_sink *sink;
+    int source;                        /* the sender's file, where it is on this host; -1 */
+    unsigned opening;                  /* chunks between link and place */
+    unsigned backlog;                  /* most of them before links pause */
+    uint64_t arrived_at[TC_RECV_PACE]; /* ms; of the last chunks, a ring */
+    unsigned arrivals;
+    bool paused;
+    struct tc_strain strain;
+    bool in_memory;                /* the file is on tmpfs: placing never blocks */
+    bool over;                     /* the machine has ended */
+    bool joined;                   /* this side dialled the coordinator */
+    bool has_file;                 /* or may have, while it is being prepared */
+    bool published;                /* its file has its name: what is left of the session is nobody's concern */
+    struct tc_recv_job *preparing; /* waits until an earlier session has let go of its file */
+    enum { TC_RECV_STAYS, TC_RECV_MAY_GO, TC_RECV_GOES } exit;
+    struct tc_err why;
+    char peer[TC_ADDRESS_MAX];
+    char address[TC_ADDRESS_MAX];
+};
+
+struct tc_recv_node {
+    struct tc_recv_options options;
+    struct tc_loop *loop;
+    struct tc_pool *pool;
+    struct tc_worker here; /* the loop thread's own, for chunks that are opened on the spot */
+    struct tc_folder *folder;
+    struct tc_strangers *strangers; /* NULL: not listening yet, or closing */
+    struct tc_wire *joining;        /* to the coordinator, before it is up */
+    struct tc_door *door;
+    struct tc_leases *leases;
+    struct tc_lease owned; /* of every array that is published: owner and its start */
+    int owner_fd;          /* tells the owner's end; -1: there is none, or the kernel does not tell */
+    struct tc_watch *owner_watch;
+    struct tc_signal *term, *interrupt, *usr1;
+    struct tc_timer *hourly;
+    struct tc_verifier *origin;
+    struct tc_recv_session *sessions;
+    uint8_t instance[16];
+    uint8_t control_key[TC_KEY_SIZE];
+    uint8_t join_key[TC_KEY_SIZE];
+    struct tc_bucket bucket; /* what leaves this host, of all sessions */
+    bool stopping;
+    bool joined;               /* the coordinator has been reached */
+    char way[TC_ADDRESS_HOST]; /* own address on the way to it */
+    bool settled;              /* with --once: a session that came to an offer has ended, and result is its */
+    struct tc_err result;      /* of the first session with --once */
+};
+
+/* recv_links.c */
+int tc_recv_listen(struct tc_recv_node *node, const char *listen, struct tc_err *err);
+void tc_recv_say_ready(const struct tc_recv_node *node);
+int tc_recv_join(struct tc_recv_node *node, struct tc_err *err); /* dial the coordinator; what follows, follows later */
+void tc_recv_leave(struct tc_recv_node *node);                   /* while it is being dialled */
+
+/* recv_session.c */
+/* wire is its control link: a stranger no more, or the one that this side dialled. */
+int tc_recv_new_session(struct tc_recv_node *node, struct tc_wire *wire, bool joined, struct tc_err *err);
+void tc_recv_free_session(struct tc_recv_session *session);
+struct tc_recv_session *tc_recv_session_by_id(struct tc_recv_node *node, const uint8_t *id); /* one that is not over */
+/* Something of the session came to its end: when that was the last of it, it goes. */
+void tc_recv_arrived(struct tc_recv_session *session);
+
+/* recv_tasks.c: actions of the machine; each ends in an event */
+void tc_recv_prepare(struct tc_recv_session *session, const struct tc_action *action);
+void tc_recv_allocate(struct tc_recv_session *session, const struct tc_action *action);
+void tc_recv_compare(struct tc_recv_session *session, const struct tc_action *action);
+void tc_recv_open(struct tc_recv_session *session, const struct tc_action *action);
+void tc_recv_publish(struct tc_recv_session *session, const struct tc_action *action);
+void tc_recv_begin_prepare(struct tc_recv_session *session); /* what waits, once nothing is in its way */
+void tc_recv_close_file(struct tc_recv_session *session);    /* it stays for the next try where it is worth that */
+void tc_recv_retire(struct tc_recv_session *session);        /* the same in the pool, then the session is freed */
+
+/* recv_door.c */
+int tc_recv_open_door(struct tc_recv_node *node, struct tc_err *err);
+char *tc_recv_status(void *node, const char *name); /* JSON, of one name or of all; NULL: no memory */
+
+#endif

@@ -1,0 +1,251 @@
+#include "node/recv_own.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "net/tls.h"
+
+enum { RETRY_MS = 100 };
+
+struct tc_recv_session *tc_recv_session_by_id(struct tc_recv_node *node, const uint8_t *id)
+{
+    for (struct tc_recv_session *session = node->sessions; session; session = session->next) {
+        const struct tc_job *job = session->over ? NULL : tc_agent_job(session->machine);
+        if (job && memcmp(job->session, id, TC_SESSION_ID_SIZE) == 0)
+            return session;
+    }
+    return NULL;
+}
+
+/* Its end: links have said their last words, tasks are back, the file is closed by the pool. */
+
+/* With --once a link that never came to an offer (the same agent listed twice, say) does not end the one that did. */
+static bool work_left(const struct tc_recv_node *node)
+{
+    for (const struct tc_recv_session *session = node->sessions; session; session = session->next)
+        if (session->offer || session->joined || !node->settled)
+            return true;
+    return false;
+}
+
+void tc_recv_free_session(struct tc_recv_session *session)
+{
+    struct tc_recv_node *node = session->node;
+    for (struct tc_recv_session **at = &node->sessions; *at; at = &(*at)->next)
+        if (*at == session) {
+            *at = session->next;
+            break;
+        }
+    tc_runner_end(&session->runner);
+    tc_agent_free(session->machine);
+    tc_blob_pool_free(session->blobs);
+    free(session->preparing);
+    if (session->source >= 0)
+        close(session->source);
+    free(session);
+    for (struct tc_recv_session *other = node->sessions, *next; other && node->strangers; other = next) {
+        next = other->next;
+        if (other->preparing)
+            tc_recv_begin_prepare(other);
+    }
+    if ((node->options.once || node->stopping) && !work_left(node))
+        tc_loop_stop(node->loop);
+}
+
+/* Called with the node, not with a session: when the node closes first, there is none left to find. */
+static void retire_some(void *arg)
+{
+    struct tc_recv_node *node = arg;
+    for (struct tc_recv_session *session = node->sessions, *next; session; session = next) {
+        next = session->next;
+        if (session->exit == TC_RECV_MAY_GO)
+            tc_recv_retire(session);
+    }
+}
+
+/* Something of the session came to its end: when that was the last of it, it goes. */
+void tc_recv_arrived(struct tc_recv_session *session)
+{
+    struct tc_recv_node *node = session->node;
+    if (!session->over || session->exit != TC_RECV_STAYS || !node->strangers || session->runner.tasks > 0 ||
+        session->runner.wire_count > 0)
+        return;
+    if (tc_loop_later(node->loop, retire_some, node, NULL) == 0)
+        session->exit = TC_RECV_MAY_GO;
+    else
+        tc_timer_set(node->hourly, RETRY_MS); /* no memory: another look then */
+}
+
+/* Whether another session may still bring what this one did not. */
+static bool sent_anew(const struct tc_recv_session *session, const char *name)
+{
+    for (const struct tc_recv_session *other = session->node->sessions; other; other = other->next)
+        if (other != session && !other->over && other->offer && strcmp(other->offer->name, name) == 0)
+            return true;
+    return false;
+}
+
+static void on_end(struct tc_recv_session *session, const struct tc_action *action)
+{
+    struct tc_recv_node *node = session->node;
+    const struct tc_job *job = tc_agent_job(session->machine);
+    const char *name = job && job->name[0] ? job->name : NULL; /* none: no offer, or none that may be looked at */
+    char text[4 * TC_ERR_TEXT];
+    session->over = true;
+    session->why = action->err;
+    if (action->err.reason) {
+        tc_log(TC_LOG_WARN, "%s from %s: %s", name ? name : "a session", session->peer,
+               tc_escape(text, sizeof text, action->err.text));
+        if (name && node->door && !sent_anew(session, name) &&
+            !(job->flags & TC_OFFER_DRY_RUN)) /* what nobody was to send has not failed */
+            tc_door_failed(node->door, name, &action->err);
+    } else if (action->err.text[0]) {
+        tc_log(TC_LOG_WARN, "%s from %s: published, but left early: %s", name ? name : "a session", session->peer,
+               tc_escape(text, sizeof text, action->err.text));
+    } else {
+        tc_log(TC_LOG_INFO, "%s from %s: done", name ? name : "a session", session->peer);
+    }
+    if (!node->settled)
+        node->result = action->err;
+    node->settled |= session->offer != NULL || session->joined;
+    tc_recv_arrived(session);
+}
+
+/* What its machine wants done here. */
+
+static void act(void *arg, struct tc_action *action)
+{
+    struct tc_recv_session *session = arg;
+    switch (action->kind) {
+    case TC_ACT_EXPECT:
+        if (session->node->strangers)
+            tc_strangers_retry(session->node->strangers);
+        break;
+    case TC_ACT_PREPARE:
+        tc_recv_prepare(session, action);
+        break;
+    case TC_ACT_ALLOCATE:
+        tc_recv_allocate(session, action);
+        break;
+    case TC_ACT_COMPARE:
+        tc_recv_compare(session, action);
+        break;
+    case TC_ACT_OPEN:
+        tc_recv_open(session, action);
+        break;
+    case TC_ACT_PUBLISH:
+        tc_recv_publish(session, action);
+        break;
+    case TC_ACT_END:
+        on_end(session, action);
+        break;
+    default:
+        break;
+    }
+}
+
+static int read_file(void *arg, uint64_t offset, void *bytes, size_t size, struct tc_err *err)
+{
+    struct tc_recv_session *session = arg;
+    uint64_t began = tc_strain_clock();
+    int status = tc_sink_read(session->sink, offset, bytes, size, err);
+    tc_strain_add(&session->strain, tc_strain_clock() - began, 0, 0);
+    return status;
+}
+
+static void machine_event(void *machine, const struct tc_event *event, uint64_t now)
+{
+    tc_agent_event(machine, event, now);
+}
+
+static bool machine_take(void *machine, struct tc_action *action)
+{
+    return tc_agent_take(machine, action);
+}
+
+static uint64_t machine_wake(const void *machine)
+{
+    return tc_agent_wake(machine);
+}
+
+/* A wire of the session is gone: its memory may be too. */
+static void wire_gone(void *arg)
+{
+    tc_recv_arrived(arg);
+}
+
+static void trace(void *arg, const char *line)
+{
+    (void)arg;
+    tc_log(TC_LOG_DEBUG, "%s", line);
+}
+
+/* Its beginning. */
+
+/* The address others reach this agent at, as its HELLO says: --advertise with the port, or nothing. An agent that dialled
+ * says what it listens at, for nobody else knows. */
+static void own_address(const struct tc_recv_node *node, bool joined, char *out, size_t size)
+{
+    const char *advertise = node->options.advertise;
+    const char *listening = tc_strangers_address(node->strangers);
+    const char *port = strrchr(listening, ':');
+    snprintf(out, size, "%s", joined ? listening : "");
+    if (!advertise)
+        return;
+    bool has_port = advertise[0] == '[' ? strstr(advertise, "]:") != NULL : strchr(advertise, ':') != NULL;
+    snprintf(out, size, "%s%s", advertise, has_port ? "" : port);
+}
+
+/* A session whose control link is wire: a stranger no more, or the one that this side dialled. */
+int tc_recv_new_session(struct tc_recv_node *node, struct tc_wire *wire, bool joined, struct tc_err *err)
+{
+    unsigned count = 0;
+    for (const struct tc_recv_session *other = node->sessions; other; other = other->next)
+        count++;
+    if (count >= node->options.sessions_most)
+        return tc_fail(err, TC_E_LIMIT, "%u sessions are under way already (--max-sessions)", count);
+    struct tc_recv_session *session = calloc(1, sizeof *session);
+    if (!session)
+        return tc_fail(err, TC_E_NOMEM, "no memory for a session");
+    struct tc_agent_config config = {.origin = node->origin, .max_size = node->options.max_size, .trace = trace};
+    memcpy(config.instance, node->instance, sizeof config.instance);
+    own_address(node, joined, session->address, sizeof session->address);
+    config.address = session->address;
+    config.host = joined ? node->options.host : NULL;
+    session->joined = joined;
+    session->node = node;
+    session->source = -1;
+    session->in_memory = tc_folder_on_tmpfs(node->folder);
+    snprintf(session->peer, sizeof session->peer, "%s", tc_link_peer(wire->link));
+    int status = tc_random(config.nonce, sizeof config.nonce, err);
+    if (status == 0)
+        session->machine = tc_agent_new(&config, 0, tc_loop_now(node->loop), err);
+    struct tc_runner_options options = {.loop = node->loop,
+                                        .pool = node->pool,
+                                        .tls = node->options.key != NULL,
+                                        .machine = session->machine,
+                                        .event = machine_event,
+                                        .take = machine_take,
+                                        .wake = machine_wake,
+                                        .act = act,
+                                        .read = read_file,
+                                        .gone = wire_gone,
+                                        .bucket = node->options.rate ? &node->bucket : NULL,
+                                        .node = session};
+    if (!session->machine || tc_runner_init(&session->runner, &options, err) < 0) {
+        tc_agent_free(session->machine);
+        free(session);
+        return -TC_E_NOMEM;
+    }
+    session->next = node->sessions;
+    node->sessions = session;
+    wire->number = 0; /* the control link; machine_take's own links begin at 1 */
+    if (!joined)
+        tc_strangers_part(wire);
+    tc_runner_adopt(&session->runner, wire);
+    tc_runner_drain(&session->runner);
+    return 0;
+}
