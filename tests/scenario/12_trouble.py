@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 
 from agents import Agent, Process, Skip, ensure, hosts_of, main, plain_only, same_bytes, scenario, wait_for
 
@@ -74,6 +75,33 @@ def source_fails(scene):
     sender = Process(scene, [*inject("pread64", "EIO", 12), scene.treecast, "send", "-w", hosts_of(agents), source])
     scene.processes.append(sender)
     sender.finish(30).expect(10, err=f"cannot read {source}: Input/output error")
+    scene.require_nothing(agents, kept="a")
+
+
+MAPPED = """
+import ctypes, mmap, os, subprocess, sys
+path, *words = sys.argv[1:]
+with open(path, "r+b") as file:
+    memory = mmap.mmap(file.fileno(), 0)
+place = f"{ctypes.addressof(ctypes.c_char.from_buffer(memory))}:{len(memory)}"
+os.truncate(path, len(memory) // 2)
+own = os.open("/proc/self/mem", os.O_RDONLY)
+sys.exit(subprocess.run([*words, "--source-fd", str(own), "--source-range", place, "a"], pass_fds=[own]).returncode)
+"""
+
+
+@scenario
+def source_cut_short(scene):
+    """A source that somebody cuts short, a file or the mapping of one, is exit 10 with the reason, never a SIGBUS."""
+    agents = scene.agents(2)
+    source = scene.crumbs("a", 8 * MIB)
+    sender = scene.start_send(agents, source, "-C", "zstd:19", "-s", "64K")
+    scene.under_way(sender, agents)
+    os.truncate(source, 5 * MIB)
+    sender.finish(30).expect(10, err=f"\ntreecast send: {source} became shorter while it was read\n")
+    mapped = scene.start_program(sys.executable, "-c", MAPPED, scene.noise("b", 4 * MIB), scene.treecast, "send", "-w",
+                                 hosts_of(agents))
+    mapped.finish(30).expect(10, err="\ntreecast send: cannot read a: Input/output error\n")
     scene.require_nothing(agents, kept="a")
 
 
