@@ -266,8 +266,10 @@ static void begin_step(struct tc_replan *r, enum tc_replan_why why, uint32_t ran
         r->steps = steps;
         r->step_room = room;
     }
-    r->steps[r->step_count++] =
-        (struct tc_replan_step){.why = why, .rank = rank, .other = other, .moves = r->move_count};
+    struct tc_replan_step *step = &r->steps[r->step_count++];
+    *step = (struct tc_replan_step){.why = why, .rank = rank, .other = other, .moves = r->move_count};
+    for (unsigned t = 0; t < TC_TREES_MAX; t++)
+        step->left[t] = TC_NO_RANK;
 }
 
 static void end_step(struct tc_replan *r)
@@ -427,6 +429,8 @@ static void leave(struct tc_replan *r, unsigned t, uint32_t rank)
     vacate(r, t, rank, &slot);
     if (r->members[rank].hungry)
         r->members[r->up[t][rank]].load--;
+    if (!r->failed)
+        r->steps[r->step_count - 1].left[t] = r->up[t][rank];
     r->up[t][rank] = TC_NO_RANK;
     end_step(r);
 }
@@ -453,10 +457,14 @@ static void merge_steps(struct tc_replan *r)
         unsigned j = 0;
         while (j < kept && (r->steps[j].why != r->steps[i].why || r->steps[j].rank != r->steps[i].rank))
             j++;
-        if (j < kept)
-            r->steps[j].moves += r->steps[i].moves;
-        else
+        if (j == kept) {
             r->steps[kept++] = r->steps[i];
+            continue;
+        }
+        r->steps[j].moves += r->steps[i].moves;
+        for (unsigned t = 0; t < r->trees; t++)
+            if (r->steps[i].left[t] != TC_NO_RANK)
+                r->steps[j].left[t] = r->steps[i].left[t];
     }
     r->step_count = kept;
 }

@@ -31,10 +31,11 @@ const char *tc_replan_why_name(enum tc_replan_why why); /* "lost", "slow" ... */
 
 struct tc_replan_step {
     enum tc_replan_why why;
-    enum tc_cause cause;  /* SLOW */
-    uint32_t rank, other; /* other: APART; TC_NO_RANK else */
-    bool corrupt;         /* APART: for wrong bytes */
-    unsigned moves;       /* hosts that got another parent by it */
+    enum tc_cause cause;         /* SLOW */
+    uint32_t rank, other;        /* other: APART; TC_NO_RANK else */
+    bool corrupt;                /* APART: for wrong bytes */
+    unsigned moves;              /* hosts that got another parent by it */
+    uint32_t left[TC_TREES_MAX]; /* LOST: the parents that it had; TC_NO_RANK: none */
 };
 
 /* What happened to rank, for people: "slow (network out), a leaf from now on". other is the name of the other host. */

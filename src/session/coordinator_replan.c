@@ -120,6 +120,8 @@ static void on_step(struct tc_coordinator *c, const struct tc_replan_step *step)
     host->view.cause = tc_replan_cause(c->replan, step->rank);
     for (unsigned t = 0; t < c->trees && host->view.unfit; t++) /* its parents serve it last from now on */
         tc_coordinator_mark_changed(c, tc_replan_parent(c->replan, t, step->rank));
+    for (unsigned t = 0; t < c->trees; t++) /* or their other children would wait for one that takes nothing */
+        tc_coordinator_mark_changed(c, step->left[t]);
     tell_replan(c, step);
     if (step->why == TC_REPLAN_COMPLAINS)
         doubt_charges(c, host);

@@ -1006,6 +1006,8 @@ static uint64_t waits_until(struct sim *sim, const struct item *item)
             until = n->cut_until > until ? n->cut_until : until;
             if (served && n->stopped_until > until)
                 until = n->stopped_until;
+            if (served && n->frozen)
+                until = UINT64_MAX; /* its window is shut, and the link stays */
         }
     return until > sim->now ? until : 0;
 }

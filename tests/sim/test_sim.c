@@ -211,6 +211,27 @@ START_TEST(many_faults_harm_nobody_else)
 }
 END_TEST
 
+/* Several fall silent together, and their parents' windows to them are shut: no brother of theirs waits for them for
+ * ever, not in the other tree either. */
+START_TEST(silent_hosts_hold_up_nobody)
+{
+    for (struct seeds s = seeds(100); s.next < s.end; s.next++) {
+        uint64_t state = s.next * 6151;
+        struct sim_options o = options(s.next, 6 + (unsigned)(sim_random(&state) % 18), 100, trees[s.next % 5 % 4]);
+        uint32_t after = 10 + (uint32_t)(sim_random(&state) % 60);
+        o.chunks += (uint32_t)(sim_random(&state) % 100);
+        o.rate = 1 << 22;
+        for (unsigned i = 0; i < 1 + o.hosts / 4; i++)
+            o.faults[i] = (struct sim_fault){SIM_FREEZE, 1 + (unsigned)(sim_random(&state) % o.hosts), after, 0};
+        struct sim *sim = sim_new(&o);
+        sim_run(sim, 90000);
+        sim_check_survivors(sim);
+        sim_assert(sim, sim_took_ms(sim) < 30000);
+        sim_free(sim);
+    }
+}
+END_TEST
+
 /* --- anything goes wrong --- */
 
 static void any_faults(struct sim_options *o, uint64_t *state, const enum sim_fault_kind *kinds, unsigned kind_count,
@@ -515,6 +536,7 @@ int main(void)
     ADD(one_faulty_host_harms_nobody_else, sizeof single / sizeof single[0]);
     ADD(an_unreachable_relay_is_passed_over, 1);
     ADD(many_faults_harm_nobody_else, 1);
+    ADD(silent_hosts_hold_up_nobody, 1);
     ADD(any_faults_are_safe, 1);
     ADD(faults_that_stop_harm_nobody, 1);
     ADD(a_flapping_link_settles, 1);
