@@ -349,7 +349,7 @@ class MemoryCgroup:
 @scenario
 @plain_only
 def memory_limit(scene):
-    """Memory that the agent's cgroup does not have is refused before any byte, what it has is taken, left-overs go first."""
+    """Memory that the agent's cgroup does not have is refused before any byte; left-overs go before that."""
     with MemoryCgroup(scene, 48 * MIB) as cgroup:
         bad = troubled(scene, "refused", "noroom", "no room (needs 40.1 MiB, the memory cgroup has ", cgroup.inside(),
                        size=40 * MIB)
@@ -365,7 +365,7 @@ def memory_limit(scene):
 @scenario
 @plain_only
 def memory_goes(scene):
-    """Memory of the cgroup that others take meanwhile: the host fails, or is lost if they take all; the other has it."""
+    """Memory of the cgroup that others take meanwhile: the host fails, or is lost if they take all."""
     source = scene.noise("a", 24 * MIB)
     with MemoryCgroup(scene, 80 * MIB) as cgroup:
         bad, = scene.agents(1, prefix=cgroup.inside(badness=1000))
