@@ -54,6 +54,7 @@ struct tc_sink {
     bool published, adopted, drop;
     bool linked;         /* it is the sender's own file: nothing is written to it */
     _Atomic bool placed; /* something was */
+    _Atomic bool dirty;  /* since it was synced last */
     uint64_t held;       /* bytes that the adopted file had already */
     int old;             /* the published NAME, while it may be read; or -1 */
     struct stat old_status;
@@ -410,6 +411,7 @@ static bool is_in_place(const struct tc_sink *sink, uint64_t offset)
 static void note_in_place(struct tc_sink *sink, uint64_t offset, size_t size)
 {
     atomic_store(&sink->placed, true);
+    atomic_store(&sink->dirty, true);
     for (uint64_t block = offset / TC_BLOCK_SIZE; sink->in_place && size > 0; block++) {
         atomic_fetch_or(&sink->in_place[block / 64], UINT64_C(1) << block % 64);
         size -= size < TC_BLOCK_SIZE ? size : TC_BLOCK_SIZE;
@@ -497,6 +499,16 @@ int tc_sink_compare(struct tc_sink *sink, uint64_t offset, void *bytes, size_t s
         rc = tc_sink_place(sink, offset, bytes, size, err);
     }
     return rc;
+}
+
+bool tc_sink_check(struct tc_sink *sink, uint64_t offset, void *bytes, size_t size, const struct tc_digest *digest)
+{
+    bool disk = !tc_folder_on_tmpfs(sink->folder);
+    if (disk && atomic_exchange(&sink->dirty, false))
+        fdatasync(sink->fd);
+    if (disk) /* what is clean now; an error shows when it is published */
+        posix_fadvise(sink->fd, (off_t)offset, (off_t)size, POSIX_FADV_DONTNEED);
+    return check_range(sink, offset, size, NULL) == 0 && matches(sink->fd, offset, bytes, size, digest);
 }
 
 static int sync_directory(const struct tc_folder *folder, int fd, struct tc_err *err)

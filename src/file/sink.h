@@ -46,6 +46,10 @@ int tc_sink_allocate(struct tc_sink *sink, struct tc_err *err); /* reserve it no
 int tc_sink_compare(struct tc_sink *sink, uint64_t offset, void *bytes, size_t size, const struct tc_digest *digest,
                     bool *found, struct tc_err *err);
 
+/* Whether the chunk that was placed there reads back as it was: off tmpfs from the disk, not from what the kernel has
+ * kept. What cannot be read is not. */
+bool tc_sink_check(struct tc_sink *sink, uint64_t offset, void *bytes, size_t size, const struct tc_digest *digest);
+
 /* Before allocation, and for what has not been placed since, read gives the published file's bytes. */
 int tc_sink_place(struct tc_sink *sink, uint64_t offset, const void *bytes, size_t size, struct tc_err *err);
 int tc_sink_read(struct tc_sink *sink, uint64_t offset, void *bytes, size_t size, struct tc_err *err);

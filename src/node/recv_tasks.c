@@ -20,6 +20,7 @@ struct tc_recv_job {
     struct tc_recv_session *session;
     struct tc_err err;
     uint32_t flags;
+    bool placed; /* compare: with what was placed alone */
     /* open */
     uint32_t link, chunk;
     bool keep;
@@ -199,16 +200,25 @@ static void compare_run(struct tc_task *task, struct tc_worker *worker)
     const struct tc_layout *layout = &job->session->runner.layout;
     uint32_t length = tc_chunk_length(layout, job->chunk);
     uint8_t *scratch = tc_worker_scratch(worker, length, &job->err);
+    uint64_t offset = tc_chunk_offset(layout, job->chunk);
     bool found = false;
-    if (scratch)
-        tc_sink_compare(job->session->sink, tc_chunk_offset(layout, job->chunk), scratch, length, &job->digest, &found,
-                        &job->err);
+    if (scratch && job->placed)
+        found = tc_sink_check(job->session->sink, offset, scratch, length, &job->digest);
+    else if (scratch)
+        tc_sink_compare(job->session->sink, offset, scratch, length, &job->digest, &found, &job->err);
     job->flags = found;
 }
 
 static void compare_done(struct tc_task *task)
 {
-    finish_job((struct tc_recv_job *)task, TC_EV_COMPARED);
+    struct tc_recv_job *job = (struct tc_recv_job *)task;
+    struct tc_recv_session *session = job->session;
+    if (job->placed && !job->flags && !job->err.reason) {
+        tc_log(TC_LOG_WARN, "%s: chunk %u is not what was written, and is fetched again: is the disk or memory bad?",
+               session->offer->name, job->chunk);
+        tc_cache_drop(session->runner.cache, job->chunk);
+    }
+    finish_job(job, TC_EV_COMPARED);
 }
 
 void tc_recv_compare(struct tc_recv_session *session, const struct tc_action *action)
@@ -220,6 +230,7 @@ void tc_recv_compare(struct tc_recv_session *session, const struct tc_action *ac
     }
     job->chunk = action->chunk;
     job->digest = action->digest;
+    job->placed = action->flags & TC_COMPARE_PLACED;
     tc_runner_add(&session->runner, &job->task);
 }
 

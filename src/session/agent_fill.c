@@ -2,24 +2,14 @@
 
 #include <stdlib.h>
 
+enum { CHECKS_MOST = 3 };
+
 static bool here(struct tc_agent *agent, uint32_t chunk)
 {
     if (!tc_bits_add(&agent->have, chunk))
         return false;
     agent->bytes += tc_chunk_length(&agent->job.layout, chunk);
     return true;
-}
-
-static void maybe_whole(struct tc_agent *agent)
-{
-    const struct tc_layout *layout = &agent->job.layout;
-    if (agent->state != TC_AGENT_FILLING || agent->have.count < layout->chunks ||
-        agent->have_pages.count < layout->pages || !tc_compare_idle(&agent->compare) || agent->differs)
-        return;
-    tc_agent_enter(agent, TC_AGENT_WHOLE, "last chunk");
-    tc_agent_send_progress(agent);
-    agent->publishing = true;
-    tc_actions_add(&agent->actions, TC_ACT_PUBLISH)->digest = agent->pages[layout->pages - 1]->content;
 }
 
 static const struct tc_digest *digest_of(const struct tc_agent *agent, uint32_t chunk)
@@ -33,8 +23,54 @@ static void compare_more(struct tc_agent *agent)
     while (!agent->differs && (chunk = tc_compare_take(&agent->compare)) != TC_BITS_NONE) {
         struct tc_action *action = tc_actions_add(&agent->actions, TC_ACT_COMPARE);
         action->chunk = chunk;
+        action->flags = agent->checking ? TC_COMPARE_PLACED : 0;
         action->digest = *digest_of(agent, chunk);
     }
+}
+
+static void compare_all(struct tc_agent *agent)
+{
+    for (uint32_t p = tc_bits_next(&agent->have_pages, 0); p != TC_BITS_NONE;
+         p = tc_bits_next(&agent->have_pages, p + 1))
+        tc_compare_page(&agent->compare, &agent->job.layout, p);
+    compare_more(agent);
+}
+
+/* Read the whole file back: what was verified once may have been changed by a bad memory or disk since. */
+static void begin_check(struct tc_agent *agent)
+{
+    struct tc_err err = {0};
+    if (agent->checks == CHECKS_MOST) {
+        tc_fail(&err, TC_E_INTEGRITY,
+                "%u chunks of the file are not what was written, %u times: its disk or memory is bad", agent->wrong,
+                agent->checks);
+        tc_agent_fail(agent, &err);
+        return;
+    }
+    if (agent->compare.todo.size == 0 && tc_compare_init(&agent->compare, &agent->job.layout, &err) < 0) {
+        tc_agent_fail(agent, &err);
+        return;
+    }
+    agent->checking = true;
+    agent->checks++;
+    agent->wrong = 0;
+    compare_all(agent);
+}
+
+static void maybe_whole(struct tc_agent *agent)
+{
+    const struct tc_layout *layout = &agent->job.layout;
+    if (agent->state != TC_AGENT_FILLING || agent->have.count < layout->chunks ||
+        agent->have_pages.count < layout->pages || !tc_compare_idle(&agent->compare) || agent->differs)
+        return;
+    if (agent->doubted && agent->allocated && !agent->checked && layout->chunks > 0) {
+        begin_check(agent);
+        return;
+    }
+    tc_agent_enter(agent, TC_AGENT_WHOLE, "last chunk");
+    tc_agent_send_progress(agent);
+    agent->publishing = true;
+    tc_actions_add(&agent->actions, TC_ACT_PUBLISH)->digest = agent->pages[layout->pages - 1]->content;
 }
 
 /* From parents. */
@@ -145,10 +181,7 @@ void tc_agent_on_allocated(struct tc_agent *agent, const struct tc_event *event)
     }
     agent->allocated = true;
     agent->differs = false;
-    for (uint32_t p = tc_bits_next(&agent->have_pages, 0); p != TC_BITS_NONE;
-         p = tc_bits_next(&agent->have_pages, p + 1))
-        tc_compare_page(&agent->compare, &agent->job.layout, p);
-    compare_more(agent);
+    compare_all(agent);
 }
 
 /* One chunk was looked for: found, it is here and, with a file, in place; else it is to be wanted. */
@@ -169,6 +202,22 @@ static void take_comparison(struct tc_agent *agent, uint32_t chunk, bool found)
     }
 }
 
+/* One chunk of the file was read back: a wrong one is fetched again, and then all are read once more. */
+static void take_check(struct tc_agent *agent, uint32_t chunk, bool right)
+{
+    uint64_t length = tc_chunk_length(&agent->job.layout, chunk);
+    agent->compared += length;
+    if (!right && tc_bits_remove(&agent->have, chunk)) {
+        agent->bytes -= length;
+        agent->adopted = agent->adopted < agent->bytes ? agent->adopted : agent->bytes;
+        agent->wrong++;
+    }
+    if (!tc_compare_idle(&agent->compare))
+        return;
+    agent->checking = false;
+    agent->checked = agent->wrong == 0;
+}
+
 void tc_agent_on_compared(struct tc_agent *agent, const struct tc_event *event)
 {
     struct tc_err err = {0};
@@ -180,7 +229,10 @@ void tc_agent_on_compared(struct tc_agent *agent, const struct tc_event *event)
     }
     bool found = event->flags & 1;
     tc_compare_done(&agent->compare, event->chunk);
-    take_comparison(agent, event->chunk, found);
+    if (agent->checking)
+        take_check(agent, event->chunk, found);
+    else
+        take_comparison(agent, event->chunk, found);
     agent->last_byte = agent->now;
     if (!agent->allocated && (!found || agent->differs)) {
         on_difference(agent);

@@ -66,6 +66,11 @@ struct tc_agent {
     bool allocated;      /* there is a file to place chunks in */
     bool differs;        /* it is not the published one: the file is being reserved */
     struct tc_bits lent; /* of have: in the published file only */
+    bool doubted;    /* this host seems to have a bad memory or disk: its file is read back before it is published */
+    bool checking;   /* compare does that */
+    bool checked;    /* every chunk was what it should be */
+    unsigned checks; /* how often it was done */
+    uint32_t wrong;  /* chunks that were not, the last time */
     uint64_t adopted, compared;
 
     uint32_t epoch; /* of the last PLAN; 0: none */

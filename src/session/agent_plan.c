@@ -70,9 +70,11 @@ int tc_agent_on_plan(struct tc_agent *agent, const struct tc_msg_plan *plan, con
     else
         note_why(agent, plan);
     status = adopt_children(agent, plan, err);
-    for (unsigned t = 0; t < plan->trees && status == 0; t++)
+    for (unsigned t = 0; t < plan->trees && status == 0; t++) {
+        agent->doubted |= plan->rows[t].parent.flags & TC_LINK_DOUBTED;
         if (agent->state == TC_AGENT_FILLING)
             status = tc_agent_adopt_parent(agent, t, &plan->rows[t], err);
+    }
     if (status < 0)
         return status;
     tc_actions_add(&agent->actions, TC_ACT_EXPECT);

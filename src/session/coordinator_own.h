@@ -81,6 +81,12 @@ static inline bool tc_host_needs_data(const struct tc_host *host)
     return tc_host_alive(host) && host->view.phase == TC_PHASE_RUNNING;
 }
 
+/* Its memory, disk or network seems to be bad: it is to look at its own file. */
+static inline bool tc_host_doubted(const struct tc_host *host)
+{
+    return host->view.accused > 0 || host->quarrelsome;
+}
+
 static inline const char *tc_host_name(const struct tc_coordinator *c, const struct tc_host *host)
 {
     return c->config.hosts[host - c->hosts];

@@ -36,6 +36,7 @@ static void fill_row(struct tc_coordinator *c, uint32_t rank, unsigned t, struct
     uint32_t up = tc_replan_parent(c->replan, t, rank);
     *row = (struct tc_msg_row){.parent = c->edges[t][rank], .children = (const uint8_t *)children};
     row->parent.rank = up;
+    row->parent.flags = tc_host_doubted(tc_rank_host(c, rank)) ? TC_LINK_DOUBTED : 0;
     if (up != 0 && up != TC_NO_RANK)
         memcpy(row->address, tc_rank_host(c, up)->address, sizeof row->address);
     for (uint32_t child = 1; child <= c->ranks; child++)
@@ -70,6 +71,8 @@ static void send_row(struct tc_coordinator *c, uint32_t rank, struct tc_msg_link
     plan->rank = rank;
     plan->trees = (uint8_t)c->trees;
     say_why(c, plan->why, sizeof plan->why);
+    if (!plan->why[0] && tc_host_doubted(host))
+        snprintf(plan->why, sizeof plan->why, "%.80s: gave wrong bytes", tc_host_name(c, host));
     for (unsigned t = 0; t < c->trees; t++)
         fill_row(c, rank, t, &plan->rows[t], scratch + (size_t)t * c->ranks);
     tc_coordinator_send(c, host->control, &message);

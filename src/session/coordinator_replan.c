@@ -39,7 +39,8 @@ static void charge(struct tc_coordinator *c, struct tc_host *host, uint32_t rank
     if (host->quarrelsome || host->charge_count == TC_CHARGES_MOST)
         return;
     host->charges[host->charge_count++] = rank;
-    ++*accusations(c, rank);
+    if (++*accusations(c, rank) == 1)
+        tc_coordinator_mark_changed(c, rank); /* it is told at once, for it may be about to publish */
 }
 
 /* A host that had wrong bytes from two has a bad memory or network itself: what it said of others is taken back. */

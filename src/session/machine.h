@@ -40,6 +40,8 @@ enum tc_prepared {
     TC_PREPARED_LOCAL = 8    /* the sender's own file is at hand, on the sender's host; with COMPARE */
 };
 
+enum { TC_COMPARE_PLACED = 1 };
+
 struct tc_event {
     enum tc_event_kind kind;
     uint32_t link;
@@ -61,7 +63,8 @@ enum tc_action_kind {
     TC_ACT_EXPECT,   /* agent: the key of data link id is known now (tc_agent_link_key answers) */
     TC_ACT_PREPARE,  /* agent: look for what is here, reserve the file of the offer (flags: TC_OFFER_*) */
     TC_ACT_ALLOCATE, /* agent: it is not the file that is published here: reserve it now */
-    TC_ACT_COMPARE,  /* agent: look for chunk, by its digest, in what is here; put it in place */
+    TC_ACT_COMPARE,  /* agent: look for chunk, by its digest, in what is here; put it in place. flags:
+                       TC_COMPARE_PLACED: read back what was placed, and nothing else */
     TC_ACT_OPEN,     /* agent: chunk from body (taken: a CHUNK frame's body): decode, compare with digest, place;
                        keep: children will want it soon */
     TC_ACT_PUBLISH,  /* agent: give the file its name; digest is the content's. Without a file (PREPARED_LATER) the

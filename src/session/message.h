@@ -73,13 +73,15 @@ struct tc_msg_offer {
     uint8_t signature[TC_SIGNATURE_SIZE];
 };
 
-enum { TC_LINK_LAST = 1 };
+enum { TC_LINK_LAST = 1, TC_LINK_DOUBTED = 2 };
 
 struct tc_msg_link { /* one data link of a PLAN row */
     uint32_t rank;   /* the other end */
     uint8_t id[TC_LINK_ID_SIZE];
     uint8_t key[TC_LINK_KEY_SIZE];
-    uint32_t flags; /* TC_LINK_LAST: the child is served when no other has a pending want; a byte on the wire */
+    /* Of the child, a byte on the wire. LAST, in its parent's row: it is served when no other has a pending want.
+     * DOUBTED, in its own: others say that it gives wrong bytes, or it says so of everybody. */
+    uint32_t flags;
 };
 
 struct tc_msg_row { /* one tree of a PLAN row */

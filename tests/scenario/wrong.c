@@ -1,6 +1,6 @@
 /* wrong.c - hardware that lies, preloaded into one program. Of what WRONG says, every WRONG_EVERY-th large piece has one
  * bit flipped, WRONG_MOST times at most: disk (what is read of a file that this process wrote itself), send (what it
- * hands to a socket or to TLS, in its own memory), receive (what came from there). Small pieces, and with them the heads
+ * hands to a socket or to TLS, in its own memory), receive (what came from there), write (what it writes). Small pieces, and with them the heads
  * of frames, are left alone. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -46,7 +46,14 @@ ssize_t pwrite(int fd, const void *bytes, size_t size, off_t offset)
     ssize_t (*real)(int, const void *, size_t, off_t) = dlsym(RTLD_NEXT, "pwrite");
     if (fd >= 0 && fd < FILES)
         written[fd] = true;
-    return real(fd, bytes, size, offset);
+    void *copy = size >= LARGE ? malloc(size) : NULL;
+    if (!copy)
+        return real(fd, bytes, size, offset);
+    memcpy(copy, bytes, size);
+    perhaps_flip("write", copy, size);
+    ssize_t put = real(fd, copy, size, offset);
+    free(copy);
+    return put;
 }
 
 ssize_t pread(int fd, void *bytes, size_t size, off_t offset)

@@ -10,6 +10,7 @@
 #include "base/buf.h"
 #include "session/feed.h"
 
+enum { CHECKED = 1 }; /* event.host of a comparison with what was placed */
 enum { CHUNK_SIZE = 65536, DEPTH = (512 << 10) / CHUNK_SIZE };
 enum { START_US = 1000000, HOLD_US = 5000000, HANDSHAKE_US = 3000000, CONNECT_US = 5000000, LATE_US = 1000000 };
 
@@ -78,6 +79,8 @@ struct node {
     struct conns dialled, accepted; /* by link number */
     struct tc_bits got;
     struct tc_bits older, left, in_place; /* chunks that are right in the published file, what was left, the new one */
+    struct tc_bits rotten, rotted;        /* of in_place: changed since, ever changed */
+    bool rots, warned;                    /* it was told that others doubt it before it was whole */
     bool allocated;
     struct sim_host_report report;
 };
@@ -415,7 +418,7 @@ static bool verified(const struct sim *sim, unsigned node, uint32_t chunk)
 static struct tc_blob *chunk_body(struct sim *sim, unsigned node, uint32_t chunk)
 {
     struct node *n = &sim->nodes[node];
-    bool good = !n->liar && n->corrupt == 0;
+    bool good = !n->liar && n->corrupt == 0 && !(n->rots && tc_bits_has(&n->rotten, chunk));
     if (n->corrupt > 0)
         n->corrupt--;
     uint32_t length = tc_chunk_length(&sim->config.layout, chunk);
@@ -545,11 +548,26 @@ static void allocate(struct sim *sim, unsigned node)
     result(sim, node, 100 + below(sim, 20000), TC_EV_ALLOCATED, 0, 0, 0);
 }
 
+/* What was placed is read back. */
+static void check_placed(struct sim *sim, unsigned node, uint32_t chunk)
+{
+    struct node *n = &sim->nodes[node];
+    sim_assert(sim, n->warned && n->allocated && tc_bits_has(&n->in_place, chunk));
+    struct item *item = push(sim, sim->now + 50 + below(sim, 1000), IT_EVENT);
+    item->node = node;
+    item->event = (struct tc_event){.kind = TC_EV_COMPARED, .chunk = chunk, .host = CHECKED};
+    item->event.flags = !(n->rots && tc_bits_has(&n->rotten, chunk));
+}
+
 static void compare(struct sim *sim, unsigned node, const struct tc_action *action)
 {
     struct node *n = &sim->nodes[node];
     struct tc_digest digest = digest_of(sim, action->chunk, 0);
     sim_assert(sim, tc_digest_equal(&digest, &action->digest));
+    if (action->flags & TC_COMPARE_PLACED) {
+        check_placed(sim, node, action->chunk);
+        return;
+    }
     bool found = tc_bits_has(&n->older, action->chunk) || (n->allocated && tc_bits_has(&n->left, action->chunk));
     if (found && n->allocated)
         tc_bits_add(&n->in_place, action->chunk);
@@ -563,6 +581,7 @@ static void publish(struct sim *sim, unsigned node, const struct tc_action *acti
     struct node *n = &sim->nodes[node];
     sim_assert(sim, (n->allocated ? &n->in_place : &n->older)->count == sim->options.chunks && !n->report.published);
     sim_assert(sim, tc_digest_equal(&action->digest, &sim->content));
+    sim_assert(sim, !n->warned || n->rotten.count == 0);
     result(sim, node, 100 + below(sim, 5000), TC_EV_PUBLISHED, 0, 0, n->publish_fails ? TC_E_EXISTS : 0);
 }
 
@@ -888,6 +907,8 @@ static void note(struct sim *sim, struct conn *conn, unsigned side, const struct
     struct tc_message message;
     if (tc_message_unpack(&message, event->type, event->body->bytes, event->body->size, NULL) < 0)
         sim_fail(sim, "a malformed %s", tc_message_name(event->type));
+    if (event->type == TC_MSG_PLAN && tc_agent_state(n->agent) <= TC_AGENT_FILLING)
+        n->warned |= message.plan.rows[0].parent.flags & TC_LINK_DOUBTED;
     if (event->type == TC_MSG_CHUNK) {
         n->report.received++;
         n->report.duplicates += !tc_bits_add(&n->got, message.chunk.index);
@@ -956,6 +977,16 @@ static void on_down(struct sim *sim, struct item *item)
     tell(sim, end->node, &event);
 }
 
+/* Only what has rotted is placed again. */
+static void placed(struct sim *sim, struct node *n, uint32_t chunk)
+{
+    bool again = n->rots && tc_bits_remove(&n->rotten, chunk);
+    sim_assert(sim, n->allocated && tc_bits_add(&n->in_place, chunk) != again);
+    n->report.chunks += !again;
+    if (n->rots && below(sim, 4) == 0 && tc_bits_add(&n->rotted, chunk))
+        tc_bits_add(&n->rotten, chunk);
+}
+
 static void on_result(struct sim *sim, struct item *item)
 {
     struct node *n = &sim->nodes[item->node];
@@ -976,11 +1007,9 @@ static void on_result(struct sim *sim, struct item *item)
         return;
     if (event.kind == TC_EV_DIGESTED && !event.err)
         tc_bits_add(&sim->digested, event.chunk);
-    if (event.kind == TC_EV_OPENED && !event.err) {
-        sim_assert(sim, n->allocated && tc_bits_add(&n->in_place, event.chunk));
-        n->report.chunks++;
-    }
-    if (event.kind == TC_EV_COMPARED && event.flags) {
+    if (event.kind == TC_EV_OPENED && !event.err)
+        placed(sim, n, event.chunk);
+    if (event.kind == TC_EV_COMPARED && event.flags && event.host != CHECKED) {
         n->report.chunks++;
         n->report.found++;
     }
@@ -1144,6 +1173,9 @@ static void make_hosts(struct sim *sim)
         n->refuses = fault_of(sim, i, SIM_REFUSE);
         n->publish_fails = fault_of(sim, i, SIM_PUBLISH_FAILS);
         n->liar = fault_of(sim, i, SIM_LIAR);
+        n->rots = fault_of(sim, i, SIM_ROT);
+        tc_bits_init(&n->rotten, sim->options.chunks, NULL);
+        tc_bits_init(&n->rotted, sim->options.chunks, NULL);
         n->corrupt = fault_of(sim, i, SIM_CORRUPT) ? fault_of(sim, i, SIM_CORRUPT)->after : 0;
         if (i == 0)
             continue;
@@ -1237,6 +1269,8 @@ void sim_free(struct sim *sim)
         tc_bits_free(&sim->nodes[i].older);
         tc_bits_free(&sim->nodes[i].left);
         tc_bits_free(&sim->nodes[i].in_place);
+        tc_bits_free(&sim->nodes[i].rotten);
+        tc_bits_free(&sim->nodes[i].rotted);
         free(sim->nodes[i].dialled.items);
         free(sim->nodes[i].accepted.items);
     }

@@ -34,6 +34,7 @@ enum sim_fault_kind {
     SIM_FLAP,           /* its link is slow and fast in turns, for minutes */
     SIM_LOSS,           /* one of its data links breaks, now and once more */
     SIM_LATE,           /* messages to it take up to a second more */
+    SIM_ROT,            /* a chunk of four is another soon after it was placed, until it is placed again */
     SIM_DROP,           /* now and then a WANT or a chunk on one of its data links is not understood */
     SIM_FAULT_KINDS
 };

@@ -153,8 +153,9 @@ static void run_faulty(uint64_t seed, enum sim_fault_kind kind, enum tc_host_end
                  sim_view(sim, host)->why.text);
     if (kind == SIM_FREEZE)
         sim_assert(sim, sim_took_ms(sim) < 30000);
+    bool wrong = kind == SIM_CORRUPT || kind == SIM_LIAR || kind == SIM_ROT;
     for (unsigned i = 1; i <= o.hosts; i++)
-        sim_assert(sim, sim_view(sim, i)->accused == 0 || (i == host && (kind == SIM_CORRUPT || kind == SIM_LIAR)));
+        sim_assert(sim, sim_view(sim, i)->accused == 0 || (i == host && wrong));
     sim_free(sim);
 }
 
@@ -173,6 +174,7 @@ static const struct {
     {SIM_OPEN_FAILS, TC_END_FAILED},
     {SIM_STOP, TC_END_FAILED},
     {SIM_DROP, TC_END_PUBLISHED},
+    {SIM_ROT, TC_END_PUBLISHED},
 };
 
 START_TEST(one_faulty_host_harms_nobody_else)
@@ -272,9 +274,9 @@ static struct sim_options any_session(uint64_t seed, uint64_t *state)
 START_TEST(any_faults_are_safe)
 {
     static const enum sim_fault_kind kinds[] = {
-        SIM_UNREACHABLE, SIM_DEAF, SIM_REFUSE,     SIM_KILL,        SIM_FREEZE,        SIM_CORRUPT,
-        SIM_LIAR,        SIM_CUT,  SIM_OPEN_FAILS, SIM_SERVE_FAILS, SIM_PAUSE,         SIM_ISOLATE,
-        SIM_SLOW,        SIM_FLAP, SIM_LOSS,       SIM_LATE,        SIM_PUBLISH_FAILS, SIM_DROP};
+        SIM_UNREACHABLE, SIM_DEAF,       SIM_REFUSE,        SIM_KILL,  SIM_FREEZE,  SIM_CORRUPT, SIM_LIAR,
+        SIM_CUT,         SIM_OPEN_FAILS, SIM_SERVE_FAILS,   SIM_PAUSE, SIM_ISOLATE, SIM_SLOW,    SIM_FLAP,
+        SIM_LOSS,        SIM_LATE,       SIM_PUBLISH_FAILS, SIM_DROP,  SIM_ROT};
     for (struct seeds s = seeds(1000); s.next < s.end; s.next++) {
         uint64_t state = s.next * 7919;
         struct sim_options o = any_session(s.next, &state);
@@ -299,9 +301,9 @@ END_TEST
 /* Faults that stop: every host that has not failed for good completes. */
 START_TEST(faults_that_stop_harm_nobody)
 {
-    static const enum sim_fault_kind kinds[] = {SIM_KILL,  SIM_FREEZE,     SIM_CUT,  SIM_CORRUPT, SIM_LIAR,
-                                                SIM_PAUSE, SIM_ISOLATE,    SIM_SLOW, SIM_FLAP,    SIM_LOSS,
-                                                SIM_LATE,  SIM_OPEN_FAILS, SIM_STOP, SIM_REFUSE,  SIM_DROP};
+    static const enum sim_fault_kind kinds[] = {
+        SIM_KILL, SIM_FREEZE, SIM_CUT,  SIM_CORRUPT,    SIM_LIAR, SIM_PAUSE,  SIM_ISOLATE, SIM_SLOW,
+        SIM_FLAP, SIM_LOSS,   SIM_LATE, SIM_OPEN_FAILS, SIM_STOP, SIM_REFUSE, SIM_DROP,    SIM_ROT};
     for (struct seeds s = seeds(1000); s.next < s.end; s.next++) {
         uint64_t state = s.next * 104729;
         struct tc_err why;

@@ -347,6 +347,57 @@ static struct rig agent_with(uint32_t offered, uint32_t found)
     return rig;
 }
 
+/* Others had wrong bytes from it: it reads its own file back before it publishes. */
+static struct rig doubted(void)
+{
+    struct rig rig = agent_in(TC_AGENT_FILLING);
+    struct tc_message row = plan(2);
+    row.plan.rows[0].parent.flags = TC_LINK_DOUBTED;
+    frame(&rig, CONTROL, &row, NULL);
+    fill(&rig, false);
+    return rig;
+}
+
+static void bring_again(struct rig *rig, uint32_t chunk)
+{
+    send_chunk(rig, PARENT, chunk);
+    ck_assert_uint_eq(rig->opened, 1);
+    tell(rig, &(struct tc_event){.kind = TC_EV_OPENED, .link = PARENT, .chunk = chunk});
+}
+
+START_TEST(a_doubted_agent_reads_its_file_back)
+{
+    struct rig rig = doubted();
+    ck_assert(rig.compared == 2 && rig.published == 0 && tc_agent_bytes(rig.agent) == 2 << 16);
+    compared(&rig, 1, false);
+    ck_assert(rig.published == 0 && tc_agent_bytes(rig.agent) == 1 << 16 && !tc_agent_has(rig.agent, 1));
+    compared(&rig, 0, true);
+    ck_assert(rig.published == 0 && rig.sent[TC_MSG_WANT] == 1 && rig.wanted == 2);
+    bring_again(&rig, 1);
+    ck_assert(rig.compared == 2 && rig.published == 0);
+    compared(&rig, 0, true);
+    compared(&rig, 1, true);
+    ck_assert(rig.published == 1 && rig.compared == 0);
+    tell(&rig, &(struct tc_event){.kind = TC_EV_PUBLISHED});
+    ck_assert_int_eq(tc_agent_state(rig.agent), TC_AGENT_PUBLISHED);
+    free_rig(&rig);
+}
+END_TEST
+
+START_TEST(a_file_that_stays_wrong_is_not_published)
+{
+    struct rig rig = doubted();
+    for (unsigned round = 0; round < 3; round++) {
+        ck_assert(!rig.ended && rig.compared == 2);
+        compared(&rig, 0, true);
+        compared(&rig, 1, false);
+        bring_again(&rig, 1);
+    }
+    ck_assert(rig.ended && rig.why.reason == TC_E_INTEGRITY && rig.sent[TC_MSG_FAILED] == 1 && rig.published == 0);
+    free_rig(&rig);
+}
+END_TEST
+
 START_TEST(what_is_here_is_not_wanted)
 {
     struct rig rig = agent_with(0, TC_PREPARED_COMPARE);
@@ -937,6 +988,8 @@ int main(void)
     tcase_add_test(agent, a_link_that_came_before_its_plan_is_served_after_it);
     tcase_add_test(agent, an_agent_that_cannot_be_reached_or_dial_fails);
     tcase_add_test(agent, a_published_agent_that_cannot_read_goes_quietly);
+    tcase_add_test(agent, a_doubted_agent_reads_its_file_back);
+    tcase_add_test(agent, a_file_that_stays_wrong_is_not_published);
     tcase_add_test(agent, what_is_here_is_not_wanted);
     tcase_add_test(agent, comparing_is_not_waiting);
     tcase_add_test(agent, another_file_is_not_replaced_without_force);

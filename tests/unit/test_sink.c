@@ -70,6 +70,30 @@ START_TEST(publishes_what_was_placed)
 }
 END_TEST
 
+/* What was changed after it was placed is noticed, and can be placed again. */
+START_TEST(what_was_placed_is_read_back)
+{
+    struct tc_folder *folder = fresh_folder();
+    struct tc_sink *sink = tc_sink_new(folder, "A", session, 100000, &keep, NULL);
+    uint8_t *bytes = pattern(100000, 3), *back = malloc(65536);
+    struct tc_digest digest;
+    tc_digest_chunk(bytes, 65536, NULL, &digest, NULL);
+    ck_assert_int_eq(tc_sink_place(sink, 0, bytes, 100000, NULL), 0);
+    ck_assert(tc_sink_check(sink, 0, back, 65536, &digest));
+    ck_assert(!tc_sink_check(sink, 1, back, 65536, &digest) && !tc_sink_check(sink, 65536, back, 65536, &digest));
+    int fd = openat(tc_folder_state_fd(folder), "A.ab010000000000000000000000000000.part", O_WRONLY);
+    ck_assert_int_eq(pwrite(fd, "other", 5, 1000), 5);
+    close(fd);
+    ck_assert(!tc_sink_check(sink, 0, back, 65536, &digest));
+    ck_assert_int_eq(tc_sink_place(sink, 0, bytes, 65536, NULL), 0);
+    ck_assert(tc_sink_check(sink, 0, back, 65536, &digest));
+    tc_sink_free(sink);
+    free(bytes);
+    free(back);
+    tc_folder_close(folder);
+}
+END_TEST
+
 START_TEST(description_must_be_of_the_file)
 {
     struct tc_folder *folder = fresh_folder();
@@ -695,6 +719,7 @@ int main(void)
     Suite *suite = suite_create("sink");
     TCase *tcase = add_file_case(suite, "sink");
     tcase_add_test(tcase, publishes_what_was_placed);
+    tcase_add_test(tcase, what_was_placed_is_read_back);
     tcase_add_test(tcase, description_must_be_of_the_file);
     tcase_add_test(tcase, nothing_is_replaced_without_force);
     tcase_add_test(tcase, only_regular_files_are_replaced);
