@@ -61,7 +61,8 @@ struct tc_coordinator {
     struct tc_replan_view *replans;
     unsigned replan_count, replan_room;
     struct tc_children children;
-    uint64_t moved_at; /* for the stall */
+    bool children_changed; /* they are not what the plan says */
+    uint64_t moved_at;     /* for the stall */
 
     struct tc_page **pages;
     struct tc_bits have_pages, have;
@@ -131,7 +132,7 @@ void tc_coordinator_on_absent(struct tc_coordinator *c, const struct tc_event *e
 
 /* coordinator_plan.c */
 void tc_coordinator_all_answered(struct tc_coordinator *c); /* make the first plan, if there are hosts for one */
-void tc_coordinator_mark_changed(struct tc_coordinator *c, uint32_t rank); /* its row, if it is a host's */
+void tc_coordinator_mark_changed(struct tc_coordinator *c, uint32_t rank); /* its row, or own children */
 void tc_coordinator_publish_changes(struct tc_coordinator *c);             /* of the rows that are marked */
 /* The link of rank to its parent in tree t gets another id and key. */
 int tc_coordinator_fresh_edge(struct tc_coordinator *c, unsigned t, uint32_t rank, struct tc_err *err);

@@ -16,7 +16,9 @@ int tc_coordinator_fresh_edge(struct tc_coordinator *c, unsigned t, uint32_t ran
 
 void tc_coordinator_mark_changed(struct tc_coordinator *c, uint32_t rank)
 {
-    if (rank != 0 && rank != TC_NO_RANK)
+    if (rank == 0)
+        c->children_changed = true;
+    else if (rank != TC_NO_RANK)
         tc_rank_host(c, rank)->changed = true;
 }
 
@@ -125,6 +127,7 @@ static void publish_plan(struct tc_coordinator *c)
         return;
     }
     c->epoch++;
+    c->children_changed = false;
     for (uint32_t rank = 1; rank <= c->ranks; rank++)
         if (tc_rank_host(c, rank)->changed && tc_host_alive(tc_rank_host(c, rank)))
             send_row(c, rank, scratch);
@@ -138,7 +141,7 @@ static bool any_changed(const struct tc_coordinator *c)
     for (uint32_t i = 0; c->planned && i < c->config.host_count; i++)
         if (c->hosts[i].changed && tc_host_alive(&c->hosts[i]))
             return true;
-    return false;
+    return c->planned && c->children_changed;
 }
 
 void tc_coordinator_publish_changes(struct tc_coordinator *c)
