@@ -207,21 +207,27 @@ void tc_agent_look_for_help(struct tc_agent *agent, unsigned t)
 }
 
 /* A wire that flips bits, where there is no TLS, may have changed the number of a page that was asked for or of a chunk
- * that came, and then each end waits for the other. What is only slow comes twice by this, so it takes its time. */
+ * that came, and then each end waits for the other. What is only slow comes twice by this, so it takes its time. A parent
+ * that lacks the answer to a page pushes no more: the last few are answered again, and of those that came elsewhere what
+ * is lacking is asked for at once. */
 void tc_agent_ask_again(struct tc_agent *agent, unsigned t)
 {
     struct tc_parent *parent = &agent->parents[t];
     uint64_t since = parent->last_byte > parent->asked_again ? parent->last_byte : parent->asked_again;
     uint64_t patience = TC_MS_AGAIN + agent->job.layout.chunk_size / AGAIN_RATE;
-    if (agent->state != TC_AGENT_FILLING || parent->state != TC_PARENT_UP || parent->asked.count == 0 ||
-        agent->now - since < patience)
+    uint32_t known = agent->job.layout.pages;
+    if (agent->state != TC_AGENT_FILLING || parent->state != TC_PARENT_UP || agent->now - since < patience)
         return;
     parent->asked_again = agent->now;
-    for (uint32_t page = 0; page < agent->job.layout.pages; page++) {
+    while (known > 0 && !tc_bits_has(&agent->have_pages, known - 1))
+        known--;
+    for (uint32_t page = 0; page < known; page++) {
         struct tc_message message = {.type = TC_MSG_WANT};
         message.want.page = page;
         message.want.chunks = tc_bits_page(&parent->asked, page);
-        if (message.want.chunks)
+        bool last = page + TC_FEED_WINDOW >= known && known < agent->job.layout.pages;
+        if (message.want.chunks || (last && tc_bits_has(&agent->have_pages, page) && settled(agent, page)))
             tc_agent_send(agent, parent->link, &message);
     }
+    want_all(agent, t);
 }
