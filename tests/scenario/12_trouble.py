@@ -8,18 +8,14 @@ import signal
 import subprocess
 import sys
 
-from agents import Agent, Process, Skip, ensure, hosts_of, main, plain_only, same_bytes, scenario, wait_for
+from agents import Agent, Process, Skip, ensure, hosts_of, inject, main, plain_only, same_bytes, scenario, wait_for
 
 MIB = 1 << 20
 
 
-def inject(call, error, first=1):
-    """A prefix with which call fails from its first-th time on, as a kernel would have it. The tracer stands aside, so
-    the program has the process id that was started. Not for a sanitized build: a leak checker cannot work then."""
-    if not shutil.which("strace"):
-        raise Skip("no strace here")
-    return ("strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e",
-            f"inject={call}:error={error}:when={first}+")
+def fails(call, error, first=1):
+    """A prefix with which call fails from its first-th time on, as a kernel would have it."""
+    return inject(call, f"error={error}:when={first}+")
 
 
 def troubled(scene, state, reason, text, prefix=(), name="a", size=4 * MIB, options=(), folder=None, kept=None):
@@ -47,14 +43,14 @@ def troubled(scene, state, reason, text, prefix=(), name="a", size=4 * MIB, opti
 @plain_only
 def write_fails(scene):
     """A disk that fails to write (EIO, or full without warning) is exit 6 for that host, and leaves nothing there."""
-    troubled(scene, "failed", "io", "cannot write a: Input/output error", inject("pwrite64", "EIO", 9))
+    troubled(scene, "failed", "io", "cannot write a: Input/output error", fails("pwrite64", "EIO", 9))
 
 
 @scenario
 @plain_only
 def write_finds_no_room(scene):
     """A write that finds no room after all is told as no room."""
-    troubled(scene, "failed", "noroom", "cannot write a: No space left", inject("pwrite64", "ENOSPC", 9))
+    troubled(scene, "failed", "noroom", "cannot write a: No space left", fails("pwrite64", "ENOSPC", 9))
 
 
 @scenario
@@ -62,7 +58,7 @@ def write_finds_no_room(scene):
 def rename_fails(scene):
     """A file system that became read-only at the last moment publishes nothing."""
     bad = troubled(scene, "failed", "permission", "cannot publish a: Read-only file system",
-                   inject("renameat2", "EROFS"), kept="a")
+                   fails("renameat2", "EROFS"), kept="a")
     wait_for(lambda: bad.partials() == ["a"], "the end of the session")  # it is whole: the next try needs no byte
 
 
@@ -72,7 +68,7 @@ def source_fails(scene):
     """A source that cannot be read is exit 10, and nothing of it is published."""
     agents = scene.agents(2)
     source = scene.noise("a", 4 * MIB)
-    sender = Process(scene, [*inject("pread64", "EIO", 12), scene.treecast, "send", "-w", hosts_of(agents), source])
+    sender = Process(scene, [*fails("pread64", "EIO", 12), scene.treecast, "send", "-w", hosts_of(agents), source])
     scene.processes.append(sender)
     sender.finish(30).expect(10, err=f"cannot read {source}: Input/output error")
     scene.require_nothing(agents, kept="a")

@@ -180,13 +180,17 @@ class Agent(Process):
         return temporary(self.path(".treecast"), self.pid)[1]
 
     def under_way(self):
-        """Bytes that the agent has of arrays which are not published, asked at its door as a local program would."""
+        """Bytes that the agent has of arrays which are not published."""
+        return sum(session["bytes"] for session in self.sessions())
+
+    def sessions(self):
+        """What is on its way here, asked at the agent's door as a local program would."""
         with socket.socket(socket.AF_UNIX) as door:
             door.settimeout(10 * SLOW)
             door.connect(self.path(".treecast/door"))
             door.sendall(b'{"op":"status"}\n')
             with door.makefile() as answer:
-                return sum(session["bytes"] for session in json.loads(answer.readline())["sessions"])
+                return json.loads(answer.readline())["sessions"]
 
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
@@ -341,6 +345,14 @@ def temporary(folder, pid):
     names = [name for name in os.listdir(folder) if name.endswith((".part", ".tmp"))]
     kept = [name for name in names if name.endswith(".part") and name not in held]
     return [name for name in names if name not in kept], sorted(re.sub(r"\.[0-9a-f]{32}\.part$", "", name) for name in kept)
+
+
+def inject(call, what):
+    """A prefix with which the kernel does what to each call, in strace's words. The tracer stands aside, so the program has
+    the process id that was started. Not for a sanitized build: a leak checker cannot work then."""
+    if not shutil.which("strace"):
+        raise Skip("no strace here")
+    return ("strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:{what}")
 
 
 def hosts_of(agents):
