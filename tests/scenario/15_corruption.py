@@ -61,7 +61,7 @@ def disk(scene):
     """A relay's disk gives back other bytes than were written: children refuse them, it is named and fails"""
     source, bad = with_a_version(scene, wrong(scene, "disk"))
     good = scene.agents(3, first=1)
-    answer = broadcast(scene, source, [bad, *good], "--json", "--min-hosts", "3").expect(3)
+    answer = broadcast(scene, source, [bad, *good], "--json", "--min-hosts", "3", "-C", "zstd:19").expect(3)
     ensure_named(answer, bad)
     line = answer.hosts[bad.address]
     ensure((line["state"], line["reason"]) == ("failed", "integrity"), str(answer))

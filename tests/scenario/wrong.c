@@ -30,7 +30,7 @@ static void perhaps_flip(const char *where, const void *bytes, size_t size)
         return;
     unsigned long piece = __atomic_add_fetch(&pieces, 1, __ATOMIC_RELAXED), every = setting("WRONG_EVERY", 1);
     if (piece % every == 0 && piece / every <= setting("WRONG_MOST", -1UL))
-        ((uint8_t *)(uintptr_t)bytes)[size / 2] ^= 4;
+        ((uint8_t *)(uintptr_t)bytes)[size / 2 + piece % 64] ^= 4; /* another byte when it is sent again */
 }
 
 int close(int fd)
