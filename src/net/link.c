@@ -25,6 +25,8 @@
 #define POOLED (32u * 1024)        /* smallest body that comes from the pool */
 #define IN_SIZE 4096u              /* heads and small bodies; what is left of a larger body is read straight into it */
 #define LAST_WORDS_MS 1000         /* for what a peer still said when it no longer listens */
+#define PULSE_MS 1000              /* between looks whether the peer's host still acknowledges what it gets */
+#define PULSES_MISSED 5            /* in a row, and it is dead */
 #define BATCH (48u * 1024)         /* bytes of a body worth waking for */
 #define BEHIND (20u * 1024)        /* of what a body still lacks, this much may lie in TLS already: a record and more */
 #define WANT_READ TC_TLS_WANT_READ /* the same words for plain links */
@@ -67,7 +69,10 @@ struct tc_link {
     struct tc_timer *deadline; /* of the state */
     struct tc_timer *go;       /* advance without the socket saying so */
     unsigned go_wants;         /* what for; 0: not set */
-    int batch;                 /* SO_RCVLOWAT as it is set */
+    struct tc_timer *pulse;    /* while something is not acknowledged */
+    bool pulsing;
+    unsigned missed; /* pulses without a word from the peer's host */
+    int batch;       /* SO_RCVLOWAT as it is set */
     struct tc_tls *tls;
     struct tc_err why;
 
@@ -159,7 +164,8 @@ static void release(struct tc_link *link)
     link->body = NULL;
     tc_timer_free(link->deadline);
     tc_timer_free(link->go);
-    link->deadline = link->go = NULL;
+    tc_timer_free(link->pulse);
+    link->deadline = link->go = link->pulse = NULL;
     explicit_bzero(link->key, sizeof link->key);
 }
 
@@ -421,6 +427,12 @@ static void tell_drained(struct tc_link *link)
     emit(link, &(struct tc_link_event){.kind = TC_LINK_DRAINED});
 }
 
+static void set_pulse(struct tc_link *link)
+{
+    link->pulsing = true;
+    tc_timer_set(link->pulse, PULSE_MS);
+}
+
 static void write_some(struct tc_link *link)
 {
     struct tc_err err = {0};
@@ -438,6 +450,8 @@ static void write_some(struct tc_link *link)
         tell_drained(link);
     }
     tell_drained(link);
+    if (moved > 0 && link->state == OPEN && !link->pulsing)
+        set_pulse(link);
 }
 
 /* --- ladder to UP --- */
@@ -458,7 +472,8 @@ static void names_of(struct tc_link *link)
     }
     if (storage.ss_family == AF_UNIX)
         return;
-    /* An idle dead peer shows within 5 s. Not TCP_USER_TIMEOUT: it also ends a live peer whose window is shut. */
+    /* An idle dead peer shows within 5 s; one that was sent something, by on_pulse. Not TCP_USER_TIMEOUT: it also ends a
+     * live peer whose window is shut. */
     setsockopt(link->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     setsockopt(link->fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
     setsockopt(link->fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof interval);
@@ -734,6 +749,34 @@ static void on_go(void *arg)
     advance(link, wants);
 }
 
+/* Keepalive rests while anything is not acknowledged, and the kernel goes on repeating that for a quarter of an hour. A
+ * shut window is acknowledged too, so a peer that is only slow, or stopped, is not taken for dead. */
+static bool is_unanswered(const struct tc_link *link)
+{
+    struct tcp_info info = {0};
+    socklen_t size = sizeof info;
+    return getsockopt(link->fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_unacked > 0 &&
+           info.tcpi_last_ack_recv >= PULSE_MS;
+}
+
+static void on_pulse(void *arg)
+{
+    struct tc_link *link = arg;
+    struct tc_err err = {0};
+    link->pulsing = false;
+    if (link->state != OPEN || link->broken)
+        return;
+    enter(link);
+    link->missed = is_unanswered(link) ? link->missed + 1 : 0;
+    if (link->missed >= PULSES_MISSED) {
+        tc_fail(&err, TC_E_CLOSED, "connection lost: nothing was acknowledged for %d s", PULSES_MISSED);
+        on_broken(link, &err);
+    } else if (tc_link_backlog(link) > 0) {
+        set_pulse(link);
+    }
+    leave(link);
+}
+
 static void on_deadline(void *arg)
 {
     struct tc_link *link = arg;
@@ -791,7 +834,8 @@ static struct tc_link *make(struct tc_loop *loop, const struct tc_link_options *
         memcpy(link->key, options->key, TC_KEY_SIZE);
     link->deadline = tc_timer_new(loop, on_deadline, link, err);
     link->go = tc_timer_new(loop, on_go, link, err);
-    if (!link->deadline || !link->go) {
+    link->pulse = tc_timer_new(loop, on_pulse, link, err);
+    if (!link->deadline || !link->go || !link->pulse) {
         tc_link_drop(link);
         return NULL;
     }

@@ -5,11 +5,12 @@ import functools
 import os
 import sys
 import tempfile
+import time
 
 sys.dont_write_bytecode = True
 
 from cast import DIR, SOURCE, Cast, digest, random_bytes
-from harm import Harm, broadcast, others, replans
+from harm import Harm, await_part, broadcast, others, replans
 from lab import Lab, wait_for, wait_process
 from measure import one_copy
 from tap import SANITIZED, ensure, find_treecast, note, run_tests
@@ -220,6 +221,25 @@ def test_back_late():
         ensure((again["published"], again["unchanged"]) == (2, HOSTS - 3) and again["adopted"] > 0, f"{again}")
 
 
+def test_sender_power_off():
+    """The sender's host loses its power and nobody is told: all agents give up in bounded time, and show nothing."""
+    with Case("sender.bin", (), Harm.kill, agents=["--once"]) as case:
+        before = case.lab.sent_bytes(0)
+        sender = case.cast.start_send(SOURCE, case.name)
+        await_part(case.cast, sender, before, SIZE * THIRD)
+        case.lab.cut(0)
+        try:
+            case.lab.end(sender)
+            until = time.monotonic() + 16
+            for host, agent in case.cast.agents.items():
+                code, _ = wait_process(agent, until - time.monotonic())
+                ensure(code == 9 and not case.shows(host), f"h{host}: exit {code}: {case.cast.says(host)}")
+                case.only_partial(host)
+        finally:
+            case.lab.mend(0)
+        note(f"given up after {time.monotonic() - until + 16:.1f} s")
+
+
 def test_slow():
     """The head of a tree is ten times slower: it is named, becomes a leaf, nobody waits for it, the deadline holds."""
     with Case("slow.bin", [1], Harm.slow_link, after=None, options=["--deadline", "7"]) as case:
@@ -234,4 +254,4 @@ def test_slow():
 
 if __name__ == "__main__":
     run_tests(test_killed_one, test_killed_three, test_killed_quarter, test_killed_in_line, test_power_off, test_cut,
-              test_frozen, test_back_soon, test_back_late, test_slow)
+              test_frozen, test_back_soon, test_back_late, test_sender_power_off, test_slow)
