@@ -505,12 +505,23 @@ static int64_t best_gain(const struct tc_replan *r, unsigned t, bool below_root)
     return best;
 }
 
+/* A hungry brother of rank, below rank 0, has more than rank: that it had before, too. */
+static bool is_behind(const struct tc_replan *r, unsigned t, uint32_t rank)
+{
+    for (uint32_t other = 1; other <= r->ranks; other++)
+        if (r->members[other].here && r->members[other].hungry && r->up[t][other] == 0 &&
+            tc_lookout_held(r->lookout, t, other) > tc_lookout_held(r->lookout, t, rank))
+            return true;
+    return false;
+}
+
 static bool is_late(const struct tc_replan *r, unsigned t, uint32_t rank)
 {
     uint32_t up = r->up[t][rank];
     if (up == 0) {
         int64_t gain = tc_lookout_gain(r->lookout, t, rank, r->now), best = best_gain(r, t, true);
-        return tc_lookout_held_up(r->lookout, t, rank) || (gain >= 0 && best >= 12 && 4 * gain < best);
+        bool lags = gain >= 0 && best >= 12 && 4 * gain < best && is_behind(r, t, rank);
+        return tc_lookout_held_up(r->lookout, t, rank) || lags;
     }
     if (!r->members[up].here || r->members[up].unfit)
         return false;

@@ -284,6 +284,24 @@ START_TEST(a_slow_uplink_is_found)
 }
 END_TEST
 
+/* One that had most of the array before, and waits for the others' pages. */
+START_TEST(who_is_ahead_of_its_brothers_is_not_slow)
+{
+    static double down[MOST + 1], out[MOST + 1];
+    even(down, 2);
+    even(out, 2);
+    struct world *w = make(TC_TREE_KARY, 2, 2);
+    MUST(up(w, 0, 1) == 0 && up(w, 0, 2) == 0);
+    w->held[0][1] = 1000;
+    down[1] = 0;
+    live(w, 40, 20, down, out);
+    MUST(w->held[0][2] == 800 && unfit_hosts(w) == 0 && tc_replan_moved(w->replan, 1) == 0);
+    live(w, 30, 20, down, out); /* and behind them it is */
+    MUST(unfit_hosts(w) == 1 && !tc_replan_fit(w->replan, 1));
+    tc_replan_free(w->replan);
+}
+END_TEST
+
 START_TEST(a_slow_downlink_is_found)
 {
     static double down[MOST + 1], out[MOST + 1];
@@ -496,6 +514,7 @@ int main(void)
     tcase_add_loop_test(tcase, hosts_alike_stay_where_they_are, 0, KINDS);
     tcase_add_test(tcase, a_slow_uplink_is_found);
     tcase_add_test(tcase, test_leaves);
+    tcase_add_test(tcase, who_is_ahead_of_its_brothers_is_not_slow);
     tcase_add_test(tcase, a_slow_downlink_is_found);
     tcase_add_test(tcase, a_slow_head_is_found);
     tcase_add_loop_test(tcase, a_flipping_link_moves_nobody_often, 0, KINDS);
