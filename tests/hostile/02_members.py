@@ -191,7 +191,8 @@ def lying_relays(scene):
             ensure(figures and int(figures[1]) >= 1 and int(figures[2]) >= 1, f"{ATTACKS[number]}: {figures}")
             ensure(answer.code == 3, f"{ATTACKS[number]}: {answer}")
             ensure(f"{liar.address}: failed" in answer.err and "\033" not in answer.err, f"{ATTACKS[number]}: {answer}")
-            ensure(f"kept apart from {liar.address}" in answer.err, f"{ATTACKS[number]}: {answer}")
+            named = (f"kept apart from {liar.address}", f"{liar.address}: gave wrong bytes 1 time;")
+            ensure(any(words in answer.err for words in named), f"{ATTACKS[number]}: {answer}")
             scene.require_published(victims, f"a{number}", source)
     note(f"{len(ATTACKS)} lies, 0 accepted, {len(ATTACKS)} links dropped, {2 * len(ATTACKS)} files with the true bytes")
     for victim in victims:
