@@ -191,10 +191,12 @@ static unsigned asked_for(const struct tc_agent *agent, unsigned t, const struct
 }
 
 /* Nothing has come in tree t for a while, and the other tree runs: its parent is asked for the next few chunks of t. Few,
- * because its uplink is full already. */
+ * because its uplink is full already. It takes that for an answer to the page, and does not push it if it has not yet: so
+ * it is asked for what it is to bring of it anyway. */
 void tc_agent_look_for_help(struct tc_agent *agent, unsigned t)
 {
-    struct tc_parent *parent = &agent->parents[t], *helper = &agent->parents[agent->trees - 1 - t];
+    unsigned other = agent->trees - 1 - t;
+    struct tc_parent *parent = &agent->parents[t], *helper = &agent->parents[other];
     if (agent->state != TC_AGENT_FILLING || helper == parent || parent->state == TC_PARENT_NONE ||
         helper->state != TC_PARENT_UP || tc_agent_waiting(agent, t) < TC_MS_STARVE ||
         agent->now - helper->last_byte >= TC_MS_STARVE)
@@ -202,8 +204,12 @@ void tc_agent_look_for_help(struct tc_agent *agent, unsigned t)
     parent->starves = true;
     unsigned asked = asked_for(agent, t, helper);
     for (uint32_t p = tc_bits_next(&agent->have_pages, 0); p != TC_BITS_NONE && asked < HELP_CHUNKS;
-         p = tc_bits_next(&agent->have_pages, p + 1))
-        asked += want_besides(agent, t, helper, p, HELP_CHUNKS - asked);
+         p = tc_bits_next(&agent->have_pages, p + 1)) {
+        unsigned more = want_besides(agent, t, helper, p, HELP_CHUNKS - asked);
+        if (more > 0 && wish(agent, other, p) != 0)
+            want(agent, other, p);
+        asked += more;
+    }
 }
 
 /* A wire that flips bits, where there is no TLS, may have changed the number of a page that was asked for or of a chunk

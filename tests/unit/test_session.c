@@ -22,8 +22,8 @@ struct rig {
     uint64_t now;
     /* Since the last event: */
     unsigned sent[256], closed, dialled, opened, served, compared, allocated, published;
-    uint64_t wanted;
-    uint32_t waited; /* ms, as PROGRESS says of tree 0 */
+    uint64_t wanted, wanted_next; /* wanted_next: of page 1, from PARENT */
+    uint32_t waited;              /* ms, as PROGRESS says of tree 0 */
     uint32_t last_closed;
     /* Ever: */
     bool ended;
@@ -37,7 +37,7 @@ static void drain(struct rig *rig)
     struct tc_action action;
     memset(rig->sent, 0, sizeof rig->sent);
     rig->closed = rig->dialled = rig->opened = rig->served = rig->compared = rig->allocated = rig->published = 0;
-    rig->wanted = 0;
+    rig->wanted = rig->wanted_next = 0;
     while (rig->agent ? tc_agent_take(rig->agent, &action) : tc_coordinator_take(rig->coordinator, &action)) {
         ck_assert(!rig->ended);
         rig->sent[action.type] += action.kind == TC_ACT_SEND;
@@ -50,7 +50,8 @@ static void drain(struct rig *rig)
         struct tc_message message;
         if (action.kind == TC_ACT_SEND && action.type == TC_MSG_WANT &&
             tc_message_unpack(&message, action.type, action.body->bytes, action.body->size, NULL) == 0)
-            rig->wanted |= message.want.chunks;
+            *(message.want.page == 1 && action.link == PARENT ? &rig->wanted_next : &rig->wanted) |=
+                message.want.chunks;
         if (action.kind == TC_ACT_SEND && action.type == TC_MSG_PROGRESS &&
             tc_message_unpack(&message, action.type, action.body->bytes, action.body->size, NULL) == 0)
             rig->waited = message.progress.tree[0].waiting;
@@ -199,7 +200,7 @@ static struct rig make_agent(bool with_origin)
     rig.page = (struct tc_page){.count = 2, .last = true};
     memset(rig.page.content.bytes, 9, TC_DIGEST_SIZE);
     ck_assert_int_eq(tc_page_sign(&rig.page, session, rig.signer, NULL), 0);
-    struct tc_agent_config config = {.origin = with_origin ? rig.trusted : NULL, .max_size = 1 << 20};
+    struct tc_agent_config config = {.origin = with_origin ? rig.trusted : NULL, .max_size = 1 << 24};
     memcpy(config.nonce, nonce, sizeof nonce);
     rig.agent = tc_agent_new(&config, CONTROL, rig.now, NULL);
     drain(&rig);
@@ -429,6 +430,58 @@ START_TEST(comparing_is_not_waiting)
 }
 END_TEST
 
+static void send_page(struct rig *rig, uint32_t link, uint32_t index)
+{
+    struct tc_message message = {.type = TC_MSG_PAGE, .page = {.index = index, .count = 64}};
+    ck_assert_int_eq(tc_page_sign(&message.page, session, rig->signer, NULL), 0);
+    frame(rig, link, &message, NULL);
+}
+
+/* FILLING below two parents that dialled: PARENT of tree 0, HELD of tree 1. */
+static struct rig agent_in_two_trees(uint64_t size)
+{
+    struct rig rig = make_agent(false);
+    struct tc_message message = hello(TC_ROLE_COORDINATOR, NULL);
+    frame(&rig, CONTROL, &message, NULL);
+    message = offer(&rig);
+    message.offer.size = size;
+    frame(&rig, CONTROL, &message, rig.signer);
+    tell(&rig, &(struct tc_event){.kind = TC_EV_PREPARED});
+    message = plan(1);
+    message.plan.trees = 2;
+    memcpy(message.plan.rows[1].parent.id, other_id, sizeof other_id);
+    frame(&rig, CONTROL, &message, rig.signer);
+    message = hello(TC_ROLE_PARENT, parent_id);
+    frame(&rig, PARENT, &message, NULL);
+    message = hello(TC_ROLE_PARENT, other_id);
+    frame(&rig, HELD, &message, NULL);
+    return rig;
+}
+
+/* A parent that is asked for help before it has pushed the page will not push it any more: it is asked for its own
+ * chunks of the page then. */
+START_TEST(help_does_not_make_a_parent_forget_its_own_chunks)
+{
+    struct rig rig = agent_in_two_trees(192u << 16);
+    send_page(&rig, PARENT, 0);
+    send_page(&rig, HELD, 0);
+    send_page(&rig, HELD, 1);
+    ck_assert_uint_eq(rig.wanted, 0xaaaaaaaaaaaaaaaau);
+    for (uint32_t chunk = 1; chunk < 64; chunk += 2)
+        send_chunk(&rig, HELD, chunk);
+    for (uint32_t chunk = 0; chunk < 12; chunk += 2) { /* tree 0 runs, tree 1 brings nothing */
+        ck_assert_uint_eq(rig.wanted_next, 0);
+        send_chunk(&rig, PARENT, chunk);
+        tick(&rig, 250);
+        if (rig.wanted_next)
+            break;
+    }
+    ck_assert_uint_ne(rig.wanted_next & 0xaaaaaaaaaaaaaaaau, 0);
+    ck_assert_uint_eq(rig.wanted_next & 0x5555555555555555u, 0x5555555555555555u);
+    free_rig(&rig);
+}
+END_TEST
+
 START_TEST(another_file_is_not_replaced_without_force)
 {
     struct rig rig = agent_with(0, TC_PREPARED_EXISTS | TC_PREPARED_COMPARE | TC_PREPARED_LATER);
@@ -583,7 +636,7 @@ START_TEST(an_offer_is_checked)
     strcpy(bad.offer.codec, "rot13");
     refuse_offer(&bad, TC_E_VERSION);
     bad = good;
-    bad.offer.size = (1 << 20) + 1;
+    bad.offer.size = (1 << 24) + 1;
     refuse_offer(&bad, TC_E_LIMIT);
     bad = good;
     bad.offer.chunk_size = 100000;
@@ -992,6 +1045,7 @@ int main(void)
     tcase_add_test(agent, a_file_that_stays_wrong_is_not_published);
     tcase_add_test(agent, what_is_here_is_not_wanted);
     tcase_add_test(agent, comparing_is_not_waiting);
+    tcase_add_test(agent, help_does_not_make_a_parent_forget_its_own_chunks);
     tcase_add_test(agent, another_file_is_not_replaced_without_force);
     tcase_add_loop_test(agent, a_file_is_reserved_at_the_first_difference, 0, 2);
     tcase_add_test(agent, no_room_for_the_difference_fails);
