@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
@@ -751,14 +750,6 @@ static void on_go(void *arg)
 
 /* Keepalive rests while anything is not acknowledged, and the kernel goes on repeating that for a quarter of an hour. A
  * shut window is acknowledged too, so a peer that is only slow, or stopped, is not taken for dead. */
-static bool is_unanswered(const struct tc_link *link)
-{
-    struct tcp_info info = {0};
-    socklen_t size = sizeof info;
-    return getsockopt(link->fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0 && info.tcpi_unacked > 0 &&
-           info.tcpi_last_ack_recv >= PULSE_MS;
-}
-
 static void on_pulse(void *arg)
 {
     struct tc_link *link = arg;
@@ -767,11 +758,12 @@ static void on_pulse(void *arg)
     if (link->state != OPEN || link->broken)
         return;
     enter(link);
-    link->missed = is_unanswered(link) ? link->missed + 1 : 0;
+    struct tc_flow flow = tc_link_flow(link);
+    link->missed = flow.waits >= PULSE_MS ? link->missed + 1 : 0;
     if (link->missed >= PULSES_MISSED) {
         tc_fail(&err, TC_E_CLOSED, "connection lost: nothing was acknowledged for %d s", PULSES_MISSED);
         on_broken(link, &err);
-    } else if (tc_link_backlog(link) > 0) {
+    } else if (flow.backlog > 0) {
         set_pulse(link);
     }
     leave(link);
@@ -930,12 +922,11 @@ size_t tc_link_queued(const struct tc_link *link)
     return unsent(link);
 }
 
-size_t tc_link_backlog(const struct tc_link *link)
+struct tc_flow tc_link_flow(const struct tc_link *link)
 {
-    int bytes = 0;
-    if (link->fd < 0 || ioctl(link->fd, SIOCOUTQ, &bytes) < 0 || bytes < 0)
-        bytes = 0;
-    return unsent(link) + (size_t)bytes;
+    struct tc_flow flow = tc_flow_of(link->fd);
+    flow.backlog += unsent(link);
+    return flow;
 }
 
 void tc_link_set_limit(struct tc_link *link, uint32_t (*limit)(uint8_t type))

@@ -15,6 +15,7 @@
 
 #include "base/blob.h"
 #include "base/err.h"
+#include "net/flow.h"
 #include "net/loop.h"
 #include "net/tls.h"
 
@@ -40,7 +41,7 @@ struct tc_link_options {
     void *arg;
     /* The longest body of a frame of this type; a longer one, or a type with 0, closes the link (TC_E_PROTOCOL). */
     uint32_t (*limit)(uint8_t type);
-    uint32_t most; /* bytes of any body, whatever limit says; 0: no such bound */
+    uint32_t most;              /* bytes of any body, whatever limit says; 0: no such bound */
     struct tc_blob_pool *blobs; /* bodies of 32 KiB and more come from here; NULL: from the heap. Borrowed */
     uint32_t low_water;         /* bytes: DRAINED comes when the queue falls to this or below (0: when it is empty),
                                    once for all that was queued since the last one, also if it never rose above */
@@ -67,8 +68,8 @@ struct tc_link *tc_link_accept(struct tc_loop *loop, int fd, const struct tc_lin
 int tc_link_send(struct tc_link *link, uint8_t type, const void *head, size_t head_size, struct tc_blob *payload,
                  struct tc_err *err);
 size_t tc_link_queued(const struct tc_link *link); /* bytes not yet given to the socket */
-/* Bytes that the peer's host has not acknowledged yet, those not yet given to the socket among them. */
-size_t tc_link_backlog(const struct tc_link *link);
+/* What became of the bytes sent so far; those not yet given to the socket are part of the backlog. */
+struct tc_flow tc_link_flow(const struct tc_link *link);
 
 /* Another answer to "how long may a frame be" from the next frame on. */
 void tc_link_set_limit(struct tc_link *link, uint32_t (*limit)(uint8_t type));

@@ -1,6 +1,7 @@
 noinst_LTLIBRARIES += libtc-net.la
 libtc_net_la_SOURCES = \
 	src/net/address.c src/net/address.h \
+	src/net/flow.c src/net/flow.h \
 	src/net/key.c src/net/key.h \
 	src/net/link.c src/net/link.h \
 	src/net/listen.c src/net/listen.h \

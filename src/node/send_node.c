@@ -317,15 +317,17 @@ static int read_file(void *arg, uint64_t offset, void *bytes, size_t size, struc
     return tc_source_read(node->source, offset, bytes, size, err);
 }
 
-/* What has arrived of what a link was given, only its socket knows. */
-static void tell_backlogs(struct node *node, uint64_t now)
+/* What has arrived of what a link was given, and how fast, only its socket knows. */
+static void tell_flows(struct node *node, uint64_t now)
 {
     for (const struct tc_wire *wire = node->runner.wires; wire; wire = wire->next) {
         if (wire->closing || wire->number < node->options->host_count) /* control links come first */
             continue;
-        size_t backlog = tc_link_backlog(wire->link);
-        struct tc_event event = {.kind = TC_EV_BACKLOG, .link = wire->number};
-        event.flags = backlog < UINT32_MAX ? (uint32_t)backlog : UINT32_MAX;
+        struct tc_flow flow = tc_link_flow(wire->link);
+        struct tc_event event = {.kind = TC_EV_FLOW, .link = wire->number};
+        event.flags = flow.backlog < UINT32_MAX ? (uint32_t)flow.backlog : UINT32_MAX;
+        event.arrived = flow.arrived;
+        event.busy = flow.busy;
         tc_coordinator_event(node->machine, &event, now);
     }
 }
@@ -334,7 +336,7 @@ static void machine_event(void *machine, const struct tc_event *event, uint64_t 
 {
     struct node *node = machine;
     if (event->kind == TC_EV_TICK)
-        tell_backlogs(node, now);
+        tell_flows(node, now);
     tc_coordinator_event(node->machine, event, now);
 }
 

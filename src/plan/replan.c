@@ -7,6 +7,7 @@
 enum {
     LATE_MS = 250,         /* starving for so long counts */
     LATE_APART_MS = 1000,  /* of one parent only, with no second word: these two are parted */
+    GAIN_LEAST = 12,       /* chunks in a span, for a word about gains */
     SLOW_APART_MOST = 3,   /* times that a host is moved for it */
     SLOW_MEMORY_MS = 30000 /* an older word about slowness is forgotten */
 };
@@ -16,7 +17,7 @@ struct member { /* rank 0 too */
     bool leaves; /* gone, and its places not filled yet */
     enum tc_cause cause;
     uint64_t late_since[TC_TREES_MAX]; /* 0: not late */
-    uint32_t load, moved;
+    uint32_t load, moved;              /* hungry children in all trees */
     unsigned root_tries, slow_moves;
     uint32_t held_then; /* chunks, at the last of root_tries */
 };
@@ -515,19 +516,40 @@ static bool is_behind(const struct tc_replan *r, unsigned t, uint32_t rank)
     return false;
 }
 
+static uint32_t hungry_children(const struct tc_replan *r, unsigned t, uint32_t rank)
+{
+    uint32_t count = 0;
+    for (uint32_t child = 1; child <= r->ranks; child++)
+        count += r->up[t][child] == rank && r->members[child].hungry;
+    return count;
+}
+
+/* How many bytes up has to give for each that it gets. Trees do not always run evenly: after an outage one of them may
+ * catch up alone, and then all that comes in goes out to its children. */
+static double copies_given(const struct tc_replan *r, uint32_t up)
+{
+    double gained = 0, given = 0;
+    for (unsigned t = 0; t < r->trees; t++) {
+        int64_t gain = r->members[up].hungry ? tc_lookout_gain(r->lookout, t, up, r->now) : 0;
+        gained += gain > 0 ? (double)gain : 0;
+        given += gain > 0 ? (double)gain * hungry_children(r, t, up) : 0;
+    }
+    return gained > 0 ? given / gained : (double)r->members[up].load / r->trees;
+}
+
 static bool is_late(const struct tc_replan *r, unsigned t, uint32_t rank)
 {
     uint32_t up = r->up[t][rank];
     if (up == 0) {
         int64_t gain = tc_lookout_gain(r->lookout, t, rank, r->now), best = best_gain(r, t, true);
-        bool lags = gain >= 0 && best >= 12 && 4 * gain < best && is_behind(r, t, rank);
+        bool lags = gain >= 0 && best >= GAIN_LEAST && 4 * gain < best && is_behind(r, t, rank);
         return tc_lookout_held_up(r->lookout, t, rank) || lags;
     }
     if (!r->members[up].here || r->members[up].unfit)
         return false;
-    double load = (double)r->members[up].load / r->trees;
     int64_t reference = r->members[up].hungry ? 0 : best_gain(r, t, false);
-    return tc_lookout_starves(r->lookout, t, rank, up, load, reference, r->now);
+    return tc_lookout_starves(r->lookout, t, rank, up, 1, reference, r->now) &&
+           tc_lookout_starves(r->lookout, t, rank, up, copies_given(r, up), reference, r->now);
 }
 
 static bool is_candidate(const struct tc_replan *r, uint32_t rank)
@@ -552,16 +574,35 @@ static void look_at(struct tc_replan *r, unsigned t, uint32_t rank)
     r->failed |= !add_quarrel(r, &quarrel);
 }
 
+/* A host that was called slow on the way in may know better. Or, as a full uplink holds up the acknowledgements of what
+ * comes in too, one that is as fast as others now that it gives nothing was slow on the way out. */
+static void look_again(struct tc_replan *r, uint32_t rank)
+{
+    struct member *member = &r->members[rank];
+    if (member->cause == TC_CAUSE_NETWORK_IN && tc_lookout_cause(r->lookout, rank) != TC_CAUSE_NONE)
+        member->cause = tc_lookout_cause(r->lookout, rank);
+    for (unsigned t = 0; t < r->trees && member->cause == TC_CAUSE_NETWORK_IN; t++) {
+        int64_t gain = tc_lookout_gain(r->lookout, t, rank, r->now), best = best_gain(r, t, false);
+        if (gain < GAIN_LEAST || 2 * gain < best)
+            return;
+    }
+    if (member->cause == TC_CAUSE_NETWORK_IN)
+        member->cause = TC_CAUSE_NETWORK_OUT;
+}
+
 static void look_for_slow(struct tc_replan *r)
 {
     bool nothing_heard = deaf(r);
-    for (uint32_t rank = 1; rank <= r->ranks; rank++)
+    for (uint32_t rank = 1; rank <= r->ranks; rank++) {
+        if (r->members[rank].unfit && r->members[rank].hungry)
+            look_again(r, rank);
         for (unsigned t = 0; t < r->trees; t++) {
             if (nothing_heard || !is_candidate(r, rank))
                 r->members[rank].late_since[t] = 0;
             else
                 look_at(r, t, rank);
         }
+    }
 }
 
 /* --- who is unfit --- */

@@ -8,6 +8,8 @@
 #define DEPTH_BYTES (512u << 10)
 /* Bytes of the file that one tree may run ahead of another. At least eight chunks. */
 #define LEAD_BYTES (1u << 20)
+/* Of what was seen of a link's speed, at each new look. */
+#define FADE 0.75
 
 struct tc_child *tc_children_add(struct tc_children *children, unsigned tree, const struct tc_msg_link *self,
                                  struct tc_err *err)
@@ -73,6 +75,7 @@ int tc_child_start(struct tc_child *child, uint32_t link, const struct tc_store 
         return status;
     child->link = link;
     child->backlog = 0;
+    memset(&child->flow, 0, sizeof child->flow);
     child->fed = true;
     for (uint32_t page = 0; page < store->layout->pages && page / 8 < hello->page_bytes; page++)
         if (hello->pages[page / 8] >> page % 8 & 1)
@@ -204,8 +207,12 @@ int tc_children_poll(struct tc_children *children, const struct tc_store *store,
                      struct tc_err *err)
 {
     int status = 0;
-    for (unsigned i = 0; i < children->count && status == 0; i++)
-        status = poll_child(children, &children->items[i], store, actions, err);
+    size_t before = SIZE_MAX;
+    while (status == 0 && actions->count != before) { /* what one takes may let one before it go on */
+        before = actions->count;
+        for (unsigned i = 0; i < children->count && status == 0; i++)
+            status = poll_child(children, &children->items[i], store, actions, err);
+    }
     children->ration = false;
     return status;
 }
@@ -215,9 +222,41 @@ void tc_children_ration(struct tc_children *children)
     children->ration = true;
 }
 
+void tc_child_flow(struct tc_child *child, uint32_t backlog, uint64_t arrived, uint64_t busy)
+{
+    child->backlog = backlog;
+    if (arrived < child->flow.arrived || busy <= child->flow.busy)
+        return; /* nothing was on the way, and what it said before still holds */
+    child->flow.bytes = child->flow.bytes * FADE + (double)(arrived - child->flow.arrived);
+    child->flow.us = child->flow.us * FADE + (double)(busy - child->flow.busy);
+    child->flow.arrived = arrived;
+    child->flow.busy = busy;
+}
+
+/* Bytes in a microsecond in which some are on the way; 0: not known. */
+static double speed(const struct tc_child *child)
+{
+    return child->flow.us > 0 ? child->flow.bytes / child->flow.us : 0;
+}
+
+bool tc_child_answers_late(const struct tc_children *children, const struct tc_child *child)
+{
+    const struct tc_feed *feed = &child->feed;
+    if (!child->fed || is_last(child) || feed->on_way > 0 || feed->wants.count > 0 || feed->base >= feed->next ||
+        tc_bits_has(&feed->answered, feed->base))
+        return false;
+    for (unsigned i = 0; i < children->count; i++) {
+        const struct tc_child *other = &children->items[i];
+        if (other->fed && !is_last(other) && other->tree != child->tree && other->feed.base > feed->base)
+            return true;
+    }
+    return false;
+}
+
 bool tc_child_holds_up(const struct tc_children *children, const struct tc_child *child, const struct tc_store *store)
 {
     bool any = false;
+    double best = 0;
     if (!child->fed || is_last(child) || child->feed.on_way == 0)
         return false;
     uint64_t limit = (uint64_t)position(child, store) + lead_of(store);
@@ -229,6 +268,7 @@ bool tc_child_holds_up(const struct tc_children *children, const struct tc_child
         if (next == TC_BITS_NONE || next < limit || other->feed.on_way > 0 || other->backlog > 0)
             return false;
         any = true;
+        best = speed(other) > best ? speed(other) : best;
     }
-    return any;
+    return any && (best == 0 || 2 * speed(child) < best);
 }

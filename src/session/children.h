@@ -15,7 +15,12 @@ struct tc_child {
     unsigned tree;
     uint32_t link;    /* TC_NO_LINK: not connected */
     bool fed;         /* its HELLO has come, feed is alive */
+    uint64_t since;   /* ms: when it was dialled; kept by who dials */
     uint32_t backlog; /* bytes that have left feed and not arrived, as far as is known */
+    struct {
+        uint64_t arrived, busy; /* ever, as told last */
+        double bytes, us;       /* lately: older ones fade */
+    } flow;
     struct tc_feed feed;
 };
 
@@ -59,8 +64,16 @@ int tc_children_poll(struct tc_children *children, const struct tc_store *store,
  * wants, so that it starves below nobody. */
 void tc_children_ration(struct tc_children *children);
 
-/* Whether all that children of other trees want lies too far ahead of what child has been given, and all that these have
- * been given has arrived: they wait for it. */
+/* What became of the bytes on the child's link: those on the way now, those that have arrived ever, and for how many us
+ * ever some were on the way (0: not known). */
+void tc_child_flow(struct tc_child *child, uint32_t backlog, uint64_t arrived, uint64_t busy);
+
+/* Whether child has not said what it wants of a page that another tree's child has had all of. */
+bool tc_child_answers_late(const struct tc_children *children, const struct tc_child *child);
+
+/* Whether all that children of other trees want lies too far ahead of what child has been given, all that these have been
+ * given has arrived, and took less than half of the time for each byte: they wait for it, and not because it has more to
+ * catch up with. */
 bool tc_child_holds_up(const struct tc_children *children, const struct tc_child *child, const struct tc_store *store);
 
 #endif

@@ -250,8 +250,8 @@ static void dispatch(struct tc_coordinator *c, const struct tc_event *event)
     case TC_EV_ABSENT:
         tc_coordinator_on_absent(c, event);
         break;
-    case TC_EV_BACKLOG:
-        tc_coordinator_on_backlog(c, event);
+    case TC_EV_FLOW:
+        tc_coordinator_on_flow(c, event);
         break;
     case TC_EV_STOP:
         tc_coordinator_abort(c, event->err);

@@ -179,11 +179,24 @@ void tc_coordinator_on_served(struct tc_coordinator *c, const struct tc_event *e
         tc_coordinator_abort(c, &err);
 }
 
-void tc_coordinator_on_backlog(struct tc_coordinator *c, const struct tc_event *event)
+void tc_coordinator_on_flow(struct tc_coordinator *c, const struct tc_event *event)
 {
     struct tc_child *child = tc_children_by_link(&c->children, event->link);
     if (child)
-        child->backlog = event->flags;
+        tc_child_flow(child, event->flags, event->arrived, event->busy);
+}
+
+/* A link that is not up long after it was dialled, while others are; or no answer to a page, of a host that does not look
+ * for its chunks in what it has. */
+static bool is_late(const struct tc_coordinator *c, const struct tc_child *child)
+{
+    bool others = false;
+    if (child->fed)
+        return tc_child_answers_late(&c->children, child) &&
+               c->now >= tc_rank_host(c, child->self.rank)->compared_at + TC_MS_STARVE;
+    for (unsigned i = 0; i < c->children.count; i++)
+        others |= c->children.items[i].fed;
+    return others && child->link != TC_NO_LINK && c->now >= child->since + TC_MS_STARVE;
 }
 
 /* Who of rank 0's own children holds up the others, and a little for those that are served last. */
@@ -193,7 +206,7 @@ void tc_coordinator_watch_children(struct tc_coordinator *c)
     struct tc_store store = store_of(c);
     for (unsigned i = 0; i < c->children.count; i++) {
         const struct tc_child *child = &c->children.items[i];
-        bool holds_up = tc_child_holds_up(&c->children, child, &store);
+        bool holds_up = tc_child_holds_up(&c->children, child, &store) || is_late(c, child);
         tc_replan_holds_up(c->replan, child->tree, child->self.rank, holds_up, c->now);
     }
     tc_children_ration(&c->children);

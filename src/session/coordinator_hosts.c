@@ -27,6 +27,8 @@ void tc_coordinator_end_host(struct tc_coordinator *c, struct tc_host *host, enu
     view->phase = TC_PHASE_ENDED;
     view->end = end;
     view->ended_at = c->now;
+    if (view->unfit)
+        view->cause = tc_replan_cause(c->replan, view->rank); /* more may be known of it by now */
     if (why)
         tc_fail(&view->why, why->reason, "%s", without_name(why->text, tc_host_name(c, host)));
     tc_coordinator_trace(c, "%s: ended (%s)", tc_host_name(c, host), why ? why->text : "well");
@@ -184,6 +186,7 @@ static void on_progress(struct tc_coordinator *c, struct tc_host *host, const st
     }
     if (progress->compared > host->compared) {
         host->compared = progress->compared;
+        host->compared_at = c->now;
         c->moved_at = c->now;
     }
     if (progress->adopted <= size)

@@ -22,7 +22,7 @@ struct tc_host {
     uint8_t nonce[TC_NONCE_SIZE];
     char address[TC_ADDRESS_MAX];      /* for other agents */
     uint64_t heard;                    /* last control message */
-    uint64_t compared;                 /* bytes that it has looked for in what it has */
+    uint64_t compared, compared_at;    /* bytes that it has looked for in what it has, and when it said so last */
     bool changed;                      /* its row differs from what it was told */
     uint32_t row_epoch;                /* of the last row it was told: older complaints are of no interest */
     uint64_t received[TC_TREES_MAX];   /* bytes it had from its parents, as it said last */
@@ -151,7 +151,7 @@ void tc_coordinator_on_checked(struct tc_coordinator *c, const struct tc_event *
 void tc_coordinator_on_data_frame(struct tc_coordinator *c, struct tc_child *child, const struct tc_event *event);
 void tc_coordinator_on_data_down(struct tc_coordinator *c, struct tc_child *child, const struct tc_err *err);
 void tc_coordinator_on_served(struct tc_coordinator *c, const struct tc_event *event);
-void tc_coordinator_on_backlog(struct tc_coordinator *c, const struct tc_event *event);
+void tc_coordinator_on_flow(struct tc_coordinator *c, const struct tc_event *event);
 void tc_coordinator_watch_children(struct tc_coordinator *c); /* a few times a second */
 
 #endif

@@ -107,6 +107,7 @@ static int dial_children(struct tc_coordinator *c, struct tc_err *err)
             if (!child)
                 return -TC_E_NOMEM;
             child->link = c->next_link++;
+            child->since = c->now;
             struct tc_action *action = tc_actions_add(&c->actions, TC_ACT_DIAL);
             action->link = child->link;
             action->host = c->host_of_rank[rank];

@@ -26,7 +26,8 @@ enum tc_event_kind {
     TC_EV_PUBLISHED, /* agent: done, or err */
     TC_EV_DIGESTED,  /* coordinator: chunk, digest, blocks; or err */
     TC_EV_CHECKED,   /* coordinator: the source is unchanged, or err */
-    TC_EV_BACKLOG,   /* coordinator, before a tick: link, flags is the bytes handed to it that have not arrived yet */
+    TC_EV_FLOW,      /* coordinator, before a tick: link, flags is the bytes handed to it that have not arrived yet;
+                        arrived, busy */
     TC_EV_STRAIN,    /* agent: flags is the enum tc_cause of this host's own limit that it works at now, or none */
     TC_EV_DEAF,      /* agent: for a while nobody could be let in who dialled, err says why */
     TC_EV_ABSENT,    /* coordinator: host will not join, err says why */
@@ -50,6 +51,7 @@ struct tc_event {
     uint32_t chunk;
     uint32_t flags;
     uint32_t host;
+    uint64_t arrived, busy; /* bytes on link ever, and in how many us on the way (0: not known) */
     const struct tc_digest *digest;
     const struct tc_digest *blocks; /* of the chunk, tc_chunk_blocks of them */
     const struct tc_err *err;       /* NULL or reason 0: success */

@@ -46,6 +46,8 @@ struct end { /* one end of a connection */
     uint64_t closed_at;
     uint64_t last;                   /* when the last thing under way arrives here */
     unsigned serving;                /* chunks handed to the link here that have not left */
+    uint64_t given;                  /* bytes of all those ever */
+    uint64_t busy, busy_until;       /* us with some of them on the way, the time to come among them */
     struct tc_bits pushed;           /* pages sent from here */
     struct tc_bits answered, wanted; /* by the other end */
 };
@@ -466,6 +468,12 @@ static void serve(struct sim *sim, unsigned node, const struct tc_action *action
         item->event = (struct tc_event){.kind = TC_EV_FRAME, .type = TC_MSG_CHUNK};
         item->event.body = chunk_body(sim, node, action->chunk);
     }
+    uint64_t idle_until = end->busy_until > sim->now ? end->busy_until : sim->now;
+    if (there > idle_until) {
+        end->busy += there - idle_until;
+        end->busy_until = there;
+    }
+    end->given += length;
     result(sim, node, there - sim->now, TC_EV_SERVED, action->link, action->chunk, 0);
 }
 
@@ -742,11 +750,30 @@ static void watch(struct sim *sim, unsigned node)
     }
 }
 
+/* As the sender's sockets would have it. */
+static void tell_flows(struct sim *sim)
+{
+    const struct conns *dialled = &sim->nodes[0].dialled;
+    for (uint32_t i = 0; i < dialled->count; i++) {
+        const struct conn *conn = dialled->items[i];
+        const struct end *end = conn && conn->data ? &conn->ends[0] : NULL;
+        if (!end || !end->open || !conn->up)
+            continue;
+        struct tc_event event = {.kind = TC_EV_FLOW, .link = end->link};
+        uint64_t left = (uint64_t)end->serving * CHUNK_SIZE; /* the last one may be shorter */
+        event.arrived = end->given > left ? end->given - left : 0;
+        event.busy = end->busy - (end->busy_until > sim->now ? end->busy_until - sim->now : 0);
+        tc_coordinator_event(sim->coordinator, &event, sim->now / 1000);
+    }
+}
+
 static void tell(struct sim *sim, unsigned node, const struct tc_event *event)
 {
     struct node *n = &sim->nodes[node];
     if (n->silent || (node != 0 && !n->agent))
         return;
+    if (node == 0 && event->kind == TC_EV_TICK)
+        tell_flows(sim);
     if (node == 0)
         tc_coordinator_event(sim->coordinator, event, sim->now / 1000);
     else
@@ -1394,6 +1421,12 @@ void sim_check_nobody(struct sim *sim)
     sim_assert(sim, sim_count(sim, TC_END_PUBLISHED) == 0);
     for (unsigned i = 1; i <= sim->options.hosts; i++)
         sim_assert(sim, !sim_host(sim, i)->published);
+}
+
+uint64_t sim_whole_ms(const struct sim *sim, unsigned host)
+{
+    uint64_t whole_at = sim_view(sim, host)->whole_at;
+    return whole_at ? whole_at - tc_coordinator_planned_at(sim->coordinator) + 1 : 0;
 }
 
 uint64_t sim_sender_took_ms(const struct sim *sim)

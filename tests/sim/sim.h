@@ -106,6 +106,7 @@ void sim_check_safe(struct sim *sim);
 void sim_check_nobody(struct sim *sim);
 
 uint64_t sim_sender_took_ms(const struct sim *sim);       /* until its end; 0: it was killed or stopped for ever */
+uint64_t sim_whole_ms(const struct sim *sim, unsigned host); /* from the plan until it was whole; 0: never */
 unsigned sim_moves(const struct sim *sim, unsigned host); /* plans that the agent got */
 uint64_t sim_took_ms(const struct sim *sim);              /* until the last machine's end */
 bool sim_sender_ended(const struct sim *sim, struct tc_err *why);             /* why is filled */

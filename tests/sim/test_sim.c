@@ -298,6 +298,28 @@ START_TEST(any_faults_are_safe)
 }
 END_TEST
 
+/* A file of many pages, and one host that is slow, or stops for a while, wherever it stands: all the others have it soon,
+ * whatever they asked of whom meanwhile. */
+START_TEST(a_slow_host_costs_the_others_little)
+{
+    for (struct seeds s = seeds(25); s.next < s.end; s.next++) {
+        uint64_t state = s.next * 15485863;
+        struct sim_options o =
+            options(s.next, 4 + (unsigned)(sim_random(&state) % 24), 1024, (struct tc_tree_spec){TC_TREE_DOUBLE, 0});
+        o.rate = 12500000;
+        o.delay_us = 500;
+        o.faults[0] =
+            (struct sim_fault){_i ? SIM_PAUSE : SIM_SLOW, 1 + (unsigned)(sim_random(&state) % o.hosts),
+                               (uint32_t)(sim_random(&state) % 600), 1200 + (unsigned)(sim_random(&state) % 3000)};
+        struct sim *sim = sim_new(&o);
+        sim_run(sim, 200000);
+        for (unsigned i = 1; i <= o.hosts; i++) /* one copy takes 5.4 s */
+            sim_assert(sim, i == o.faults[0].host || (sim_whole_ms(sim, i) > 0 && sim_whole_ms(sim, i) <= 10500));
+        sim_free(sim);
+    }
+}
+END_TEST
+
 /* Faults that stop: every host that has not failed for good completes. */
 START_TEST(faults_that_stop_harm_nobody)
 {
@@ -539,6 +561,7 @@ int main(void)
     ADD(an_unreachable_relay_is_passed_over, 1);
     ADD(many_faults_harm_nobody_else, 1);
     ADD(silent_hosts_hold_up_nobody, 1);
+    ADD(a_slow_host_costs_the_others_little, 2);
     ADD(any_faults_are_safe, 1);
     ADD(faults_that_stop_harm_nobody, 1);
     ADD(a_flapping_link_settles, 1);
