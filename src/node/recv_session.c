@@ -152,23 +152,32 @@ static int read_file(void *arg, uint64_t offset, void *bytes, size_t size, struc
     struct tc_recv_session *session = arg;
     uint64_t began = tc_strain_clock();
     int status = tc_sink_read(session->sink, offset, bytes, size, err);
-    tc_strain_add(&session->strain, tc_strain_clock() - began, 0, 0);
+    if (!session->in_memory)
+        tc_strain_add(&session->strain, tc_strain_clock() - began, 0, 0);
     return status;
 }
 
-static void machine_event(void *machine, const struct tc_event *event, uint64_t now)
+/* Before its next report the machine hears what keeps this host. */
+static void machine_event(void *arg, const struct tc_event *event, uint64_t now)
 {
-    tc_agent_event(machine, event, now);
+    struct tc_recv_session *session = arg;
+    if (event->kind == TC_EV_TICK && tc_strain_look(&session->strain, now, session->runner.late)) {
+        struct tc_event strain = {.kind = TC_EV_STRAIN, .flags = (uint32_t)session->strain.cause};
+        tc_agent_event(session->machine, &strain, now);
+    }
+    tc_agent_event(session->machine, event, now);
 }
 
-static bool machine_take(void *machine, struct tc_action *action)
+static bool machine_take(void *arg, struct tc_action *action)
 {
-    return tc_agent_take(machine, action);
+    struct tc_recv_session *session = arg;
+    return tc_agent_take(session->machine, action);
 }
 
-static uint64_t machine_wake(const void *machine)
+static uint64_t machine_wake(const void *arg)
 {
-    return tc_agent_wake(machine);
+    const struct tc_recv_session *session = arg;
+    return tc_agent_wake(session->machine);
 }
 
 /* A wire of the session is gone: its memory may be too. */
@@ -226,7 +235,7 @@ int tc_recv_new_session(struct tc_recv_node *node, struct tc_wire *wire, bool jo
     struct tc_runner_options options = {.loop = node->loop,
                                         .pool = node->pool,
                                         .tls = node->options.key != NULL,
-                                        .machine = session->machine,
+                                        .machine = session,
                                         .event = machine_event,
                                         .take = machine_take,
                                         .wake = machine_wake,

@@ -258,8 +258,10 @@ static int open_chunk(struct tc_recv_job *job, struct tc_worker *worker)
         status = tc_digest_chunk(plain, chunk->length, NULL, &digest, &job->err);
     if (status == 0 && !tc_digest_equal(&digest, &job->digest))
         status = tc_fail(&job->err, TC_E_INTEGRITY, "chunk %u: digest differs", chunk->index);
-    job->opened = tc_strain_clock();
-    job->cpu = tc_strain_cpu() - job->cpu;
+    if (!session->in_memory) {
+        job->opened = tc_strain_clock();
+        job->cpu = tc_strain_cpu() - job->cpu;
+    }
     if (status == 0)
         status = tc_sink_place(session->sink, tc_chunk_offset(layout, chunk->index), plain, chunk->length, &job->err);
     return status;
@@ -269,11 +271,15 @@ static void open_run(struct tc_task *task, struct tc_worker *worker)
 {
     struct tc_recv_job *job = (struct tc_recv_job *)task;
     uint64_t began = tc_strain_clock();
-    job->opened = began;
+    job->opened = 0;
     job->cpu = tc_strain_cpu();
     open_chunk(job, worker);
-    if (job->opened != began)
-        tc_strain_add(&job->session->strain, tc_strain_clock() - job->opened, job->opened - began, job->cpu);
+    uint64_t ended = tc_strain_clock();
+    if (job->opened == 0) { /* in memory, placing is work like any other */
+        job->opened = ended;
+        job->cpu = tc_strain_cpu() - job->cpu;
+    }
+    tc_strain_add(&job->session->strain, ended - job->opened, job->opened - began, job->cpu);
 }
 
 static void pause_links(struct tc_recv_session *session, bool paused)
@@ -284,20 +290,11 @@ static void pause_links(struct tc_recv_session *session, bool paused)
             tc_link_pause(wire->link, paused);
 }
 
-static void tell_strain(struct tc_recv_session *session)
-{
-    if (session->over || !tc_strain_look(&session->strain, tc_loop_now(session->node->loop)))
-        return;
-    struct tc_event event = {.kind = TC_EV_STRAIN, .flags = (uint32_t)session->strain.cause};
-    tc_runner_event(&session->runner, &event);
-}
-
 static void open_done(struct tc_task *task)
 {
     struct tc_recv_job *job = (struct tc_recv_job *)task;
     struct tc_recv_session *session = job->session;
     session->opening--;
-    tell_strain(session);
     if (job->err.reason == TC_E_INTEGRITY)
         tc_log(TC_LOG_WARN, "%s: %s", session->offer->name, job->err.text);
     else if (job->err.reason == 0 && job->keep && !session->over)

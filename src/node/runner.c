@@ -412,6 +412,8 @@ static void on_timer(void *arg)
 {
     struct tc_runner *runner = arg;
     struct tc_event event = {.kind = TC_EV_TICK};
+    uint64_t now = tc_loop_now(runner->options.loop);
+    runner->late += now > runner->armed ? now - runner->armed : 0;
     runner->armed = UINT64_MAX;
     tc_runner_event(runner, &event);
 }

@@ -73,6 +73,7 @@ struct tc_runner {
     unsigned held_first, held_count, held_room;
     struct tc_timer *timer;
     uint64_t armed; /* the time that timer is set to; UINT64_MAX: not set */
+    uint64_t late;  /* ms that it came late, in all: the loop did not get to it */
     struct tc_wire *wires;
     unsigned wire_count;
     unsigned tasks; /* in the pool: the session's memory must stay */
