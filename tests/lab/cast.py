@@ -12,6 +12,7 @@ import json
 import math
 import os
 import subprocess
+import tempfile
 import time
 
 from lab import LabError, wait_for, wait_process
@@ -77,6 +78,7 @@ class Cast:
         self.options = list(options)
         self.key = None
         self.agents = {}
+        self.disks = {}     # hosts that have their files on a disk, and where
 
     def __enter__(self):
         try:
@@ -99,6 +101,11 @@ class Cast:
         for process in self.agents.values():
             self.lab.end(process, grace=5.0)
         self.agents = {}
+        for host in self.disks:
+            self.lab.run(host, ["umount", DIR])
+        for place in self.disks.values():
+            place.cleanup()
+        self.disks = {}
         for host in self.hosts:
             remove_tree(self.lab.path(host, DIR))
 
@@ -125,6 +132,18 @@ class Cast:
                 raise LabError(f"the agent of h{host} ended with {self.agents[host].returncode}: {self.says(host)}")
             return "listening on" in read(self._log(host, "out"))
         wait_for(ready, f"the agent of h{host}", timeout=30)
+
+    def move_to_disk(self, host):
+        """Start host's agent again, with its directory on the machine's disk."""
+        process = self.agents.pop(host)
+        process.terminate()
+        self.lab.end(process, grace=5.0)
+        self.disks[host] = tempfile.TemporaryDirectory(prefix="treecast-lab-", dir="/var/tmp")
+        code, _, errors = self.lab.run(host, ["mount", "--bind", self.disks[host].name, DIR])
+        if code != 0:
+            raise LabError(f"mount: {errors.decode(errors='replace').strip()}")
+        self.start_agent(host)
+        self.await_agent(host)
 
     def _log(self, host, kind):
         return os.path.join(self.folder, f"h{host}.{kind}")

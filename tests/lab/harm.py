@@ -57,13 +57,15 @@ class CpuQuota:
         os.rmdir(self._path)
 
 
-class SlowWrites:
-    """A tracer that holds up each pwrite of a process and its threads."""
+class SlowDisk:
+    """A directory on a disk takes the place of the agent's own, and a tracer holds up each of its writes."""
 
-    def __init__(self, lab, pid, seconds):
+    def __init__(self, lab, cast, host, seconds):
         if not shutil.which("strace"):
             raise Skip("no strace here")
         self._lab = lab
+        cast.move_to_disk(host)
+        pid = cast.agents[host].pid
         self._tracer = subprocess.Popen(
             ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=pwrite64", "-e",
              f"inject=pwrite64:delay_enter={round(seconds * 1e6)}", "-p", str(pid)],
@@ -123,13 +125,23 @@ class Harm:
         lab.set_rate(host, self.rate)
         self._undo.append(lambda: lab.mend(host))
 
+    def slow_in(self, lab, _cast, host):
+        """Only what comes to the host becomes slower."""
+        lab.set_rate(host, self.rate, ["in"])
+        self._undo.append(lambda: lab.mend(host))
+
+    def slow_out(self, lab, _cast, host):
+        """Only what leaves the host becomes slower."""
+        lab.set_rate(host, self.rate, ["out"])
+        self._undo.append(lambda: lab.mend(host))
+
     def starve(self, lab, cast, host):
         """The process gets a hundred and fiftieth of a CPU: a tenth of what a full link takes here."""
         self._undo.append(CpuQuota(lab, cast.agents[host].pid, self.share).end)
 
     def slow_disk(self, lab, cast, host):
-        """Each write to the host's file takes 0.2 s longer: 1.25 MB/s for each of its threads."""
-        self._undo.append(SlowWrites(lab, cast.agents[host].pid, 0.2).end)
+        """The host has its files on a disk, and each write to it takes 0.2 s longer: 1.25 MB/s for each of its threads."""
+        self._undo.append(SlowDisk(lab, cast, host, 0.2).end)
 
     def begin(self, lab, cast):
         for host in self.hosts:

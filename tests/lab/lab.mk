@@ -4,7 +4,7 @@ test_scripts += \
 	tests/lab/test_lab_broadcast.py \
 	tests/lab/test_lab_faults.py \
 	tests/lab/test_lab_slurm.py
-plain_scripts += tests/lab/test_lab_mpi.py
+plain_scripts += tests/lab/test_lab_mpi.py tests/lab/test_lab_slow.py
 dist_noinst_DATA += \
 	tests/lab/cast.py \
 	tests/lab/harm.py \

@@ -326,9 +326,9 @@ class Lab:
     def _batch(self, node, tool, lines):
         self._end_batch(self._start_batch(node, tool, lines))
 
-    def set_rate(self, host, rate_mbit):
-        """Shape one host's link anew, both ways."""
-        self._requeue(host, self._tbf(rate_mbit))
+    def set_rate(self, host, rate_mbit, ways=("in", "out")):
+        """Shape one host's link anew, both ways or only what comes in or goes out."""
+        self._requeue(host, self._tbf(rate_mbit), ways)
 
     def cut(self, host):
         """Lose every packet to and from host, silently, as a pulled cable does."""
@@ -342,9 +342,11 @@ class Lab:
         else:
             self.set_rate(host, self.rate_mbit)
 
-    def _requeue(self, host, qdisc):
-        self._batch(self.hosts, "tc", [f"qdisc replace dev h{host} {qdisc}"])
-        self._batch(host, "tc", [f"qdisc replace dev eth0 {qdisc}"])
+    def _requeue(self, host, qdisc, ways=("in", "out")):
+        if "in" in ways:
+            self._batch(self.hosts, "tc", [f"qdisc replace dev h{host} {qdisc}"])
+        if "out" in ways:
+            self._batch(host, "tc", [f"qdisc replace dev eth0 {qdisc}"])
 
     # -- hosts --------------------------------------------------------------------------------------------------
 
