@@ -115,6 +115,20 @@ static void on_interval(struct tc_agent *agent)
         tc_agent_fail(agent, &err);
 }
 
+/* A coordinator that stands still keeps its connections, and ends nothing: then the agent does, by itself. */
+static void check_end(struct tc_agent *agent)
+{
+    struct tc_err why = {0};
+    if (agent->deadline && agent->now >= agent->deadline) {
+        agent->deadline = 0;
+        tc_fail(&why, TC_E_DEADLINE, "deadline passed");
+        tc_agent_fail(agent, &why);
+    } else if (agent->state == TC_AGENT_FILLING && !agent->differs && agent->now >= agent->last_byte + TC_MS_DESERTED) {
+        tc_fail(&why, TC_E_TIMEOUT, "no byte for %d s", TC_MS_DESERTED / 1000);
+        tc_agent_fail(agent, &why);
+    }
+}
+
 static void on_tick(struct tc_agent *agent)
 {
     if (agent->state == TC_AGENT_NEW && agent->now >= agent->began + TC_MS_ANSWER) {
@@ -132,6 +146,7 @@ static void on_tick(struct tc_agent *agent)
             tc_agent_fail(agent, &why);
     }
     tc_agent_expire_held(agent);
+    check_end(agent);
 }
 
 uint64_t tc_agent_wake(const struct tc_agent *agent)
@@ -145,6 +160,8 @@ uint64_t tc_agent_wake(const struct tc_agent *agent)
         wake = agent->progress_due;
     if (agent->control == TC_NO_LINK && agent->state != TC_AGENT_WHOLE && orphan_deadline(agent) < wake)
         wake = orphan_deadline(agent);
+    if (agent->deadline && agent->deadline < wake)
+        wake = agent->deadline;
     uint64_t until = tc_agent_held_until(agent);
     return until < wake ? until : wake;
 }

@@ -41,6 +41,8 @@ static int take_job(struct tc_agent *agent, const struct tc_msg_offer *offer, st
     memcpy(job->name, offer->name, sizeof job->name); /* first of all: who waits for it is told of a refusal too */
     job->flags = offer->flags;
     job->ttl = offer->ttl;
+    if (offer->seconds_left)
+        agent->deadline = agent->now + offer->seconds_left * UINT64_C(1000) + TC_MS_GOODBYE;
     if (strcmp(offer->digest, TC_DIGEST_NAME) != 0 || strcmp(offer->codec, TC_CODEC_NAME) != 0)
         return tc_fail(err, TC_E_VERSION, "digest or codec is not known here");
     if (agent->config.max_size && offer->size > agent->config.max_size)

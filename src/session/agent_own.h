@@ -48,6 +48,7 @@ struct tc_agent {
     uint64_t progress_due;
     uint64_t last_byte; /* when a chunk last arrived */
     uint64_t began;
+    uint64_t deadline; /* of the session, once the coordinator should have ended it; 0: none, or passed */
     uint64_t orphan_since;
     bool publishing;
     bool ends_later; /* when publishing has gone one way or the other */

@@ -124,7 +124,8 @@ enum {
     TC_MS_HOLD = 5000,    /* a data link that came before its PLAN row */
     TC_MS_ORPHAN = 5000,  /* coordinator gone: after the last byte */
     TC_MS_ORPHAN_MOST = 60000,
-    TC_MS_GOODBYE = 1000 /* for last words */
+    TC_MS_DESERTED = 70000, /* an agent without a byte, longer than any coordinator waits */
+    TC_MS_GOODBYE = 1000    /* for last words */
 };
 
 #endif

@@ -113,6 +113,26 @@ def coordinator_killed(scene):
 
 
 @scenario
+def coordinator_frozen(scene):
+    """SIGSTOP of the sender: its connections stay, and agents and waiters end at the deadline all the same."""
+    agents = scene.agents(3)
+    source = scene.crumbs("a", 16 * MIB)
+    waiting = [scene.start_wait(agent, "a") for agent in agents]
+    sender = scene.start_send(agents, source, *SLOWLY, "-t", str(4 * SLOW))
+    began = time.monotonic()
+    scene.under_way(sender, agents, least=64 * 1024)
+    sender.signal(signal.SIGSTOP)
+    try:
+        for worker in waiting:
+            worker.finish(20 * SLOW).expect(7, err="deadline passed")
+        ensure(time.monotonic() - began < 4 * SLOW + 2.5, f"{time.monotonic() - began:.1f} s until all had ended")
+    finally:
+        sender.signal(signal.SIGCONT)
+    sender.finish(10).expect(7)
+    scene.require_nothing(agents, kept="a")
+
+
+@scenario
 def coordinator_killed_at_the_end(scene):
     """kill -9 of the sender at any moment: on every host the whole array is there or nothing of it."""
     agents = scene.agents(4)

@@ -482,6 +482,35 @@ START_TEST(help_does_not_make_a_parent_forget_its_own_chunks)
 }
 END_TEST
 
+/* A coordinator that stands still ends nothing, and its agents do not wait for it for ever. */
+START_TEST(an_agent_ends_by_itself_when_its_coordinator_stands_still)
+{
+    struct rig rig = make_agent(false);
+    struct tc_message message = hello(TC_ROLE_COORDINATOR, NULL);
+    frame(&rig, CONTROL, &message, NULL);
+    message = offer(&rig);
+    message.offer.seconds_left = 3;
+    frame(&rig, CONTROL, &message, rig.signer);
+    tell(&rig, &(struct tc_event){.kind = TC_EV_PREPARED});
+    tick(&rig, 3900); /* it has a second to say so itself */
+    ck_assert(!rig.ended && tc_agent_wake(rig.agent) <= rig.now + 100);
+    tick(&rig, 100);
+    ck_assert(rig.ended && rig.why.reason == TC_E_DEADLINE);
+    free_rig(&rig);
+
+    rig = agent_in(TC_AGENT_PUBLISHED); /* without a deadline */
+    tick(&rig, 2 * TC_MS_DESERTED);
+    ck_assert(!rig.ended);
+    free_rig(&rig);
+    rig = agent_in(TC_AGENT_FILLING);
+    tick(&rig, TC_MS_DESERTED - 1);
+    ck_assert(!rig.ended);
+    tick(&rig, 1);
+    ck_assert(rig.ended && rig.why.reason == TC_E_TIMEOUT);
+    free_rig(&rig);
+}
+END_TEST
+
 START_TEST(another_file_is_not_replaced_without_force)
 {
     struct rig rig = agent_with(0, TC_PREPARED_EXISTS | TC_PREPARED_COMPARE | TC_PREPARED_LATER);
@@ -1045,6 +1074,7 @@ int main(void)
     tcase_add_test(agent, a_file_that_stays_wrong_is_not_published);
     tcase_add_test(agent, what_is_here_is_not_wanted);
     tcase_add_test(agent, comparing_is_not_waiting);
+    tcase_add_test(agent, an_agent_ends_by_itself_when_its_coordinator_stands_still);
     tcase_add_test(agent, help_does_not_make_a_parent_forget_its_own_chunks);
     tcase_add_test(agent, another_file_is_not_replaced_without_force);
     tcase_add_loop_test(agent, a_file_is_reserved_at_the_first_difference, 0, 2);
