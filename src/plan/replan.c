@@ -26,7 +26,8 @@ struct quarrel { /* rank complained of a parent */
     uint32_t rank, of;
     unsigned tree;
     enum tc_complaint kind;
-    bool open; /* rank waits for another parent */
+    bool open;   /* rank waits for another parent */
+    bool silent; /* the parent was: then it says nothing about rank */
     uint64_t at;
 };
 
@@ -154,6 +155,7 @@ static bool add_quarrel(struct tc_replan *r, const struct quarrel *quarrel)
             old->kind != quarrel->kind)
             continue;
         old->open |= quarrel->open;
+        old->silent |= quarrel->silent;
         old->at = quarrel->at;
         return true;
     }
@@ -561,7 +563,7 @@ static void look_at(struct tc_replan *r, unsigned t, uint32_t rank)
 {
     struct member *member = &r->members[rank];
     uint64_t *since = &member->late_since[t];
-    struct quarrel quarrel = {rank, r->up[t][rank], t, TC_COMPLAINT_SLOW, false, r->now};
+    struct quarrel quarrel = {.rank = rank, .of = r->up[t][rank], .tree = t, .kind = TC_COMPLAINT_SLOW, .at = r->now};
     if (!is_late(r, t, rank)) {
         *since = 0;
         return;
@@ -570,6 +572,7 @@ static void look_at(struct tc_replan *r, unsigned t, uint32_t rank)
         *since = r->now;
     if (r->now - *since < LATE_MS && quarrel.of != 0)
         return;
+    quarrel.silent = quarrel.of != 0 && tc_lookout_silent(r->lookout, quarrel.of, r->now);
     quarrel.open = r->now - *since >= LATE_APART_MS && quarrel.of != 0 && member->slow_moves < SLOW_APART_MOST;
     r->failed |= !add_quarrel(r, &quarrel);
 }
@@ -631,7 +634,7 @@ static struct tally complaints_by(const struct tc_replan *r, uint32_t rank)
     struct tally tally = {0};
     for (size_t i = 0; i < r->quarrel_count; i++) {
         const struct quarrel *quarrel = &r->quarrels[i];
-        if (quarrel->rank != rank)
+        if (quarrel->rank != rank || quarrel->silent)
             continue;
         add_word(&tally, quarrel->of, quarrel->kind);
         tally.slow_below_root |= quarrel->of == 0 && quarrel->kind == TC_COMPLAINT_SLOW;

@@ -27,6 +27,8 @@ struct world {
     unsigned trees, hosts;
     uint64_t now;
     bool gone[MOST + 1], whole[MOST + 1];
+    bool silent[MOST + 1];                  /* stands still, and reports nothing */
+    uint32_t waits[TC_TREES_MAX][MOST + 1]; /* ms without a chunk */
     uint32_t before[TC_TREES_MAX][MOST + 1];
     uint32_t held[TC_TREES_MAX][MOST + 1];
 };
@@ -225,13 +227,17 @@ static void live(struct world *w, unsigned quarters, uint32_t rate, const double
                     double share = down[rank] * (parent ? out[parent] : 1);
                     uint32_t next = w->held[t][rank] + (uint32_t)(rate * share);
                     uint32_t limit = parent ? w->held[t][parent] : UINT32_MAX;
-                    w->held[t][rank] = next < limit ? next : limit;
+                    bool stands = w->silent[rank] || w->silent[parent];
+                    w->held[t][rank] = stands ? w->held[t][rank] : next < limit ? next : limit;
+                    w->waits[t][rank] = stands ? w->waits[t][rank] + 250 : 0;
                 }
         for (uint32_t rank = 1; rank <= w->hosts; rank++) {
             struct tc_sighting sighting = {0};
-            for (unsigned t = 0; t < w->trees; t++)
+            for (unsigned t = 0; t < w->trees; t++) {
                 sighting.trees[t].held = w->held[t][rank];
-            if (!w->gone[rank])
+                sighting.trees[t].waiting = w->waits[t][rank];
+            }
+            if (!w->gone[rank] && !w->silent[rank])
                 tc_replan_report(w->replan, rank, &sighting, w->now);
         }
         decide(w);
@@ -280,6 +286,22 @@ START_TEST(a_slow_uplink_is_found)
     MUST(unfit_hosts(w) == 1 && !tc_replan_fit(w->replan, slow));
     MUST(tc_replan_cause(w->replan, slow) == TC_CAUSE_NETWORK_OUT);
     MUST(tc_replan_load(w->replan, slow) == 0);
+    tc_replan_free(w->replan);
+}
+END_TEST
+
+/* Both parents fall silent: that is no word about their child. */
+START_TEST(whose_parents_stand_still_is_not_slow)
+{
+    static double one[MOST + 1];
+    even(one, 24);
+    struct world *w = make(TC_TREE_DOUBLE, 0, 24);
+    uint32_t first = up(w, 0, 24), second = up(w, 1, 24);
+    MUST(first != 0 && second != 0 && first != second);
+    live(w, 12, 20, one, one);
+    w->silent[first] = w->silent[second] = true;
+    live(w, 16, 20, one, one);
+    MUST(tc_replan_fit(w->replan, 24) && up(w, 0, 24) != first && up(w, 1, 24) != second);
     tc_replan_free(w->replan);
 }
 END_TEST
@@ -514,6 +536,7 @@ int main(void)
     tcase_add_loop_test(tcase, hosts_alike_stay_where_they_are, 0, KINDS);
     tcase_add_test(tcase, a_slow_uplink_is_found);
     tcase_add_test(tcase, test_leaves);
+    tcase_add_test(tcase, whose_parents_stand_still_is_not_slow);
     tcase_add_test(tcase, who_is_ahead_of_its_brothers_is_not_slow);
     tcase_add_test(tcase, a_slow_downlink_is_found);
     tcase_add_test(tcase, a_slow_head_is_found);
