@@ -1,5 +1,9 @@
 #!/usr/bin/python3
-"""The MPI example across hosts of the lab: one copy on each host, whatever the number of its ranks."""
+"""The MPI example across hosts of the lab: one copy on each host, whatever the number of its ranks.
+
+Open MPI's; LAB_MPI=mpich tries MPICH. Over UCX that hangs now and then between namespaces of one machine, which look like
+one host to it (in MPI_Init, as it seems), so it is no part of a check. tests/scenario/mpi.py runs both on one host.
+"""
 
 import math
 import os
@@ -65,7 +69,7 @@ def command(mpi, place, program):
 
 
 def run_once(mpi, array):
-    """What the example says on two fresh hosts; None when MPI hangs."""
+    """What the example says on two fresh hosts."""
     with folder() as place, Lab(hosts=3, rate_mbit=1000, shm_mb=256) as lab:
         program = build(mpi, place)
         prepare(lab, place)
@@ -73,10 +77,7 @@ def run_once(mpi, array):
         with Cast(lab, find_treecast(), place) as cast:
             cast.send(f"/dev/shm/{NAME}", NAME).require_success()
             environment = {**os.environ, "LD_LIBRARY_PATH": f"{BUILD}/.libs", "TMPDIR": place, "UCX_TLS": "tcp,self"}
-            try:
-                code, output, errors = lab.run(0, command(mpi, place, program), timeout=30, env=environment)
-            except subprocess.TimeoutExpired:
-                return None
+            code, output, errors = lab.run(0, command(mpi, place, program), timeout=30, env=environment)
         ensure(code == 0, f"exit {code}: {output.decode()}{errors.decode()}")
         return output.decode()
 
@@ -84,11 +85,7 @@ def run_once(mpi, array):
 def two_hosts(mpi):
     def test():
         array = numpy.random.default_rng(1).standard_normal((1024, 512))
-        # MPICH over UCX now and then hangs between namespaces of one machine, which look like one host to it; in
-        # MPI_Init, as it seems. tests/scenario/mpi.py, on one host, allows no hang.
-        said = run_once(mpi, array) or run_once(mpi, array)
-        if said is None:
-            raise Skip(f"{mpi} hangs between namespaces")
+        said = run_once(mpi, array)
         note(said)
         lines = re.findall(r"^(h\d): (\d+) ranks, treecast \S+ MiB \((\S+) copies\), MPI_Bcast \S+ MiB \((\S+) cop",
                            said, re.M)
@@ -103,4 +100,4 @@ def two_hosts(mpi):
     return test
 
 
-run_tests(*(two_hosts(mpi) for mpi in ("mpich", "openmpi")))
+run_tests(two_hosts(os.environ.get("LAB_MPI") or "openmpi"))

@@ -68,7 +68,7 @@ def ends_by_deadline(sent, line, seconds):
 
 def test_slow_in():
     """Only what comes to a relay is slow: network in, and the deadline ends it."""
-    ends_by_deadline(*slow_host(4, Harm.slow_in, "network in", "--deadline", "16"), 16)
+    ends_by_deadline(*slow_host(4, Harm.slow_in, "network in", "--deadline", "12"), 12)
 
 
 def test_slow_out():
@@ -79,12 +79,12 @@ def test_slow_out():
 
 def test_slow_disk():
     """A relay's disk is slow: disk."""
-    ends_by_deadline(*slow_host(3, Harm.slow_disk, "disk", "--deadline", "16"), 16)
+    ends_by_deadline(*slow_host(3, Harm.slow_disk, "disk", "--deadline", "12"), 12)
 
 
 def test_starved():
     """The head of a tree gets hardly any CPU: CPU."""
-    ends_by_deadline(*slow_host(1, Harm.starve, "CPU", "--deadline", "20"), 20)
+    ends_by_deadline(*slow_host(1, Harm.starve, "CPU", "--deadline", "16"), 16)
 
 
 if __name__ == "__main__":
