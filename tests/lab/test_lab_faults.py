@@ -13,7 +13,7 @@ from cast import DIR, SOURCE, Cast, digest, random_bytes
 from harm import Harm, await_part, broadcast, others, replans
 from lab import Lab, wait_for, wait_process
 from measure import one_copy
-from tap import SANITIZED, ensure, find_treecast, note, run_tests
+from tap import SANITIZED, ensure, find_treecast, note, plain_only, run_tests
 
 MIB = 1 << 20
 HOSTS, RATE, SIZE = (12, 50, 8 * MIB) if SANITIZED else (24, 100, 16 * MIB)
@@ -133,6 +133,7 @@ def test_killed_one():
         case.within(1.3)
 
 
+@plain_only
 def test_killed_three():
     """Three relays are killed, one of them the head of a tree."""
     with Case("three.bin", RELAYS, Harm.kill) as case:
@@ -140,6 +141,7 @@ def test_killed_three():
         case.within(1.6)
 
 
+@plain_only
 def test_killed_quarter():
     """A quarter of all hosts is killed at once."""
     with Case("quarter.bin", QUARTER, Harm.kill) as case:
@@ -160,6 +162,7 @@ def test_killed_in_line():
         case.within(1.6)
 
 
+@plain_only
 def test_power_off():
     """Three relays lose their power and nobody is told: it costs the others the 5 s until they are missed."""
     with Case("power.bin", RELAYS, Harm.power_off) as case:
@@ -172,6 +175,7 @@ def test_power_off():
         case.within(1.6, SILENCE)
 
 
+@plain_only
 def test_cut():
     """Three relays are cut off: the others have the whole array, and they fail by themselves."""
     with Case("cut.bin", RELAYS, Harm.cut) as case:
@@ -191,6 +195,7 @@ def test_frozen():
         case.within(1.6, SILENCE)
 
 
+@plain_only
 def test_back_soon():
     """A relay is cut off for 2 s and comes back: it is whole, and so are the others."""
     with Case("soon.bin", [1], Harm.cut, lasts=2) as case:
@@ -199,6 +204,7 @@ def test_back_soon():
         case.settle(1)
 
 
+@plain_only
 def test_back_late():
     """A relay is cut off and another stopped for 7 s of a longer session: when back they fail, and are seen to fail."""
     def cut_or_freeze(harm, lab, cast, host):
@@ -221,6 +227,7 @@ def test_back_late():
         ensure((again["published"], again["unchanged"]) == (2, HOSTS - 3) and again["adopted"] > 0, f"{again}")
 
 
+@plain_only
 def test_sender_power_off():
     """The sender's host loses its power and nobody is told: all agents give up in bounded time, and show nothing."""
     with Case("sender.bin", (), Harm.kill, agents=["--once"]) as case:
