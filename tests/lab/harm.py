@@ -125,11 +125,6 @@ class Harm:
         lab.set_rate(host, self.rate)
         self._undo.append(lambda: lab.mend(host))
 
-    def slow_in(self, lab, _cast, host):
-        """Only what comes to the host becomes slower."""
-        lab.set_rate(host, self.rate, ["in"])
-        self._undo.append(lambda: lab.mend(host))
-
     def slow_out(self, lab, _cast, host):
         """Only what leaves the host becomes slower."""
         lab.set_rate(host, self.rate, ["out"])

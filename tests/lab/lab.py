@@ -327,7 +327,7 @@ class Lab:
         self._end_batch(self._start_batch(node, tool, lines))
 
     def set_rate(self, host, rate_mbit, ways=("in", "out")):
-        """Shape one host's link anew, both ways or only what comes in or goes out."""
+        """Shape one host's link anew, both ways or only one."""
         self._requeue(host, self._tbf(rate_mbit), ways)
 
     def cut(self, host):
