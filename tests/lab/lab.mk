@@ -1,10 +1,12 @@
 # Tests on a cluster of network namespaces. They need root and say "skipped" without.
 test_scripts += \
-	tests/lab/test_lab_self.py \
 	tests/lab/test_lab_broadcast.py \
-	tests/lab/test_lab_faults.py \
+	tests/lab/test_lab_faults.py
+plain_scripts += \
+	tests/lab/test_lab_mpi.py \
+	tests/lab/test_lab_self.py \
+	tests/lab/test_lab_slow.py \
 	tests/lab/test_lab_slurm.py
-plain_scripts += tests/lab/test_lab_mpi.py tests/lab/test_lab_slow.py
 dist_noinst_DATA += \
 	tests/lab/cast.py \
 	tests/lab/harm.py \

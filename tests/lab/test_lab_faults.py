@@ -134,14 +134,6 @@ def test_killed_one():
 
 
 @plain_only
-def test_killed_three():
-    """Three relays are killed, one of them the head of a tree."""
-    with Case("three.bin", RELAYS, Harm.kill) as case:
-        case.run().lost(*RELAYS)
-        case.within(1.6)
-
-
-@plain_only
 def test_killed_quarter():
     """A quarter of all hosts is killed at once."""
     with Case("quarter.bin", QUARTER, Harm.kill) as case:
@@ -149,6 +141,7 @@ def test_killed_quarter():
         case.within(1.6)
 
 
+@plain_only
 def test_killed_in_line():
     """A host, its parent and its grandparent, which is the head, are killed together."""
     with Case("line.bin", (), Harm.kill) as case:
@@ -162,36 +155,20 @@ def test_killed_in_line():
         case.within(1.6)
 
 
-@plain_only
-def test_power_off():
-    """Three relays lose their power and nobody is told: it costs the others the 5 s until they are missed."""
-    with Case("power.bin", RELAYS, Harm.power_off) as case:
+def test_silent():
+    """Three relays go without a word: one loses its power, one its cable, one stops. It costs the others 5 s."""
+    ways = dict(zip(RELAYS, (Harm.power_off, Harm.cut, Harm.freeze)))
+    dark, cut, stopped = RELAYS
+    with Case("silent.bin", RELAYS, lambda harm, lab, cast, host: ways[host](harm, lab, cast, host)) as case:
         case.run()
-        for host in RELAYS:
-            ensure(case.state(host) == "lost" and not case.shows(host), f"h{host} is {case.state(host)}")
-            case.cast.start_agent(host)
-            case.cast.await_agent(host)
-            case.only_partial(host)
-        case.within(1.6, SILENCE)
-
-
-@plain_only
-def test_cut():
-    """Three relays are cut off: the others have the whole array, and they fail by themselves."""
-    with Case("cut.bin", RELAYS, Harm.cut) as case:
-        case.run()
-        for host in RELAYS:
+        for host in (dark, cut):
             ensure(case.state(host) == "lost", f"h{host} is {case.state(host)}")
-            case.settle(host)
-        case.within(1.6, SILENCE)
-
-
-def test_frozen():
-    """Three relays are stopped: the others have the whole array, and what goes on later fails or is whole."""
-    with Case("frozen.bin", RELAYS, Harm.freeze) as case:
-        case.run()
-        for host in RELAYS:
-            case.settle(host)
+        ensure(not case.shows(dark), f"h{dark} shows the array")
+        case.settle(cut)  # it fails by itself; the other, when it goes on, fails or is whole
+        case.settle(stopped)
+        case.cast.start_agent(dark)
+        case.cast.await_agent(dark)
+        case.only_partial(dark)
         case.within(1.6, SILENCE)
 
 
@@ -247,6 +224,7 @@ def test_sender_power_off():
         note(f"given up after {time.monotonic() - until + 16:.1f} s")
 
 
+@plain_only
 def test_slow():
     """The head of a tree is ten times slower: it is named, becomes a leaf, nobody waits for it, the deadline holds."""
     with Case("slow.bin", [1], Harm.slow_link, after=None, options=["--deadline", "7"]) as case:
@@ -255,11 +233,11 @@ def test_slow():
         ensure(sent.seconds <= 9.5, f"ended {sent.seconds:.1f} s after its start, its deadline was 7 s")
         ensure(any(line["why"] == "slow" for line in sent.of_type("replan")), f"planned anew: {replans(sent)}")
         slow = [line["slow"] for line in sent.hosts if line.get("slow")]
-        ensure(slow and (SANITIZED or slow == ["network in"]), f"called slow: {slow}")
+        ensure(slow == ["network in"], f"called slow: {slow}")
         case.settle(1)
         case.within(1.5)
 
 
 if __name__ == "__main__":
-    run_tests(test_killed_one, test_killed_three, test_killed_quarter, test_killed_in_line, test_power_off, test_cut,
-              test_frozen, test_back_soon, test_back_late, test_sender_power_off, test_slow)
+    run_tests(test_killed_one, test_killed_quarter, test_killed_in_line, test_silent, test_back_soon, test_back_late,
+              test_sender_power_off, test_slow)

@@ -74,12 +74,12 @@ def test_slow_out():
 
 def test_slow_disk():
     """A relay's disk is slow: disk."""
-    ends_by_deadline(*slow_host(3, Harm.slow_disk, "disk", "--deadline", "12"), 12)
+    ends_by_deadline(*slow_host(3, Harm.slow_disk, "disk", "--deadline", "10"), 10)
 
 
 def test_starved():
     """The head of a tree gets hardly any CPU: CPU."""
-    ends_by_deadline(*slow_host(1, Harm.starve, "CPU", "--deadline", "16"), 16)
+    ends_by_deadline(*slow_host(1, Harm.starve, "CPU", "--deadline", "14"), 14)
 
 
 if __name__ == "__main__":

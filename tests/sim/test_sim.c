@@ -302,7 +302,7 @@ END_TEST
  * whatever they asked of whom meanwhile. */
 START_TEST(a_slow_host_costs_the_others_little)
 {
-    for (struct seeds s = seeds(25); s.next < s.end; s.next++) {
+    for (struct seeds s = seeds(15); s.next < s.end; s.next++) {
         uint64_t state = s.next * 15485863;
         struct sim_options o =
             options(s.next, 4 + (unsigned)(sim_random(&state) % 24), 1024, (struct tc_tree_spec){TC_TREE_DOUBLE, 0});
