@@ -1,8 +1,7 @@
 # Tests on a cluster of network namespaces. They need root and say "skipped" without.
-test_scripts += \
-	tests/lab/test_lab_broadcast.py \
-	tests/lab/test_lab_faults.py
+test_scripts += tests/lab/test_lab_broadcast.py
 plain_scripts += \
+	tests/lab/test_lab_faults.py \
 	tests/lab/test_lab_mpi.py \
 	tests/lab/test_lab_self.py \
 	tests/lab/test_lab_slow.py \

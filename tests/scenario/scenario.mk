@@ -6,7 +6,6 @@ test_scripts += \
 	tests/scenario/04_refusals.py \
 	tests/scenario/05_keys.py \
 	tests/scenario/06_deaths.py \
-	tests/scenario/07_big.py \
 	tests/scenario/08_signals.py \
 	tests/scenario/09_again.py \
 	tests/scenario/10_workers.py \
@@ -16,6 +15,6 @@ test_scripts += \
 	tests/scenario/14_launch.py \
 	tests/scenario/15_corruption.py \
 	tests/scenario/16_moments.py
-plain_scripts += tests/scenario/mpi.py
+plain_scripts += tests/scenario/07_big.py tests/scenario/mpi.py
 dist_noinst_DATA += tests/scenario/agents.py tests/scenario/wrong.c
 test_scripts += tests/scenario/20_hooks.py
