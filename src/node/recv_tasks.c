@@ -54,12 +54,19 @@ static void finish_job(struct tc_recv_job *job, enum tc_event_kind kind)
     tc_recv_arrived(session);
 }
 
-static void no_memory(struct tc_recv_session *session, enum tc_event_kind kind, const struct tc_action *action)
+/* The job of an action that ends in an event of kind. NULL: there is no memory, and the machine has heard so. */
+static struct tc_recv_job *job_for(struct tc_recv_session *session, const struct tc_action *action,
+                                   enum tc_event_kind kind, void (*run)(struct tc_task *, struct tc_worker *),
+                                   void (*done)(struct tc_task *))
 {
+    struct tc_recv_job *job = new_job(session, run, done);
+    if (job)
+        return job;
     struct tc_err err = {0};
     tc_fail(&err, TC_E_NOMEM, "no memory for a task");
     struct tc_event event = {.kind = kind, .link = action->link, .chunk = action->chunk, .err = &err};
     tc_runner_event(&session->runner, &event);
+    return NULL;
 }
 
 /* Prepare: is there room, may it be called so; then the file is reserved. */
@@ -152,11 +159,9 @@ void tc_recv_begin_prepare(struct tc_recv_session *session)
 void tc_recv_prepare(struct tc_recv_session *session, const struct tc_action *action)
 {
     struct tc_err err = {0};
-    struct tc_recv_job *job = new_job(session, prepare_run, prepare_done);
-    if (!job) {
-        no_memory(session, TC_EV_PREPARED, action);
+    struct tc_recv_job *job = job_for(session, action, TC_EV_PREPARED, prepare_run, prepare_done);
+    if (!job)
         return;
-    }
     if (prepare_file(session, &err) == 0) {
         session->source = tc_door_source(session->node->door, session->offer->session);
         if (session->source >= 0)
@@ -185,11 +190,9 @@ static void allocate_done(struct tc_task *task)
 
 void tc_recv_allocate(struct tc_recv_session *session, const struct tc_action *action)
 {
-    struct tc_recv_job *job = new_job(session, allocate_run, allocate_done);
+    struct tc_recv_job *job = job_for(session, action, TC_EV_ALLOCATED, allocate_run, allocate_done);
     if (job)
         tc_runner_add(&session->runner, &job->task);
-    else
-        no_memory(session, TC_EV_ALLOCATED, action);
 }
 
 /* Compare: is the chunk here already?. */
@@ -223,11 +226,9 @@ static void compare_done(struct tc_task *task)
 
 void tc_recv_compare(struct tc_recv_session *session, const struct tc_action *action)
 {
-    struct tc_recv_job *job = new_job(session, compare_run, compare_done);
-    if (!job) {
-        no_memory(session, TC_EV_COMPARED, action);
+    struct tc_recv_job *job = job_for(session, action, TC_EV_COMPARED, compare_run, compare_done);
+    if (!job)
         return;
-    }
     job->chunk = action->chunk;
     job->digest = action->digest;
     job->placed = action->flags & TC_COMPARE_PLACED;
@@ -318,11 +319,9 @@ static bool open_here(struct tc_recv_session *session)
 
 void tc_recv_open(struct tc_recv_session *session, const struct tc_action *action)
 {
-    struct tc_recv_job *job = new_job(session, open_run, open_done);
-    if (!job) {
-        no_memory(session, TC_EV_OPENED, action);
+    struct tc_recv_job *job = job_for(session, action, TC_EV_OPENED, open_run, open_done);
+    if (!job)
         return;
-    }
     job->link = action->link;
     job->chunk = action->chunk;
     job->keep = action->keep;
@@ -377,11 +376,9 @@ static void publish_done(struct tc_task *task)
 
 void tc_recv_publish(struct tc_recv_session *session, const struct tc_action *action)
 {
-    struct tc_recv_job *job = new_job(session, publish_run, publish_done);
-    if (!job) {
-        no_memory(session, TC_EV_PUBLISHED, action);
+    struct tc_recv_job *job = job_for(session, action, TC_EV_PUBLISHED, publish_run, publish_done);
+    if (!job)
         return;
-    }
     job->digest = action->digest;
     tc_runner_add(&session->runner, &job->task);
 }
