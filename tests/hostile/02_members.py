@@ -5,9 +5,8 @@ import os
 import re
 import socket
 import subprocess
-import threading
 
-from hostile import (MIB, SLOW, compile_helper, ensure, main, note, resident, scenario, wait_for)
+from hostile import (MIB, SLOW, Between, compile_helper, ensure, main, note, resident, scenario, wait_for)
 
 OFFERS = 1000  # over TLS
 REPLAYS = 8  # of each recorded connection, to each agent
@@ -89,45 +88,25 @@ def replay(scene):
     note(f"{len(agents)} agents, 96 replays, 0 accepted")
 
 
-class Forwarder:
-    """Passes one TCP connection after another on to an agent, and keeps what the client said in each."""
+class Recorder(Between):
+    """Keeps what the client said in each connection."""
 
-    def __init__(self, target):
-        self.target, self.said, self.threads = target, [], []
-        self.listening = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self.listening.getsockname()[1]}"
-        self.accepter = threading.Thread(target=self.accept)
-        self.accepter.start()
+    def __init__(self, agent):
+        self.said = {}
+        super().__init__(agent)
 
-    def accept(self):
-        while True:
-            try:
-                client, _ = self.listening.accept()
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", self.target.port))
-            self.said.append(bytearray())
-            for source, sink, kept in ((client, server, self.said[-1]), (server, client, bytearray())):
-                self.threads.append(threading.Thread(target=self.pump, args=(source, sink, kept)))
-                self.threads[-1].start()
-
-    @staticmethod
-    def pump(source, sink, kept):
-        try:
-            while part := source.recv(65536):
-                kept += part
-                sink.sendall(part)
-            sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            pass
+    def pump(self, source, sink, up, number):
+        kept = bytearray()
+        if up:
+            self.said[number] = kept
+        while part := source.recv(65536):
+            kept += part
+            sink.sendall(part)
 
     def end(self):
         """What was said, a connection each."""
-        self.listening.shutdown(socket.SHUT_RDWR)
-        for thread in (self.accepter, *self.threads):
-            thread.join(60 * SLOW)
-        self.listening.close()
-        return [bytes(said) for said in self.said]
+        super().end()
+        return [bytes(self.said[number]) for number in sorted(self.said)]
 
 
 def say_again(agent, said):
@@ -147,7 +126,7 @@ def replay_bytes(scene):
     key = scene.key()
     same, other = scene.agents(2, "-k", key)
     source = scene.noise("a", 300000)
-    between = Forwarder(same)
+    between = Recorder(same)
     scene.send([between.address], source, "-k", key).expect(0)
     said = between.end()
     ensure(sum(map(len, said)) > 300000, f"recorded {[len(one) for one in said]} bytes")

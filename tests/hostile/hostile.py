@@ -11,7 +11,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "scenario"))
 
-from agents import (SLOW, Agent, LabError, Skip, ensure, main, note, same_bytes, scenario,  # noqa: E402, F401
+from agents import (SLOW, Agent, Between, LabError, Skip, ensure, main, note, same_bytes, scenario,  # noqa: E402, F401
                     wait_for)
 
 MIB = 1 << 20

@@ -4,11 +4,9 @@ publishes one."""
 import os
 import random
 import shlex
-import socket
 import subprocess
-import threading
 
-from agents import ensure, hosts_of, main, note, plain_only, same_bytes, scenario, wait_for
+from agents import Between, ensure, hosts_of, main, note, plain_only, same_bytes, scenario, wait_for
 
 MIB = 1 << 20
 SIZE = 6 * MIB
@@ -170,48 +168,22 @@ FIRST_DATA, CHUNK = 32, 35  # types of frames, see treecast-wire(7)
 HEAD = 8
 
 
-class Flaky:
-    """A wire to one agent. Each frame is shown to harm(connection, up, number, kind, frame), which may damage it: up is
-    towards the agent, connection 0 the sender's control link."""
+class Flaky(Between):
+    """Each frame is shown to harm(connection, up, number, kind, frame), which may damage it; connection 0 is the sender's
+    control link."""
 
     def __init__(self, agent, harm):
-        self.agent, self.harm, self.connections = agent, harm, 0
-        self.listening = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self.listening.getsockname()[1]}"
-        threading.Thread(target=self.accept, daemon=True).start()
-
-    def accept(self):
-        while True:
-            try:
-                client, _ = self.listening.accept()
-            except OSError:
-                return
-            server = socket.create_connection(("127.0.0.1", self.agent.port))
-            for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=self.pump, args=(source, sink, source is client, self.connections),
-                                 daemon=True).start()
-            self.connections += 1
+        self.harm = harm
+        super().__init__(agent)
 
     def pump(self, source, sink, up, connection):
         number = 0
-        try:
-            with source.makefile("rb") as stream:
-                while len(head := stream.read(HEAD)) == HEAD:
-                    frame = bytearray(head + stream.read(int.from_bytes(head[:4], "big")))
-                    self.harm(connection, up, number, frame[4], frame)
-                    sink.sendall(frame)
-                    number += 1
-            sink.shutdown(socket.SHUT_WR)
-        except OSError:
-            for end in (source, sink):
-                try:
-                    end.shutdown(socket.SHUT_RDWR)
-                except OSError:
-                    pass
-
-    def close(self):
-        self.listening.shutdown(socket.SHUT_RDWR)
-        self.listening.close()
+        with source.makefile("rb") as stream:
+            while len(head := stream.read(HEAD)) == HEAD:
+                frame = bytearray(head + stream.read(int.from_bytes(head[:4], "big")))
+                self.harm(connection, up, number, frame[4], frame)
+                sink.sendall(frame)
+                number += 1
 
 
 def flip(frame, generator, first, end):

@@ -15,6 +15,7 @@ A scenario gets a scene of its own: a folder in memory, a home without configura
 it started is gone. Processes write to files, so none can block on a reader.
 """
 
+import contextlib
 import functools
 import hashlib
 import json
@@ -27,6 +28,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 sys.dont_write_bytecode = True
@@ -332,6 +334,54 @@ class Scene:
         for agent in agents:
             ensure(agent.published() == sorted(names), f"{agent.address}: has {agent.published()}")
             self.require_clean(agent, kept)
+
+
+class Between:
+    """Passes TCP connections on to an agent, numbered from 0. pump(source, sink, up, number) copies what goes one way
+    until it ends; up is towards the agent."""
+
+    def __init__(self, agent):
+        self.agent, self.threads = agent, []
+        self.listening = socket.create_server(("127.0.0.1", 0))
+        self.address = f"127.0.0.1:{self.listening.getsockname()[1]}"
+        self.start(self.accept)
+
+    def start(self, function, *args):
+        self.threads.append(threading.Thread(target=function, args=args, daemon=True))
+        self.threads[-1].start()
+
+    def accept(self):
+        number = 0
+        while True:
+            try:
+                client, _ = self.listening.accept()
+            except OSError:
+                return
+            server = socket.create_connection(("127.0.0.1", self.agent.port))
+            self.start(self.run, client, server, True, number)
+            self.start(self.run, server, client, False, number)
+            number += 1
+
+    def run(self, source, sink, up, number):
+        try:
+            self.pump(source, sink, up, number)
+            sink.shutdown(socket.SHUT_WR)
+        except OSError:
+            for end in (source, sink):
+                with contextlib.suppress(OSError):
+                    end.shutdown(socket.SHUT_RDWR)
+
+    def close(self):
+        """Let no further connection in."""
+        self.listening.shutdown(socket.SHUT_RDWR)
+        self.threads[0].join(60 * SLOW)
+        self.listening.close()
+
+    def end(self):
+        """The same, and wait for the ends of those there are."""
+        self.close()
+        for thread in self.threads:
+            thread.join(60 * SLOW)
 
 
 def temporary(folder, pid):
