@@ -4,7 +4,6 @@ plain_scripts += \
 	tests/lab/test_lab_faults.py \
 	tests/lab/test_lab_mpi.py \
 	tests/lab/test_lab_self.py \
-	tests/lab/test_lab_slow.py \
 	tests/lab/test_lab_slurm.py
 dist_noinst_DATA += \
 	tests/lab/cast.py \

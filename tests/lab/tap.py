@@ -24,8 +24,7 @@ def note(text):
 
 
 def plain_only(test):
-    """Marks a test that is no part of a sanitized build: sanitizers do not bear what it does to the program, or it takes
-    long, and the program does nothing in it that it does not do in others."""
+    """Marks a test that is no part of a sanitized build: what it does to the program is what sanitizers do not bear."""
     test.plain_only = True
     return test
 

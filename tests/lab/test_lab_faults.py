@@ -13,12 +13,12 @@ from cast import DIR, SOURCE, Cast, digest, random_bytes
 from harm import Harm, await_part, broadcast, others, replans
 from lab import Lab, wait_for, wait_process
 from measure import one_copy
-from tap import SANITIZED, ensure, find_treecast, note, plain_only, run_tests
+from tap import ensure, find_treecast, note, run_tests
 
 MIB = 1 << 20
-HOSTS, RATE, SIZE = (12, 50, 8 * MIB) if SANITIZED else (24, 100, 16 * MIB)
+HOSTS, RATE, SIZE = 24, 100, 16 * MIB
 RELAYS = (1, 4, 9)                                             # the head of a tree, one below the other, one below that
-QUARTER = (1, 4, 9, 12, 15, 22)[:round((HOSTS - 1) / 4)]
+QUARTER = (1, 4, 9, 12, 15, 22)
 SILENCE = 5                                                    # seconds until a death that nobody is told of is noticed
 THIRD = 1 / 3
 
@@ -65,10 +65,10 @@ class Case:
         return self
 
     def within(self, bound, silence=0):
-        """Three times what the benchmark allows on a quiet machine; nothing is said of a sanitizer's speed."""
-        if not SANITIZED:
-            ensure(self.last <= 3 * bound * self.copy + silence,
-                   f"the others needed {self.last:.1f} s, {self.last / self.copy:.2f} copies")
+        """Three times what the benchmark allows on a quiet machine."""
+        copy = self.copy * self.size / SIZE
+        ensure(self.last <= 3 * bound * copy + silence,
+               f"the others needed {self.last:.1f} s, {self.last / copy:.2f} copies")
 
     def state(self, host):
         return next(line["state"] for line in self.sent.hosts if self.is_of(line, host))
@@ -133,7 +133,6 @@ def test_killed_one():
         case.within(1.3)
 
 
-@plain_only
 def test_killed_quarter():
     """A quarter of all hosts is killed at once."""
     with Case("quarter.bin", QUARTER, Harm.kill) as case:
@@ -141,7 +140,6 @@ def test_killed_quarter():
         case.within(1.6)
 
 
-@plain_only
 def test_killed_in_line():
     """A host, its parent and its grandparent, which is the head, are killed together."""
     with Case("line.bin", (), Harm.kill) as case:
@@ -172,7 +170,6 @@ def test_silent():
         case.within(1.6, SILENCE)
 
 
-@plain_only
 def test_back_soon():
     """A relay is cut off for 2 s and comes back: it is whole, and so are the others."""
     with Case("soon.bin", [1], Harm.cut, lasts=2) as case:
@@ -181,7 +178,6 @@ def test_back_soon():
         case.settle(1)
 
 
-@plain_only
 def test_back_late():
     """A relay is cut off and another stopped for 7 s of a longer session: when back they fail, and are seen to fail."""
     def cut_or_freeze(harm, lab, cast, host):
@@ -204,7 +200,6 @@ def test_back_late():
         ensure((again["published"], again["unchanged"]) == (2, HOSTS - 3) and again["adopted"] > 0, f"{again}")
 
 
-@plain_only
 def test_sender_power_off():
     """The sender's host loses its power and nobody is told: all agents give up in bounded time, and show nothing."""
     with Case("sender.bin", (), Harm.kill, agents=["--once"]) as case:
@@ -224,20 +219,42 @@ def test_sender_power_off():
         note(f"given up after {time.monotonic() - until + 16:.1f} s")
 
 
-@plain_only
-def test_slow():
-    """The head of a tree is ten times slower: it is named, becomes a leaf, nobody waits for it, the deadline holds."""
-    with Case("slow.bin", [1], Harm.slow_link, after=None, options=["--deadline", "7"]) as case:
+def slow_host(name, host, way, cause, seconds, size, state, bound):
+    """One host is slow: it alone is called so, with its cause, and a leaf; by the deadline it is in this state."""
+    with Case(name, [host], way, after=None, size=size, options=["--deadline", str(seconds)]) as case:
         sent = case.run().sent
-        ensure(sent.code == 3 and case.state(1) == "aborted", f"exit {sent.code}, h1 is {case.state(1)}: {sent.errors}")
-        ensure(sent.seconds <= 9.5, f"ended {sent.seconds:.1f} s after its start, its deadline was 7 s")
+        slow = [line for line in sent.hosts if line.get("slow")]
+        ensure([case.is_of(line, host) for line in slow] == [True] and slow[0]["slow"] == cause and slow[0]["leaf"],
+               f"called slow: {slow}; {replans(sent)}")
         ensure(any(line["why"] == "slow" for line in sent.of_type("replan")), f"planned anew: {replans(sent)}")
-        slow = [line["slow"] for line in sent.hosts if line.get("slow")]
-        ensure(slow == ["network in"], f"called slow: {slow}")
-        case.settle(1)
-        case.within(1.5)
+        ensure(case.state(host) == state, f"h{host} is {case.state(host)}: {sent.errors}")
+        ensure(sent.seconds <= seconds + 2.5, f"ended {sent.seconds:.1f} s after its start, its deadline was {seconds} s")
+        case.settle(host)
+        case.within(bound)
+
+
+def test_slow_link():
+    """The head of a tree is ten times slower: network in, a leaf, nobody waits for it, the deadline holds."""
+    slow_host("link.bin", 1, Harm.slow_link, "network in", 7, SIZE, "aborted", 1.5)
+
+
+# What the following cost the others over 20 s, the bench measures (slow-long, slow-disk, slow-cpu).
+
+def test_slow_out():
+    """Only what leaves the head of a tree is slow: network out, and as a leaf it is as fast as any."""
+    slow_host("out.bin", 2, Harm.slow_out, "network out", 60, 4 * SIZE, "published", 1.25)
+
+
+def test_slow_disk():
+    """A relay's disk is slow: disk."""
+    slow_host("disk.bin", 3, Harm.slow_disk, "disk", 10, 4 * SIZE, "aborted", 1.25)
+
+
+def test_starved():
+    """The head of a tree gets hardly any CPU: CPU."""
+    slow_host("cpu.bin", 1, Harm.starve, "CPU", 14, 4 * SIZE, "aborted", 1.25)
 
 
 if __name__ == "__main__":
     run_tests(test_killed_one, test_killed_quarter, test_killed_in_line, test_silent, test_back_soon, test_back_late,
-              test_sender_power_off, test_slow)
+              test_sender_power_off, test_slow_link, test_slow_out, test_slow_disk, test_starved)
