@@ -4,6 +4,7 @@
 
 enum {
     SAMPLES = 16,     /* of each host: four seconds of reports */
+    WORDS = 12,       /* of these, for what makes a host slow: on a busy machine one word is soon said */
     GAIN_LEAST = 12,  /* chunks that must pass in a span before it says anything */
     HELD_UP_MS = 800, /* of waiting for one child, what ran meanwhile taken off twice */
     HELD_UP_MOST = 1600
@@ -11,7 +12,8 @@ enum {
 
 struct sample {
     uint64_t at;
-    uint32_t held[TC_TREES_MAX];
+    enum tc_cause cause;
+    uint32_t held[TC_TREES_MAX], brought[TC_TREES_MAX];
 };
 
 struct place {        /* of one rank in one tree */
@@ -67,8 +69,11 @@ void tc_lookout_report(struct tc_lookout *lookout, uint32_t rank, const struct t
     struct sample *sample = &seen->samples[seen->count++ % SAMPLES];
     seen->last = *sighting;
     sample->at = now;
-    for (unsigned t = 0; t < lookout->trees; t++)
+    sample->cause = sighting->cause;
+    for (unsigned t = 0; t < lookout->trees; t++) {
         sample->held[t] = sighting->trees[t].held;
+        sample->brought[t] = sighting->trees[t].brought;
+    }
 }
 
 void tc_lookout_moved(struct tc_lookout *lookout, unsigned t, uint32_t rank, uint64_t now)
@@ -96,7 +101,11 @@ bool tc_lookout_held_up(const struct tc_lookout *lookout, unsigned t, uint32_t r
 
 enum tc_cause tc_lookout_cause(const struct tc_lookout *lookout, uint32_t rank)
 {
-    return lookout->seen[rank].last.cause;
+    const struct seen *seen = &lookout->seen[rank];
+    unsigned words = seen->count < WORDS ? seen->count : WORDS, same = 0;
+    for (unsigned back = 1; back <= words; back++)
+        same += seen->samples[(seen->count - back) % SAMPLES].cause == seen->last.cause;
+    return 2 * same >= words ? seen->last.cause : TC_CAUSE_NONE;
 }
 
 /* The newest sample of at or before; NULL: none. */
@@ -127,15 +136,37 @@ bool tc_lookout_silent(const struct tc_lookout *lookout, uint32_t rank, uint64_t
     return last && now >= last->at + TC_LOOKOUT_SILENT;
 }
 
-int64_t tc_lookout_gain(const struct tc_lookout *lookout, unsigned t, uint32_t rank, uint64_t now)
+/* What rank said a span before its last word; NULL: nothing, or it has not been below its parent in tree t for so long. */
+static const struct sample *span_ago(const struct tc_lookout *lookout, unsigned t, uint32_t rank, uint64_t now)
 {
     const struct seen *seen = &lookout->seen[rank];
     const struct sample *last = newest(seen);
-    const struct sample *first =
+    const struct sample *then =
         last && last->at >= TC_LOOKOUT_SPAN ? sample_at(seen, last->at - TC_LOOKOUT_SPAN) : NULL;
-    if (!first || now < seen->places[t].since + TC_LOOKOUT_SETTLE || first->at < seen->places[t].since)
+    bool settled = then && now >= seen->places[t].since + TC_LOOKOUT_SETTLE && then->at >= seen->places[t].since;
+    return settled ? then : NULL;
+}
+
+static int64_t more(uint32_t now, uint32_t then)
+{
+    return now > then ? now - then : 0;
+}
+
+int64_t tc_lookout_gain(const struct tc_lookout *lookout, unsigned t, uint32_t rank, uint64_t now)
+{
+    const struct sample *then = span_ago(lookout, t, rank, now);
+    return then ? more(newest(&lookout->seen[rank])->held[t], then->held[t]) : -1;
+}
+
+int64_t tc_lookout_brought(const struct tc_lookout *lookout, unsigned t, uint32_t rank, uint64_t now)
+{
+    const struct sample *then = span_ago(lookout, t, rank, now), *last = newest(&lookout->seen[rank]);
+    int64_t found = 0;
+    if (!then)
         return -1;
-    return last->held[t] > first->held[t] ? last->held[t] - first->held[t] : 0;
+    for (unsigned tree = 0; tree < lookout->trees; tree++)
+        found += more(last->held[tree], then->held[tree]) - more(last->brought[tree], then->brought[tree]);
+    return more(last->brought[t], then->brought[t]) + (found > 0 ? found : 0);
 }
 
 /* A parent that has fallen silent, as one that is frozen or cut off, and a child without a byte since. */
@@ -155,10 +186,10 @@ bool tc_lookout_starves(const struct tc_lookout *lookout, unsigned t, uint32_t r
         return true;
     const struct sample *then =
         last->at >= TC_LOOKOUT_SPAN ? sample_at(&lookout->seen[up], last->at - TC_LOOKOUT_SPAN) : NULL;
-    int64_t gain = tc_lookout_gain(lookout, t, rank, now), up_gain = tc_lookout_gain(lookout, t, up, now);
-    if (!then || gain < 0 || then->held[t] <= last->held[t])
+    int64_t brought = tc_lookout_brought(lookout, t, rank, now), up_gain = tc_lookout_gain(lookout, t, up, now);
+    if (!then || brought < 0 || then->held[t] <= last->held[t])
         return false;
     if (up_gain < reference)
         up_gain = reference;
-    return up_gain >= GAIN_LEAST && 2.0 * (double)gain * (load > 1 ? load : 1) < (double)up_gain;
+    return up_gain >= GAIN_LEAST && 2.0 * (double)brought * (load > 1 ? load : 1) < (double)up_gain;
 }

@@ -1,9 +1,10 @@
 /* lookout.h - what the hosts' reports say about who holds up whom. Pure: a few seconds of each host's word, no clock.
  *
- * A host reports how many chunks of each tree it holds and how long it has waited for one. From that follows of a pair,
- * parent and child in one tree, whether the child starves: a second ago the parent held more than the child has even
- * now, and the child gains far less than the parent does. Far behind alone is nothing: after an outage a child runs at
- * full speed, seconds behind.
+ * A host reports how many chunks of each tree it holds, how many each tree's parents have brought, and how long it has
+ * waited for one. From that follows of a pair, parent and child in one tree, whether the child starves: a second ago the
+ * parent held more than the child has even now, and the child gets far less from it than the parent gains. Far behind
+ * alone is nothing: after an outage a child runs at full speed, seconds behind. Nor is a gain that is small because the
+ * parent brings the other tree's chunks instead, having been asked to help out.
  *
  * Rank 0 holds all from the beginning, so of its own children it says itself who holds up the others. */
 #ifndef TC_PLAN_LOOKOUT_H
@@ -22,6 +23,7 @@ struct tc_sighting {
     enum tc_cause cause; /* disk or CPU where the host is at its own limit, else none */
     struct {
         uint32_t held;    /* chunks verified and in place */
+        uint32_t brought; /* chunks of any tree that this one's parents have brought */
         uint32_t waiting; /* ms without a byte while something is wanted; 0: nothing is, or it runs */
     } trees[TC_TREES_MAX];
 };
@@ -45,7 +47,7 @@ void tc_lookout_moved(struct tc_lookout *lookout, unsigned t, uint32_t rank, uin
 /* For a child of rank 0, as often as one likes: whether all of rank 0's children wait for this one now. */
 void tc_lookout_holds_up(struct tc_lookout *lookout, unsigned t, uint32_t rank, bool holds_up, uint64_t now);
 
-/* What rank last said makes it slow. */
+/* What makes rank slow, as it says itself: now, and in half of its last three seconds' reports. */
 enum tc_cause tc_lookout_cause(const struct tc_lookout *lookout, uint32_t rank);
 /* Chunks of tree t that rank holds, as it last said. */
 uint32_t tc_lookout_held(const struct tc_lookout *lookout, unsigned t, uint32_t rank);
@@ -53,6 +55,9 @@ uint32_t tc_lookout_held(const struct tc_lookout *lookout, unsigned t, uint32_t 
 bool tc_lookout_silent(const struct tc_lookout *lookout, uint32_t rank, uint64_t now);
 /* Chunks of tree t that rank has gained in the last TC_LOOKOUT_SPAN of its reports; -1: not known yet. */
 int64_t tc_lookout_gain(const struct tc_lookout *lookout, unsigned t, uint32_t rank, uint64_t now);
+/* Chunks of any tree that the parent in tree t has brought to rank in that time, and what rank has found at home; -1: not
+ * known yet. */
+int64_t tc_lookout_brought(const struct tc_lookout *lookout, unsigned t, uint32_t rank, uint64_t now);
 /* Whether rank starves in tree t below up (>= 1), which gives its bytes to load copies' worth of children; reference is
  * the gain that a host in up's place may be expected to pass on, at least (0: up's own). */
 bool tc_lookout_starves(const struct tc_lookout *lookout, unsigned t, uint32_t rank, uint32_t up, double load,

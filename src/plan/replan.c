@@ -495,15 +495,30 @@ static bool deaf(const struct tc_replan *r)
     return 2 * silent > here;
 }
 
-/* The best gain of a hungry host in tree t, among those below rank 0 or among all. */
-static int64_t best_gain(const struct tc_replan *r, unsigned t, bool below_root)
+static bool is_hungry(const struct tc_replan *r, uint32_t rank)
+{
+    return r->members[rank].here && r->members[rank].hungry;
+}
+
+/* The best gain of a hungry host in tree t. */
+static int64_t best_gain(const struct tc_replan *r, unsigned t)
 {
     int64_t best = 0;
     for (uint32_t rank = 1; rank <= r->ranks; rank++) {
-        if (!r->members[rank].here || !r->members[rank].hungry || (below_root && r->up[t][rank] != 0))
-            continue;
-        int64_t gain = tc_lookout_gain(r->lookout, t, rank, r->now);
+        int64_t gain = is_hungry(r, rank) ? tc_lookout_gain(r->lookout, t, rank, r->now) : -1;
         best = gain > best ? gain : best;
+    }
+    return best;
+}
+
+/* The most that rank 0 brings to a hungry child of its own in tree t. */
+static int64_t best_brought(const struct tc_replan *r, unsigned t)
+{
+    int64_t best = 0;
+    for (uint32_t rank = 1; rank <= r->ranks; rank++) {
+        bool child = is_hungry(r, rank) && r->up[t][rank] == 0;
+        int64_t brought = child ? tc_lookout_brought(r->lookout, t, rank, r->now) : -1;
+        best = brought > best ? brought : best;
     }
     return best;
 }
@@ -512,7 +527,7 @@ static int64_t best_gain(const struct tc_replan *r, unsigned t, bool below_root)
 static bool is_behind(const struct tc_replan *r, unsigned t, uint32_t rank)
 {
     for (uint32_t other = 1; other <= r->ranks; other++)
-        if (r->members[other].here && r->members[other].hungry && r->up[t][other] == 0 &&
+        if (is_hungry(r, other) && r->up[t][other] == 0 &&
             tc_lookout_held(r->lookout, t, other) > tc_lookout_held(r->lookout, t, rank))
             return true;
     return false;
@@ -543,20 +558,20 @@ static bool is_late(const struct tc_replan *r, unsigned t, uint32_t rank)
 {
     uint32_t up = r->up[t][rank];
     if (up == 0) {
-        int64_t gain = tc_lookout_gain(r->lookout, t, rank, r->now), best = best_gain(r, t, true);
-        bool lags = gain >= 0 && best >= GAIN_LEAST && 4 * gain < best && is_behind(r, t, rank);
+        int64_t brought = tc_lookout_brought(r->lookout, t, rank, r->now), best = best_brought(r, t);
+        bool lags = brought >= 0 && best >= GAIN_LEAST && 4 * brought < best && is_behind(r, t, rank);
         return tc_lookout_held_up(r->lookout, t, rank) || lags;
     }
     if (!r->members[up].here || r->members[up].unfit)
         return false;
-    int64_t reference = r->members[up].hungry ? 0 : best_gain(r, t, false);
+    int64_t reference = r->members[up].hungry ? 0 : best_gain(r, t);
     return tc_lookout_starves(r->lookout, t, rank, up, 1, reference, r->now) &&
            tc_lookout_starves(r->lookout, t, rank, up, copies_given(r, up), reference, r->now);
 }
 
 static bool is_candidate(const struct tc_replan *r, uint32_t rank)
 {
-    return r->members[rank].here && r->members[rank].hungry && !r->members[rank].unfit;
+    return is_hungry(r, rank) && !r->members[rank].unfit;
 }
 
 static void look_at(struct tc_replan *r, unsigned t, uint32_t rank)
@@ -585,7 +600,7 @@ static void look_again(struct tc_replan *r, uint32_t rank)
     if (member->cause == TC_CAUSE_NETWORK_IN && tc_lookout_cause(r->lookout, rank) != TC_CAUSE_NONE)
         member->cause = tc_lookout_cause(r->lookout, rank);
     for (unsigned t = 0; t < r->trees && member->cause == TC_CAUSE_NETWORK_IN; t++) {
-        int64_t gain = tc_lookout_gain(r->lookout, t, rank, r->now), best = best_gain(r, t, false);
+        int64_t gain = tc_lookout_gain(r->lookout, t, rank, r->now), best = best_gain(r, t);
         if (gain < GAIN_LEAST || 2 * gain < best)
             return;
     }
@@ -693,17 +708,34 @@ static void declare_unfit(struct tc_replan *r, uint32_t rank, enum tc_replan_why
     end_step(r);
 }
 
+/* A host that says itself that its disk or CPU is at its limit is a witness too, unless most say so. */
+static bool admits_it(const struct tc_replan *r, uint32_t rank)
+{
+    uint32_t hungry = 0, admit = 0;
+    for (uint32_t other = 1; other <= r->ranks; other++)
+        if (is_hungry(r, other)) {
+            hungry++;
+            admit += tc_lookout_cause(r->lookout, other) != TC_CAUSE_NONE;
+        }
+    return tc_lookout_cause(r->lookout, rank) != TC_CAUSE_NONE && 2 * admit <= hungry;
+}
+
+static unsigned witnesses(const struct tc_replan *r, uint32_t rank, const struct tally *tally)
+{
+    return tally->count + (tally->slow && admits_it(r, rank));
+}
+
 static void judge(struct tc_replan *r)
 {
     for (uint32_t rank = 1; rank <= r->ranks; rank++) {
         struct tally by = complaints_by(r, rank);
-        if (!r->members[rank].here || (by.count < 2 && !by.slow_below_root))
+        if (!r->members[rank].here || (witnesses(r, rank, &by) < 2 && !by.slow_below_root))
             continue;
         declare_unfit(r, rank, by.slow ? TC_REPLAN_SLOW : TC_REPLAN_COMPLAINS, TC_CAUSE_NETWORK_IN);
     }
     for (uint32_t rank = 1; rank <= r->ranks; rank++) {
         struct tally of = complaints_of(r, rank);
-        if (!r->members[rank].here || of.count < 2)
+        if (!r->members[rank].here || witnesses(r, rank, &of) < 2)
             continue;
         enum tc_replan_why why = of.corrupt ? TC_REPLAN_CORRUPT : of.slow ? TC_REPLAN_SLOW : TC_REPLAN_UNREACHED;
         declare_unfit(r, rank, why, TC_CAUSE_NETWORK_OUT);

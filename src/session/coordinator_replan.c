@@ -20,6 +20,7 @@ void tc_coordinator_on_sighting(struct tc_coordinator *c, struct tc_host *host, 
     for (unsigned t = 0; t < c->trees; t++) {
         uint32_t up = tc_replan_parent(c->replan, t, host->view.rank);
         sighting.trees[t].held = progress->tree[t].held;
+        sighting.trees[t].brought = (uint32_t)(progress->tree[t].received / c->config.layout.chunk_size);
         sighting.trees[t].waiting = progress->tree[t].waiting;
         if (progress->tree[t].received > host->received[t] && up != 0 && up != TC_NO_RANK)
             tc_rank_host(c, up)->fed_at = c->now;

@@ -28,9 +28,12 @@ struct world {
     uint64_t now;
     bool gone[MOST + 1], whole[MOST + 1];
     bool silent[MOST + 1];                  /* stands still, and reports nothing */
+    bool helped[MOST + 1];                  /* the last tree's parent brings the first tree's chunks instead */
+    enum tc_cause cause[MOST + 1];          /* as the host says itself */
     uint32_t waits[TC_TREES_MAX][MOST + 1]; /* ms without a chunk */
     uint32_t before[TC_TREES_MAX][MOST + 1];
     uint32_t held[TC_TREES_MAX][MOST + 1];
+    uint32_t brought[TC_TREES_MAX][MOST + 1];
 };
 
 static struct world *make(enum tc_tree_kind kind, unsigned arity, unsigned hosts)
@@ -225,16 +228,20 @@ static void live(struct world *w, unsigned quarters, uint32_t rate, const double
                         continue;
                     uint32_t parent = up(w, t, rank);
                     double share = down[rank] * (parent ? out[parent] : 1);
-                    uint32_t next = w->held[t][rank] + (uint32_t)(rate * share);
-                    uint32_t limit = parent ? w->held[t][parent] : UINT32_MAX;
-                    bool stands = w->silent[rank] || w->silent[parent];
-                    w->held[t][rank] = stands ? w->held[t][rank] : next < limit ? next : limit;
+                    unsigned of = w->helped[rank] ? 0 : t;
+                    uint32_t next = w->held[of][rank] + (uint32_t)(rate * share);
+                    uint32_t limit = parent ? w->held[of][parent] : UINT32_MAX;
+                    bool stands = w->silent[rank] || w->silent[parent] || (w->helped[rank] && t == 0);
+                    next = stands ? w->held[of][rank] : next < limit ? next : limit;
+                    w->brought[t][rank] += next - w->held[of][rank];
+                    w->held[of][rank] = next;
                     w->waits[t][rank] = stands ? w->waits[t][rank] + 250 : 0;
                 }
         for (uint32_t rank = 1; rank <= w->hosts; rank++) {
-            struct tc_sighting sighting = {0};
+            struct tc_sighting sighting = {.cause = w->cause[rank]};
             for (unsigned t = 0; t < w->trees; t++) {
                 sighting.trees[t].held = w->held[t][rank];
+                sighting.trees[t].brought = w->brought[t][rank];
                 sighting.trees[t].waiting = w->waits[t][rank];
             }
             if (!w->gone[rank] && !w->silent[rank])
@@ -286,6 +293,76 @@ START_TEST(a_slow_uplink_is_found)
     MUST(unfit_hosts(w) == 1 && !tc_replan_fit(w->replan, slow));
     MUST(tc_replan_cause(w->replan, slow) == TC_CAUSE_NETWORK_OUT);
     MUST(tc_replan_load(w->replan, slow) == 0);
+    tc_replan_free(w->replan);
+}
+END_TEST
+
+/* A host that works at its CPU's limit brings little to its only child: its own word is the second one. */
+START_TEST(who_admits_to_be_slow_needs_no_second_witness)
+{
+    static double down[MOST + 1], out[MOST + 1];
+    even(down, 8);
+    even(out, 8);
+    struct world *w = make(TC_TREE_CHAIN, 0, 8);
+    live(w, 12, 20, down, out);
+    out[3] = 0.1;
+    w->cause[3] = TC_CAUSE_CPU;
+    live(w, 7, 20, down, out);
+    MUST(unfit_hosts(w) == 1 && !tc_replan_fit(w->replan, 3) && tc_replan_cause(w->replan, 3) == TC_CAUSE_CPU);
+    tc_replan_free(w->replan);
+}
+END_TEST
+
+/* On a busy machine that is soon said: twice is not enough. */
+START_TEST(who_admits_it_twice_may_be_wrong)
+{
+    static double down[MOST + 1], out[MOST + 1];
+    even(down, 8);
+    even(out, 8);
+    struct world *w = make(TC_TREE_CHAIN, 0, 8);
+    live(w, 12, 20, down, out);
+    out[3] = 0.1;
+    live(w, 5, 20, down, out);
+    w->cause[3] = TC_CAUSE_CPU;
+    live(w, 2, 20, down, out);
+    MUST(unfit_hosts(w) == 0);
+    tc_replan_free(w->replan);
+}
+END_TEST
+
+/* Where most hosts are at their limit it says nothing about one of them. */
+START_TEST(what_most_admit_counts_for_nobody)
+{
+    static double down[MOST + 1], out[MOST + 1];
+    even(down, 8);
+    even(out, 8);
+    struct world *w = make(TC_TREE_CHAIN, 0, 8);
+    for (uint32_t rank = 1; rank <= 8; rank++)
+        w->cause[rank] = rank == 8 ? TC_CAUSE_NONE : TC_CAUSE_CPU;
+    live(w, 12, 20, down, out);
+    out[3] = 0.1;
+    live(w, 7, 20, down, out);
+    MUST(unfit_hosts(w) == 0);
+    tc_replan_free(w->replan);
+}
+END_TEST
+
+/* Two hosts have nothing from a parent in the first tree and ask the other's for its chunks: that parent gives all it
+ * can, and is not slow. */
+START_TEST(who_helps_out_is_not_slow)
+{
+    static double one[MOST + 1];
+    even(one, 24);
+    struct world *w = make(TC_TREE_DOUBLE, 0, 24);
+    uint32_t helper = up(w, 1, 8);
+    MUST(helper != 0 && children_of(w, 1, helper) == 2);
+    live(w, 12, 20, one, one);
+    for (uint32_t child = 1; child <= 24; child++)
+        w->helped[child] = up(w, 1, child) == helper;
+    live(w, 20, 20, one, one);
+    MUST(tc_replan_fit(w->replan, helper));
+    for (uint32_t child = 1; child <= 24; child++)
+        MUST(!w->helped[child] || up(w, 1, child) == helper);
     tc_replan_free(w->replan);
 }
 END_TEST
@@ -535,6 +612,10 @@ int main(void)
     tcase_add_loop_test(tcase, a_quarter_dies_at_once, 0, 6 * KINDS);
     tcase_add_loop_test(tcase, hosts_alike_stay_where_they_are, 0, KINDS);
     tcase_add_test(tcase, a_slow_uplink_is_found);
+    tcase_add_test(tcase, who_admits_to_be_slow_needs_no_second_witness);
+    tcase_add_test(tcase, who_admits_it_twice_may_be_wrong);
+    tcase_add_test(tcase, what_most_admit_counts_for_nobody);
+    tcase_add_test(tcase, who_helps_out_is_not_slow);
     tcase_add_test(tcase, test_leaves);
     tcase_add_test(tcase, whose_parents_stand_still_is_not_slow);
     tcase_add_test(tcase, who_is_ahead_of_its_brothers_is_not_slow);
