@@ -186,14 +186,14 @@ def deadline(scene):
     agents = scene.agents(2)
     source = scene.crumbs("a", 24 * MIB)
     waiting = scene.start_wait(agents[0], "a")
-    sender = scene.start_send(agents, source, "-C", "zstd:19", "-s", "64K", "-t", "2", "--json")
+    sender = scene.start_send(agents, source, "-C", "zstd:19", "-s", "64K", "-t", "4", "--json")
     scene.under_way(sender, agents)
     for agent in agents:
         agent.signal(signal.SIGSTOP)  # however fast the machine is, they are not done in time
     answer = sender.finish(20)
     for agent in agents:
         agent.signal(signal.SIGCONT)
-    answer.expect(7).within(5)
+    answer.expect(7).within(7)
     ensure({line["state"] for line in answer.hosts.values()} == {"aborted"}, str(answer))
     ensure(answer.last["reason"] == "deadline", str(answer))
     waiting.finish(10).expect(7, err="deadline")
