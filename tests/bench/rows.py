@@ -6,6 +6,7 @@ that no run learns from the one before.
 
 import contextlib
 import ctypes
+import operator
 import os
 import subprocess
 import tempfile
@@ -43,7 +44,8 @@ class Row:
     rate: object            # Mbit/s of every link; None: unshaped
     size: int               # bytes
     unit: str = "copies"
-    bound: object = None    # None: only reported
+    bound: object = None    # of the median; None: only reported
+    worst: object = None    # the bound of each repetition; None: as it comes
     at_least: bool = False  # the bound is a least value, not a most
     cc: str = "bbr"
     tree: str = "auto"
@@ -53,11 +55,12 @@ class Row:
     def options(self):
         return [] if self.tree == "auto" else ["--tree", self.tree]
 
-    def holds(self, value):
-        """Whether value meets the bound; None where there is none."""
+    def holds(self, values):
+        """Whether values meet the bounds; None where there are none."""
         if self.bound is None:
             return None
-        return value >= self.bound if self.at_least else value <= self.bound
+        meets = operator.ge if self.at_least else operator.le
+        return meets(median(values), self.bound) and (self.worst is None or all(meets(v, self.worst) for v in values))
 
 
 @contextlib.contextmanager
