@@ -297,7 +297,7 @@ START_TEST(a_slow_uplink_is_found)
 }
 END_TEST
 
-/* A host that works at its CPU's limit brings little to its only child: its own word is the second one. */
+/* A host in a chain that works at its CPU's limit has one parent only: its own word is the second one. */
 START_TEST(who_admits_to_be_slow_needs_no_second_witness)
 {
     static double down[MOST + 1], out[MOST + 1];
@@ -305,45 +305,33 @@ START_TEST(who_admits_to_be_slow_needs_no_second_witness)
     even(out, 8);
     struct world *w = make(TC_TREE_CHAIN, 0, 8);
     live(w, 12, 20, down, out);
-    out[3] = 0.1;
+    down[3] = 0.1;
     w->cause[3] = TC_CAUSE_CPU;
-    live(w, 7, 20, down, out);
+    live(w, 9, 20, down, out);
     MUST(unfit_hosts(w) == 1 && !tc_replan_fit(w->replan, 3) && tc_replan_cause(w->replan, 3) == TC_CAUSE_CPU);
     tc_replan_free(w->replan);
 }
 END_TEST
 
-/* On a busy machine that is soon said: twice is not enough. */
-START_TEST(who_admits_it_twice_may_be_wrong)
+/* On a busy machine that is soon said: twice is not enough, nor that others say so too, nor a child's complaint, which may
+ * be slow itself. */
+START_TEST(who_admits_to_be_slow_may_be_wrong)
 {
-    static double down[MOST + 1], out[MOST + 1];
-    even(down, 8);
-    even(out, 8);
-    struct world *w = make(TC_TREE_CHAIN, 0, 8);
-    live(w, 12, 20, down, out);
-    out[3] = 0.1;
-    live(w, 5, 20, down, out);
-    w->cause[3] = TC_CAUSE_CPU;
-    live(w, 2, 20, down, out);
-    MUST(unfit_hosts(w) == 0);
-    tc_replan_free(w->replan);
-}
-END_TEST
-
-/* Where most hosts are at their limit it says nothing about one of them. */
-START_TEST(what_most_admit_counts_for_nobody)
-{
-    static double down[MOST + 1], out[MOST + 1];
-    even(down, 8);
-    even(out, 8);
-    struct world *w = make(TC_TREE_CHAIN, 0, 8);
-    for (uint32_t rank = 1; rank <= 8; rank++)
-        w->cause[rank] = rank == 8 ? TC_CAUSE_NONE : TC_CAUSE_CPU;
-    live(w, 12, 20, down, out);
-    out[3] = 0.1;
-    live(w, 7, 20, down, out);
-    MUST(unfit_hosts(w) == 0);
-    tc_replan_free(w->replan);
+    for (unsigned way = 0; way < 3; way++) {
+        static double down[MOST + 1], out[MOST + 1];
+        even(down, 8);
+        even(out, 8);
+        struct world *w = make(TC_TREE_CHAIN, 0, 8);
+        live(w, 12, 20, down, out);
+        down[3] = 0.1;
+        for (uint32_t rank = 1; rank <= 8; rank++)
+            w->cause[rank] = way == 1 || (way == 2 && rank == 2) ? TC_CAUSE_CPU : TC_CAUSE_NONE;
+        live(w, 7, 20, down, out);
+        w->cause[3] = way == 0 ? TC_CAUSE_CPU : w->cause[3];
+        live(w, 2, 20, down, out);
+        MUST(unfit_hosts(w) == 0);
+        tc_replan_free(w->replan);
+    }
 }
 END_TEST
 
@@ -613,8 +601,7 @@ int main(void)
     tcase_add_loop_test(tcase, hosts_alike_stay_where_they_are, 0, KINDS);
     tcase_add_test(tcase, a_slow_uplink_is_found);
     tcase_add_test(tcase, who_admits_to_be_slow_needs_no_second_witness);
-    tcase_add_test(tcase, who_admits_it_twice_may_be_wrong);
-    tcase_add_test(tcase, what_most_admit_counts_for_nobody);
+    tcase_add_test(tcase, who_admits_to_be_slow_may_be_wrong);
     tcase_add_test(tcase, who_helps_out_is_not_slow);
     tcase_add_test(tcase, test_leaves);
     tcase_add_test(tcase, whose_parents_stand_still_is_not_slow);

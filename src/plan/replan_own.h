@@ -1,0 +1,78 @@
+/* replan_own.h - what the files of the decision share. Private to them.
+ *
+ * replan.c         notes of what is seen, and the decision as a whole
+ * replan_table.c   the table, and how places in it are filled
+ * replan_slow.c    who is slow, by the reports
+ * replan_unfit.c   what words against a host lead to: who is a leaf, who is kept apart from whom */
+#ifndef TC_PLAN_REPLAN_OWN_H
+#define TC_PLAN_REPLAN_OWN_H
+
+#include "plan/replan.h"
+
+enum { TC_REPLAN_GAIN_LEAST = 12 }; /* chunks in a span, for a word about gains */
+
+struct member { /* rank 0 too */
+    bool here, hungry, unfit;
+    bool leaves; /* gone, and its places not filled yet */
+    enum tc_cause cause;
+    uint64_t late_since[TC_TREES_MAX]; /* 0: not late */
+    uint32_t load, moved;              /* hungry children in all trees */
+    unsigned root_tries, slow_moves;
+    uint32_t held_then; /* chunks, at the last of root_tries */
+};
+
+struct quarrel { /* rank complained of a parent */
+    uint32_t rank, of;
+    unsigned tree;
+    enum tc_complaint kind;
+    bool open;   /* rank waits for another parent */
+    bool silent; /* the parent was: then it says nothing about rank */
+    uint64_t at;
+};
+
+struct tc_replan {
+    unsigned trees;
+    uint32_t ranks;
+    uint32_t *up[TC_TREES_MAX]; /* by rank */
+    struct member *members;     /* by rank */
+    struct tc_lookout *lookout;
+    struct quarrel *quarrels;
+    size_t quarrel_count, quarrel_room;
+    uint64_t now, due;
+    uint32_t *scratch; /* ranks + 1: children */
+    struct tc_replan_step *steps;
+    struct tc_replan_move *moves;
+    unsigned step_count, step_room, move_count, move_room;
+    bool failed; /* out of memory */
+};
+
+/* Notes. */
+bool tc_replan_add_quarrel(struct tc_replan *r, const struct quarrel *quarrel);  /* false: no memory */
+bool tc_replan_counts(const struct tc_replan *r, const struct quarrel *quarrel); /* is not too old */
+bool tc_replan_apart(const struct tc_replan *r, uint32_t rank, uint32_t of);     /* rank has complained of the other */
+bool tc_replan_is_hungry(const struct tc_replan *r, uint32_t rank);              /* is here, and wants more */
+/* What follows is told as one step. */
+void tc_replan_begin_step(struct tc_replan *r, enum tc_replan_why why, uint32_t rank, uint32_t other);
+void tc_replan_end_step(struct tc_replan *r);
+
+/* The table. */
+bool tc_replan_present(const struct tc_replan *r, unsigned t, uint32_t rank);
+bool tc_replan_may_relay(const struct tc_replan *r, unsigned t, uint32_t rank);
+bool tc_replan_has_children(const struct tc_replan *r, unsigned t, uint32_t rank);
+/* rank hangs below to. One that has everything needs no parent: for it this is only the table's business. */
+void tc_replan_hang(struct tc_replan *r, unsigned t, uint32_t rank, uint32_t to);
+/* The fit host that rank, with all that is below it, can hang under in tree t: the least loaded, of these the nearest to
+ * the root, of these the first. Rank 0 where there is none. */
+uint32_t tc_replan_best_parent(const struct tc_replan *r, unsigned t, uint32_t rank);
+/* Others take over what rank gives in tree t. One child moves up into rank's place. Two or more keep together below an
+ * heir in that place; without an heir the first moves up, and the others go where there is room. *slot becomes the place
+ * that an heir has left, else TC_NO_RANK. Returns whether rank's place was taken. */
+bool tc_replan_vacate(struct tc_replan *r, unsigned t, uint32_t rank, uint32_t *slot);
+void tc_replan_fill_places(struct tc_replan *r); /* of those who have gone */
+
+/* Words. */
+void tc_replan_look_for_slow(struct tc_replan *r); /* quarrels that the reports tell of */
+void tc_replan_judge(struct tc_replan *r);         /* who becomes a leaf */
+void tc_replan_part_all(struct tc_replan *r);      /* pairs of which no more is known */
+
+#endif

@@ -1,0 +1,200 @@
+#include "plan/replan_own.h"
+
+enum { LATE_OWN_MS = 500 }; /* starving for so long counts for one that says why */
+
+/* --- who is unfit --- */
+
+/* What was said: parents that rank complains of, or hosts that complain of it, each counted once. */
+struct tally {
+    uint32_t first; /* of those counted */
+    unsigned count; /* 2 is many */
+    bool slow, corrupt, link;
+    bool slow_below_root;
+};
+
+static void add_word(struct tally *tally, uint32_t who, enum tc_complaint kind)
+{
+    if (tally->count == 0)
+        tally->first = who;
+    if (tally->count == 0 || (tally->count == 1 && who != tally->first))
+        tally->count++;
+    tally->slow |= kind == TC_COMPLAINT_SLOW;
+    tally->corrupt |= kind == TC_COMPLAINT_CORRUPT;
+    tally->link |= kind == TC_COMPLAINT_LINK;
+}
+
+static struct tally complaints_by(const struct tc_replan *r, uint32_t rank)
+{
+    struct tally tally = {0};
+    for (size_t i = 0; i < r->quarrel_count; i++) {
+        const struct quarrel *quarrel = &r->quarrels[i];
+        if (quarrel->rank != rank || quarrel->silent)
+            continue;
+        add_word(&tally, quarrel->of, quarrel->kind);
+        tally.slow_below_root |= quarrel->of == 0 && quarrel->kind == TC_COMPLAINT_SLOW;
+    }
+    return tally;
+}
+
+/* The word of one that complains of everybody does not count. */
+static struct tally complaints_of(const struct tc_replan *r, uint32_t rank)
+{
+    struct tally tally = {0};
+    for (size_t i = 0; i < r->quarrel_count; i++) {
+        const struct quarrel *quarrel = &r->quarrels[i];
+        if (quarrel->of == rank && !r->members[quarrel->rank].unfit)
+            add_word(&tally, quarrel->rank, quarrel->kind);
+    }
+    return tally;
+}
+
+/* Where most are slow, slow means nothing. */
+static bool most_stay_fit(const struct tc_replan *r)
+{
+    uint32_t here = 0, fit = 0;
+    for (uint32_t rank = 1; rank <= r->ranks; rank++)
+        if (r->members[rank].here) {
+            here++;
+            fit += !r->members[rank].unfit;
+        }
+    return 2 * (fit - 1) >= here || (here == 2 && fit == 2);
+}
+
+/* From here on rank is a leaf: others take over what it gives, and where it did it goes below the least loaded. */
+static void demote(struct tc_replan *r, uint32_t rank)
+{
+    uint32_t slot;
+    r->members[rank].unfit = true;
+    for (unsigned t = 0; t < r->trees; t++) {
+        if (!tc_replan_present(r, t, rank) || !tc_replan_has_children(r, t, rank) ||
+            !tc_replan_vacate(r, t, rank, &slot) || !r->members[rank].hungry)
+            continue;
+        bool swap = slot != TC_NO_RANK && slot != 0 && slot != rank && tc_replan_may_relay(r, t, slot) &&
+                    !tc_replan_apart(r, rank, slot);
+        tc_replan_hang(r, t, rank, swap ? slot : tc_replan_best_parent(r, t, rank));
+    }
+}
+
+static void declare_unfit(struct tc_replan *r, uint32_t rank, enum tc_replan_why why, enum tc_cause cause)
+{
+    struct member *member = &r->members[rank];
+    if (member->unfit || (why == TC_REPLAN_SLOW && !most_stay_fit(r)))
+        return;
+    if (why == TC_REPLAN_SLOW)
+        member->cause = tc_lookout_cause(r->lookout, rank) ? tc_lookout_cause(r->lookout, rank) : cause;
+    tc_replan_begin_step(r, why, rank, TC_NO_RANK);
+    if (!r->failed)
+        r->steps[r->step_count - 1].cause = member->cause;
+    demote(r, rank);
+    tc_replan_end_step(r);
+}
+
+/* Whether few say that their disk or CPU is at its limit: on a busy machine many do, and it means nothing. */
+static bool few_admit_it(const struct tc_replan *r)
+{
+    uint32_t hungry = 0, admit = 0;
+    for (uint32_t rank = 1; rank <= r->ranks; rank++)
+        if (tc_replan_is_hungry(r, rank)) {
+            hungry++;
+            admit += tc_lookout_cause(r->lookout, rank) != TC_CAUSE_NONE;
+        }
+    return admit <= 1 + hungry / 16;
+}
+
+/* rank starves below a parent that reports, and so long that another child would have spoken against that parent too. */
+static bool starves_alone(const struct tc_replan *r, uint32_t rank)
+{
+    for (unsigned t = 0; t < r->trees; t++) {
+        uint64_t since = r->members[rank].late_since[t];
+        uint32_t up = r->up[t][rank];
+        if (since > 0 && r->now - since >= LATE_OWN_MS && up != 0 && !tc_lookout_silent(r->lookout, up, r->now))
+            return true;
+    }
+    return false;
+}
+
+void tc_replan_judge(struct tc_replan *r)
+{
+    for (uint32_t rank = 1; rank <= r->ranks; rank++) {
+        struct tally by = complaints_by(r, rank);
+        if (!r->members[rank].here || (by.count < 2 && !by.slow_below_root))
+            continue;
+        declare_unfit(r, rank, by.slow ? TC_REPLAN_SLOW : TC_REPLAN_COMPLAINS, TC_CAUSE_NETWORK_IN);
+    }
+    for (uint32_t rank = 1; rank <= r->ranks; rank++) {
+        struct tally of = complaints_of(r, rank);
+        if (!r->members[rank].here || of.count < 2)
+            continue;
+        enum tc_replan_why why = of.corrupt ? TC_REPLAN_CORRUPT : of.slow ? TC_REPLAN_SLOW : TC_REPLAN_UNREACHED;
+        declare_unfit(r, rank, why, TC_CAUSE_NETWORK_OUT);
+    }
+    for (uint32_t rank = 1; rank <= r->ranks; rank++) /* its own word is the second one */
+        if (tc_replan_is_hungry(r, rank) && tc_lookout_cause(r->lookout, rank) != TC_CAUSE_NONE &&
+            starves_alone(r, rank) && few_admit_it(r))
+            declare_unfit(r, rank, TC_REPLAN_SLOW, TC_CAUSE_NONE);
+}
+
+/* --- who cannot do with whom --- */
+
+static unsigned parents_lost(const struct tc_replan *r, uint32_t rank)
+{
+    unsigned count = 0;
+    for (size_t i = 0; i < r->quarrel_count; i++) {
+        const struct quarrel *quarrel = &r->quarrels[i];
+        bool again = false;
+        for (size_t j = 0; j < i && !again; j++)
+            again = r->quarrels[j].rank == rank && r->quarrels[j].of == quarrel->of;
+        count += quarrel->rank == rank && quarrel->kind != TC_COMPLAINT_SLOW && !again;
+    }
+    return count;
+}
+
+/* Below rank 0 there is nothing left but to try again. A host that relays may do better as a leaf that dials. */
+static void try_again(struct tc_replan *r, unsigned t, uint32_t rank, bool corrupt)
+{
+    struct member *member = &r->members[rank];
+    uint32_t held = tc_lookout_held(r->lookout, t, rank);
+    if (held > member->held_then)
+        member->root_tries = 0; /* a link that breaks now and then gets on all the same */
+    member->held_then = held;
+    member->root_tries++;
+    if (member->root_tries > TC_REPLAN_ROOT_TRIES) {
+        r->steps[r->step_count - 1].why = TC_REPLAN_GIVEN_UP;
+        return;
+    }
+    if (member->root_tries > 1 && !member->unfit) {
+        r->steps[r->step_count - 1].why = corrupt ? TC_REPLAN_COMPLAINS : TC_REPLAN_UNREACHED;
+        demote(r, rank);
+    }
+    if (r->up[t][rank] == 0)
+        tc_replan_hang(r, t, rank, 0);
+}
+
+static void part(struct tc_replan *r, const struct quarrel *quarrel)
+{
+    uint32_t rank = quarrel->rank, t = quarrel->tree;
+    tc_replan_begin_step(r, TC_REPLAN_APART, rank, quarrel->of);
+    if (r->failed)
+        return;
+    uint32_t to = parents_lost(r, rank) >= 3 ? 0 : tc_replan_best_parent(r, t, rank);
+    bool corrupt = r->steps[r->step_count - 1].corrupt = quarrel->kind == TC_COMPLAINT_CORRUPT;
+    r->members[rank].slow_moves += quarrel->kind == TC_COMPLAINT_SLOW;
+    if (to == 0 && quarrel->of == 0)
+        try_again(r, t, rank, corrupt);
+    else
+        tc_replan_hang(r, t, rank, to);
+    tc_replan_end_step(r);
+}
+
+void tc_replan_part_all(struct tc_replan *r)
+{
+    for (size_t i = 0; i < r->quarrel_count; i++) {
+        struct quarrel quarrel = r->quarrels[i];
+        bool waits = quarrel.open && r->members[quarrel.rank].hungry &&
+                     r->up[quarrel.tree][quarrel.rank] == quarrel.of &&
+                     (quarrel.kind != TC_COMPLAINT_SLOW || !r->members[quarrel.rank].unfit);
+        r->quarrels[i].open = false;
+        if (waits && !r->failed)
+            part(r, &quarrel);
+    }
+}
