@@ -64,6 +64,9 @@ def wrong_own(room, stem, header):
         return f"{room} may use: {' '.join(sorted(allowed - {room})) or 'nothing'}"
     if header in ROOMS_MAY_NOT.get(room, ()):
         return f"{room} may not use it"
+    family = header.removesuffix("_own.h")
+    if family != header and stem != family and not stem.startswith(f"{family}_"):
+        return f"only {family}.c and {family}_*.c share it"
     return None
 
 
@@ -129,6 +132,7 @@ BAD = {
     "lib/treecast.c": ('#include "door/server.h"', "lib may not use it"),
     "node/pool.c": ('#include "pool.h"', 'write it as "room/file.h"'),
     "site/launch.c": ("#include <check.h>", "only tests"),
+    "session/store.c": ('#include "session/agent_own.h"', "only session/agent.c and session/agent_*.c share it"),
 }
 GOOD = {
     "data/codec.c": "#include <zstd.h>",
@@ -136,7 +140,8 @@ GOOD = {
     "net/tls.c": '#include <openssl/ssl.h>\n#include "net/key.h"',
     "door/server.c": '#include "net/loop.h"\n#include "base/err.h"',
     "lib/treecast.c": '#include "treecast.h"\n#include "door/client.h"',
-    "session/agent.c": '#include <sys/types.h>\n#include "plan/tree.h"',
+    "session/agent.c": '#include <sys/types.h>\n#include "plan/tree.h"\n#include "session/agent_own.h"',
+    "session/agent_fill.c": '#include "session/agent_own.h"',
     "cli/main.c": '#include <ini.h>\n#include "node/send_node.h"',
 }
 
