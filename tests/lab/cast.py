@@ -78,7 +78,8 @@ class Cast:
         self.options = list(options)
         self.key = None
         self.agents = {}
-        self.disks = {}     # hosts that have their files on a disk, and where
+        self.mounted = []   # hosts with something of their own mounted in the directory's place
+        self.disks = []     # what that is, where it is on a disk
 
     def __enter__(self):
         try:
@@ -101,11 +102,11 @@ class Cast:
         for process in self.agents.values():
             self.lab.end(process, grace=5.0)
         self.agents = {}
-        for host in self.disks:
+        for host in self.mounted:
             self.lab.run(host, ["umount", DIR])
-        for place in self.disks.values():
+        for place in self.disks:
             place.cleanup()
-        self.disks = {}
+        self.mounted, self.disks = [], []
         for host in self.hosts:
             remove_tree(self.lab.path(host, DIR))
 
@@ -118,12 +119,14 @@ class Cast:
                 raise LabError(f"treecast keygen ended with {code}: {errors.decode(errors='replace').strip()}")
         return path
 
-    def start_agent(self, host):
+    def start_agent(self, host, env=None):
+        """env comes on top of this process's environment."""
         os.makedirs(self.lab.path(host, DIR), mode=0o700, exist_ok=True)
         argv = [self.treecast, "recv", "-d", DIR, "-l", f"{self.lab.address(host)}:{PORT}", "-k", self.key,
                 *self.options]
         with open(self._log(host, "out"), "wb") as output, open(self._log(host, "err"), "wb") as errors:
-            self.agents[host] = self.lab.popen(host, argv, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
+            self.agents[host] = self.lab.popen(host, argv, stdin=subprocess.DEVNULL, stdout=output, stderr=errors,
+                                               env={**os.environ, **(env or {})})
 
     def await_agent(self, host):
         """The agent says on standard output when it is ready."""
@@ -133,17 +136,23 @@ class Cast:
             return "listening on" in read(self._log(host, "out"))
         wait_for(ready, f"the agent of h{host}", timeout=30)
 
-    def move_to_disk(self, host):
-        """Start host's agent again, with its directory on the machine's disk."""
+    def restart(self, host, mount=(), env=None):
+        """Start host's agent again: with its directory mounted so (words for mount), in another environment."""
         process = self.agents.pop(host)
         process.terminate()
         self.lab.end(process, grace=5.0)
-        self.disks[host] = tempfile.TemporaryDirectory(prefix="treecast-lab-", dir="/var/tmp")
-        code, _, errors = self.lab.run(host, ["mount", "--bind", self.disks[host].name, DIR])
-        if code != 0:
-            raise LabError(f"mount: {errors.decode(errors='replace').strip()}")
-        self.start_agent(host)
+        if mount:
+            code, _, errors = self.lab.run(host, ["mount", *mount, DIR])
+            if code != 0:
+                raise LabError(f"mount: {errors.decode(errors='replace').strip()}")
+            self.mounted.append(host)
+        self.start_agent(host, env)
         self.await_agent(host)
+
+    def restart_on_disk(self, host):
+        """Start host's agent again, with its directory on the machine's disk."""
+        self.disks.append(tempfile.TemporaryDirectory(prefix="treecast-lab-", dir="/var/tmp"))
+        self.restart(host, ["--bind", self.disks[-1].name])
 
     def _log(self, host, kind):
         return os.path.join(self.folder, f"h{host}.{kind}")

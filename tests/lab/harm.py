@@ -6,6 +6,7 @@
 """
 
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -64,7 +65,7 @@ class SlowDisk:
         if not shutil.which("strace"):
             raise Skip("no strace here")
         self._lab = lab
-        cast.move_to_disk(host)
+        cast.restart_on_disk(host)
         pid = cast.agents[host].pid
         self._tracer = subprocess.Popen(
             ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=pwrite64", "-e",
@@ -75,6 +76,20 @@ class SlowDisk:
     def end(self):
         self._tracer.terminate()
         self._lab.end(self._tracer)
+
+
+def wrong_bytes(folder, what, every=3, most=None):
+    """What a process needs in its environment for hardware that lies, by a library made in folder (see wrong.c)."""
+    library = os.path.join(folder, "wrong.so")
+    if not os.path.exists(library):
+        source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "wrong.c")
+        compiler = shlex.split(os.environ.get("CC") or "cc")
+        built = subprocess.run([*compiler, "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o", library,
+                                source], check=False, capture_output=True, text=True)
+        if built.returncode != 0:
+            raise LabError(built.stderr)
+    limit = {} if most is None else {"WRONG_MOST": str(most)}
+    return {"LD_PRELOAD": library, "WRONG": what, "WRONG_EVERY": str(every), **limit}
 
 
 def read(path):
@@ -137,6 +152,14 @@ class Harm:
     def slow_disk(self, lab, cast, host):
         """The host has its files on a disk, and each write to it takes 0.2 s longer: 1.25 MB/s for each of its threads."""
         self._undo.append(SlowDisk(lab, cast, host, 0.2).end)
+
+    def bad_memory(self, _lab, cast, host):
+        """Bits flip in what the host gives to others, inside TLS."""
+        cast.restart(host, env=wrong_bytes(cast.folder, "send"))
+
+    def no_room(self, _lab, cast, host):
+        """The host's directory has room for 4 MiB."""
+        cast.restart(host, mount=["-t", "tmpfs", "-o", "size=4m,mode=700", "treecast"])
 
     def begin(self, lab, cast):
         for host in self.hosts:

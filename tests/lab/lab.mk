@@ -11,4 +11,5 @@ dist_noinst_DATA += \
 	tests/lab/lab.py \
 	tests/lab/measure.py \
 	tests/lab/slurm.py \
-	tests/lab/tap.py
+	tests/lab/tap.py \
+	tests/lab/wrong.c

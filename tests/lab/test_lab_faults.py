@@ -2,6 +2,8 @@
 """Broadcasts while hosts go wrong: the others complete, and the report names each host once, with what is true of it."""
 
 import functools
+import hashlib
+import mmap
 import os
 import sys
 import tempfile
@@ -219,6 +221,64 @@ def test_sender_power_off():
         note(f"given up after {time.monotonic() - until + 16:.1f} s")
 
 
+def fetched(sent):
+    """Bytes of the array that the network brought to all hosts."""
+    return sum(line["bytes"] - line["adopted"] for line in sent.hosts)
+
+
+def test_interrupted():
+    """All are killed half-way: what is there is not sent again. One chunk changes: it moves alone, readers keep the old.
+    The same array again moves nothing."""
+    with Case("again.bin", (), Harm.kill, after=None) as case:
+        cast, everybody = case.cast, len(case.cast.hosts) * SIZE
+        before = case.lab.sent_bytes(0)
+        sender = cast.start_send(SOURCE, case.name)
+        await_part(cast, sender, before, SIZE * 0.6)  # by then the last have half of it
+        for process in (sender, *cast.agents.values()):
+            process.kill()
+        for host, agent in cast.agents.items():
+            agent.wait()
+            ensure(not case.shows(host), f"h{host} shows a part")
+            cast.start_agent(host)
+        for host in cast.hosts:
+            cast.await_agent(host)
+        case.lab.end(sender)
+        again = fetched(case.run().sent) / everybody
+        note(f"{again:.1%} were sent again")
+        ensure(again <= 0.51, f"{again:.1%} were sent again")
+        with open(cast.published(HOSTS - 1, case.name), "rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        old = case.digest
+        with open(case.lab.path(0, SOURCE), "r+b") as file:
+            file.seek(SIZE // 2)
+            file.write(b"other bytes")
+        case.digest, case.options = digest(case.lab.path(0, SOURCE)), ["--force"]
+        changed = fetched(case.run().sent)
+        ensure(changed == everybody // (SIZE // case.sent.summary["chunk_size"]), f"{changed} bytes were sent")
+        ensure(hashlib.sha256(mapped).hexdigest() == old != case.digest, "the old file has other bytes")
+        same = cast.send(SOURCE, case.name).require_success()
+        ensure(same.summary["unchanged"] == len(cast.hosts) and fetched(same) == 0, f"{same.summary}")
+
+
+def test_wrong_bytes():
+    """A relay's memory is bad: its children refuse what it gives, have it elsewhere, and it is named with how often."""
+    with Case("wrong.bin", [3], Harm.bad_memory, after=None) as case:
+        end = case.run().sent.lines[-1]
+        ensure(case.state(3) == "published", f"h3 is {case.state(3)}")
+        ensure([case.is_of({"host": host}, 3) for host in end["corrupt"]] == [True] and "corrupt_sender" not in end,
+               f"{end}")
+        case.within(1.6)
+
+
+def test_no_room():
+    """A relay has no room: it is refused before any byte, the others have the array."""
+    with Case("room.bin", [3], Harm.no_room, after=None) as case:
+        sent = case.run().sent
+        line = next(line for line in sent.hosts if case.is_of(line, 3))
+        ensure((line["state"], line["reason"], line.get("bytes", 0)) == ("refused", "noroom", 0), f"{line}")
+        case.within(1.3)
+
+
 def slow_host(name, host, way, cause, seconds, size, state, bound):
     """One host is slow: it alone is called so, with its cause, and a leaf; by the deadline it is in this state."""
     with Case(name, [host], way, after=None, size=size, options=["--deadline", str(seconds)]) as case:
@@ -257,4 +317,5 @@ def test_starved():
 
 if __name__ == "__main__":
     run_tests(test_killed_one, test_killed_quarter, test_killed_in_line, test_silent, test_back_soon, test_back_late,
-              test_sender_power_off, test_slow_link, test_slow_out, test_slow_disk, test_starved)
+              test_sender_power_off, test_interrupted, test_wrong_bytes, test_no_room, test_slow_link, test_slow_out,
+              test_slow_disk, test_starved)

@@ -3,28 +3,18 @@ publishes one."""
 
 import os
 import random
-import shlex
-import subprocess
 
 from agents import Between, ensure, hosts_of, main, note, plain_only, same_bytes, scenario, wait_for
+from harm import wrong_bytes
 
 MIB = 1 << 20
 SIZE = 6 * MIB
 SLOWLY = ("-C", "zstd:9", "-s", "64K")
-OFTEN = 3  # every third large piece is wrong
 
 
-def wrong(scene, what, every=OFTEN, most=None):
-    """The environment of a process on hardware that lies (see wrong.c)."""
-    library = scene.path("wrong.so")
-    if not os.path.exists(library):
-        source = os.path.join(os.path.dirname(os.path.abspath(__file__)), "wrong.c")
-        compiler = shlex.split(os.environ.get("CC") or "cc")
-        built = subprocess.run([*compiler, "-shared", "-fPIC", "-O1", "-Wall", "-Wextra", "-Werror", "-o", library,
-                                source], check=False, capture_output=True, text=True)
-        ensure(built.returncode == 0, built.stderr)
-    limit = {} if most is None else {"WRONG_MOST": str(most)}
-    return scene.environment(LD_PRELOAD=library, WRONG=what, WRONG_EVERY=str(every), **limit)
+def wrong(scene, what, **how):
+    """The environment of a process on hardware that lies."""
+    return scene.environment(**wrong_bytes(scene.path(), what, **how))
 
 
 def broadcast(scene, source, agents, *options):

@@ -16,5 +16,5 @@ test_scripts += \
 	tests/scenario/15_corruption.py \
 	tests/scenario/16_moments.py
 plain_scripts += tests/scenario/07_big.py tests/scenario/mpi.py
-dist_noinst_DATA += tests/scenario/agents.py tests/scenario/wrong.c
+dist_noinst_DATA += tests/scenario/agents.py
 test_scripts += tests/scenario/20_hooks.py

@@ -1,7 +1,7 @@
 /* wrong.c - hardware that lies, preloaded into one program. Of what WRONG says, every WRONG_EVERY-th large piece has one
  * bit flipped, WRONG_MOST times at most: disk (what is read of a file that this process wrote itself), send (what it
- * hands to a socket or to TLS, in its own memory), receive (what came from there), write (what it writes). Small pieces, and with them the heads
- * of frames, are left alone. */
+ * hands to a socket or to TLS, in its own memory), receive (what came from there), write (what it writes). Small pieces,
+ * and with them the heads of frames, are left alone. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdbool.h>
