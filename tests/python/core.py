@@ -185,11 +185,11 @@ def without_proc(scene):
 def waits(scene):
     """attach and wait block until a name that nobody has begun to send is published; their time is kept"""
     agent = scene.agent()
-    before = agent.descriptors()
+    before = agent.sockets()
     raises(treecast.DeadlineError, treecast.attach, "a.npy", agent.folder, timeout=0.05, text="a.npy was not published")
     raises(treecast.DeadlineError, treecast.wait, "a.npy", agent.folder, timeout=0)
     waiting = [Thread(treecast.attach, "a.npy", agent.folder), Thread(treecast.wait, "a.npy", agent.folder, 60)]
-    wait_for(lambda: agent.descriptors() >= before + 2, "both at the door")
+    wait_for(lambda: len(agent.sockets() - before) >= 2, "both at the door")
     treecast.send(numpy.arange(5), "a.npy", hosts=agent.address)
     ensure((waiting[0].result() == numpy.arange(5)).all(), "attach")
     ensure(waiting[1].result() == agent.path("a.npy"), "wait")
@@ -242,9 +242,9 @@ def waits_in_asyncio(scene):
 def failures_reach_waiters(scene):
     """A worker that waits is told why the session failed, as the exception of that reason"""
     agent = scene.agent()
-    before = agent.descriptors()
+    before = agent.sockets()
     waiting = Thread(treecast.attach, "slow.bin", agent.folder)
-    wait_for(lambda: agent.descriptors() > before, "a worker at the door")
+    wait_for(lambda: agent.sockets() - before, "a worker at the door")
     error = raises(treecast.DeadlineError, treecast.send, scene.crumbs("slow.bin", 24 * MIB), hosts=agent.address,
                    deadline=0.3, **SLOWLY)
     ensure(error.exit_code == 7 and error.hosts[0]["state"] != "published", f"{error.exit_code} {error.hosts}")

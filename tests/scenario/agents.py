@@ -197,6 +197,14 @@ class Agent(Process):
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.pid}/fd"))
 
+    def sockets(self):
+        """Which ones it has open: what else it opens and closes meanwhile does not count."""
+        found = set()
+        for name in os.listdir(f"/proc/{self.pid}/fd"):
+            with contextlib.suppress(FileNotFoundError):  # closed by now
+                found.add(os.readlink(f"/proc/{self.pid}/fd/{name}"))
+        return {target for target in found if target.startswith("socket:")}
+
     def published(self):
         return sorted(name for name in os.listdir(self.folder) if not name.startswith("."))
 
@@ -272,9 +280,9 @@ class Scene:
 
     def start_wait(self, agent, name, *options):
         """A worker that waits at agent's door already."""
-        before = agent.descriptors()
+        before = agent.sockets()
         waiting = self.start("wait", "-d", agent.folder, "-t", "60", *options, name)
-        wait_for(lambda: agent.descriptors() > before or not waiting.running(), "a worker at the door")
+        wait_for(lambda: agent.sockets() - before or not waiting.running(), "a worker at the door")
         return waiting
 
     def key(self, name="key", *options):
