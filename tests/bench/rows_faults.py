@@ -74,7 +74,7 @@ FAULT_ROWS = [
     row("slow-relay", (5,), Harm.slow_link, 1.5, "a relay has a tenth of the speed", size=48 * MIB),
     row("slow-leaf", (23,), Harm.slow_link, 1.25, "a late host has a tenth of the speed", size=48 * MIB),
     *(row(name, (host,), way, 1.10, f"{about}, an array of 20 s", size=240 * MIB, unit="x", worst=1.25,
-          patience=3)
+          patience=1.5)
       for name, host, way, about in [
           ("slow-long", 1, Harm.slow_link, "the head of a tree has a tenth of the speed"),
           ("slow-disk", 1, Harm.slow_disk, "the head of a tree has a slow disk"),
