@@ -5,7 +5,6 @@
 enum {
     SAMPLES = 16,     /* of each host: four seconds of reports */
     WORDS = 12,       /* of these, for what makes a host slow: on a busy machine one word is soon said */
-    GAIN_LEAST = 12,  /* chunks that must pass in a span before it says anything */
     HELD_UP_MS = 800, /* of waiting for one child, what ran meanwhile taken off twice */
     HELD_UP_MOST = 1600
 };
@@ -191,5 +190,5 @@ bool tc_lookout_starves(const struct tc_lookout *lookout, unsigned t, uint32_t r
         return false;
     if (up_gain < reference)
         up_gain = reference;
-    return up_gain >= GAIN_LEAST && 2.0 * (double)brought * (load > 1 ? load : 1) < (double)up_gain;
+    return up_gain >= TC_LOOKOUT_GAIN_LEAST && 2.0 * (double)brought * (load > 1 ? load : 1) < (double)up_gain;
 }

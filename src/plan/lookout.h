@@ -34,6 +34,7 @@ enum {
     TC_LOOKOUT_SETTLE = 1250, /* after a move nothing is said of the pair */
     TC_LOOKOUT_SILENT = 1000  /* a host that has not reported for so long gives nothing either */
 };
+enum { TC_LOOKOUT_GAIN_LEAST = 12 }; /* chunks that must pass in a span before it says anything */
 
 struct tc_lookout;
 

@@ -159,7 +159,7 @@ bool tc_replan_is_hungry(const struct tc_replan *r, uint32_t rank)
     return r->members[rank].here && r->members[rank].hungry;
 }
 
-static void sated(struct tc_replan *r, uint32_t rank)
+void tc_replan_whole(struct tc_replan *r, uint32_t rank)
 {
     if (!r->members[rank].hungry)
         return;
@@ -167,11 +167,6 @@ static void sated(struct tc_replan *r, uint32_t rank)
     for (unsigned t = 0; t < r->trees; t++)
         if (r->up[t][rank] != TC_NO_RANK)
             r->members[r->up[t][rank]].load--;
-}
-
-void tc_replan_whole(struct tc_replan *r, uint32_t rank)
-{
-    sated(r, rank);
 }
 
 void tc_replan_gone(struct tc_replan *r, uint32_t rank, uint64_t now)

@@ -9,8 +9,6 @@
 
 #include "plan/replan.h"
 
-enum { TC_REPLAN_GAIN_LEAST = 12 }; /* chunks in a span, for a word about gains */
-
 struct member { /* rank 0 too */
     bool here, hungry, unfit;
     bool leaves; /* gone, and its places not filled yet */

@@ -77,7 +77,7 @@ static bool is_late(const struct tc_replan *r, unsigned t, uint32_t rank)
     uint32_t up = r->up[t][rank];
     if (up == 0) {
         int64_t brought = tc_lookout_brought(r->lookout, t, rank, r->now), best = best_brought(r, t);
-        bool lags = brought >= 0 && best >= TC_REPLAN_GAIN_LEAST && 4 * brought < best && is_behind(r, t, rank);
+        bool lags = brought >= 0 && best >= TC_LOOKOUT_GAIN_LEAST && 4 * brought < best && is_behind(r, t, rank);
         return tc_lookout_held_up(r->lookout, t, rank) || lags;
     }
     if (!r->members[up].here || r->members[up].unfit)
@@ -119,7 +119,7 @@ static void look_again(struct tc_replan *r, uint32_t rank)
         member->cause = tc_lookout_cause(r->lookout, rank);
     for (unsigned t = 0; t < r->trees && member->cause == TC_CAUSE_NETWORK_IN; t++) {
         int64_t gain = tc_lookout_gain(r->lookout, t, rank, r->now), best = best_gain(r, t);
-        if (gain < TC_REPLAN_GAIN_LEAST || 2 * gain < best)
+        if (gain < TC_LOOKOUT_GAIN_LEAST || 2 * gain < best)
             return;
     }
     if (member->cause == TC_CAUSE_NETWORK_IN)

@@ -8,7 +8,7 @@ enum { LATE_OWN_MS = 500 }; /* starving for so long counts for one that says why
 struct tally {
     uint32_t first; /* of those counted */
     unsigned count; /* 2 is many */
-    bool slow, corrupt, link;
+    bool slow, corrupt;
     bool slow_below_root;
 };
 
@@ -20,7 +20,6 @@ static void add_word(struct tally *tally, uint32_t who, enum tc_complaint kind)
         tally->count++;
     tally->slow |= kind == TC_COMPLAINT_SLOW;
     tally->corrupt |= kind == TC_COMPLAINT_CORRUPT;
-    tally->link |= kind == TC_COMPLAINT_LINK;
 }
 
 static struct tally complaints_by(const struct tc_replan *r, uint32_t rank)

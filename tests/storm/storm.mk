@@ -1,4 +1,4 @@
-# A storm of kills: a short one in check; make storm BROADCASTS=1000 SEED=1 is the long one (about ten minutes).
+# A storm of kills: a short one in check; make storm BROADCASTS=1000 SEED=1 is the long one (a few minutes).
 test_scripts += tests/storm/storm.py
 BROADCASTS = 1000
 SEED = 1

@@ -297,17 +297,25 @@ START_TEST(a_slow_uplink_is_found)
 }
 END_TEST
 
-/* A host in a chain that works at its CPU's limit has one parent only: its own word is the second one. */
+static double chain_down[MOST + 1], chain_out[MOST + 1];
+
+/* A chain of eight that has run for a while when the third becomes slow on the way in. It has one parent only. */
+static struct world *slow_third(void)
+{
+    even(chain_down, 8);
+    even(chain_out, 8);
+    struct world *w = make(TC_TREE_CHAIN, 0, 8);
+    live(w, 12, 20, chain_down, chain_out);
+    chain_down[3] = 0.1;
+    return w;
+}
+
+/* One that works at its CPU's limit and says so: its own word is the second one. */
 START_TEST(who_admits_to_be_slow_needs_no_second_witness)
 {
-    static double down[MOST + 1], out[MOST + 1];
-    even(down, 8);
-    even(out, 8);
-    struct world *w = make(TC_TREE_CHAIN, 0, 8);
-    live(w, 12, 20, down, out);
-    down[3] = 0.1;
+    struct world *w = slow_third();
     w->cause[3] = TC_CAUSE_CPU;
-    live(w, 9, 20, down, out);
+    live(w, 9, 20, chain_down, chain_out);
     MUST(unfit_hosts(w) == 1 && !tc_replan_fit(w->replan, 3) && tc_replan_cause(w->replan, 3) == TC_CAUSE_CPU);
     tc_replan_free(w->replan);
 }
@@ -318,17 +326,12 @@ END_TEST
 START_TEST(who_admits_to_be_slow_may_be_wrong)
 {
     for (unsigned way = 0; way < 3; way++) {
-        static double down[MOST + 1], out[MOST + 1];
-        even(down, 8);
-        even(out, 8);
-        struct world *w = make(TC_TREE_CHAIN, 0, 8);
-        live(w, 12, 20, down, out);
-        down[3] = 0.1;
+        struct world *w = slow_third();
         for (uint32_t rank = 1; rank <= 8; rank++)
             w->cause[rank] = way == 1 || (way == 2 && rank == 2) ? TC_CAUSE_CPU : TC_CAUSE_NONE;
-        live(w, 7, 20, down, out);
+        live(w, 7, 20, chain_down, chain_out);
         w->cause[3] = way == 0 ? TC_CAUSE_CPU : w->cause[3];
-        live(w, 2, 20, down, out);
+        live(w, 2, 20, chain_down, chain_out);
         MUST(unfit_hosts(w) == 0);
         tc_replan_free(w->replan);
     }
