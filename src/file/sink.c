@@ -298,6 +298,31 @@ static int reserve_until(struct tc_sink *sink, uint64_t end, struct tc_err *err)
     return rc;
 }
 
+/* The end of a file that was not published: it stays for the next session if it is worth something. */
+static void leave(struct tc_sink *sink)
+{
+    if (sink->fd < 0)
+        return;
+    int state = tc_folder_state_fd(sink->folder);
+    bool keep = sink->adopted || atomic_load(&sink->placed);
+    int lock = keep && !sink->drop ? tc_inside_lock(state, NULL) : -1;
+    if (lock >= 0) {
+        tc_partial_drop(sink->folder, sink->name, sink->part);
+        close(lock);
+    } else {
+        unlinkat(state, sink->part, 0);
+    }
+    close(sink->fd);
+    sink->fd = -1;
+}
+
+/* What it was promised and has not reserved is for others. */
+static void forgo(struct tc_sink *sink)
+{
+    tc_folder_promise(sink->folder, 0, beyond(sink, sink->size) - beyond(sink, atomic_load(&sink->reserved)));
+    atomic_store(&sink->reserved, sink->size);
+}
+
 int tc_sink_allocate(struct tc_sink *sink, struct tc_err *err)
 {
     int rc = create(sink, err);
@@ -305,7 +330,13 @@ int tc_sink_allocate(struct tc_sink *sink, struct tc_err *err)
         sink->memory = tc_memory_open("");
     if (rc == 0)
         rc = promise(sink, err);
-    return rc == 0 ? reserve_first(sink, err) : rc;
+    if (rc == 0)
+        rc = reserve_first(sink, err);
+    if (rc) { /* at once, not when the session ends: whoever hears of it finds the folder as it was */
+        forgo(sink);
+        leave(sink);
+    }
+    return rc;
 }
 
 static bool same_array(const struct tc_array *one, const struct tc_array *other)
@@ -651,31 +682,17 @@ void tc_sink_drop(struct tc_sink *sink)
     sink->drop = true;
 }
 
-/* The end of a file that was not published: it stays for the next session if it is worth something. */
-static void leave(struct tc_sink *sink)
-{
-    int state = tc_folder_state_fd(sink->folder);
-    int lock = sink->drop || !(sink->adopted || atomic_load(&sink->placed)) ? -1 : tc_inside_lock(state, NULL);
-    if (lock < 0) {
-        unlinkat(state, sink->part, 0);
-        return;
-    }
-    tc_partial_drop(sink->folder, sink->name, sink->part);
-    close(lock);
-}
-
 void tc_sink_free(struct tc_sink *sink)
 {
     if (!sink)
         return;
-    if (sink->fd >= 0) {
-        if (!sink->published)
-            leave(sink);
+    if (!sink->published)
+        leave(sink);
+    if (sink->fd >= 0)
         close(sink->fd);
-    }
     if (sink->old >= 0)
         close(sink->old);
-    tc_folder_promise(sink->folder, 0, beyond(sink, sink->size) - beyond(sink, atomic_load(&sink->reserved)));
+    forgo(sink);
     tc_memory_close(sink->memory);
     pthread_mutex_destroy(&sink->reserving);
     free(sink->in_place);

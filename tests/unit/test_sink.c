@@ -14,8 +14,17 @@
 #include "file_help.h"
 
 static const uint8_t session[TC_SESSION_ID_SIZE] = {0xab, 1};
+static const uint8_t another[TC_SESSION_ID_SIZE] = {0xcd, 2};
 static const struct tc_sink_options keep = {.mode = 0444, .group = (gid_t)-1, .force = false};
 static const struct tc_sink_options force = {.mode = 0444, .group = (gid_t)-1, .force = true};
+static const struct tc_array plain;
+
+static struct tc_sink_options with_array(bool forced)
+{
+    struct tc_sink_options options = forced ? force : keep;
+    options.array = &plain;
+    return options;
+}
 
 /* Nothing but .treecast and published in DIR, the lock and as many descriptions in .treecast. */
 static void expect_tidy(struct tc_folder *folder, unsigned published)
@@ -272,6 +281,18 @@ START_TEST(full_tmpfs_leaves_nothing)
     ck_assert_msg(strncmp(err.text, "no room (needs 845.2 KiB, has 6", 31) == 0, "%s", err.text);
     expect_tidy(folder, 1);
 
+    /* It may be the same file, and is not: nothing is left already while the session lives. */
+    struct tc_sink_options options = with_array(true);
+    ck_assert_int_eq(publish(folder, "B", 330000, 1, false, &err), 0);
+    struct tc_sink *other = tc_sink_new(folder, "B", another, 330000, &options, NULL);
+    ck_assert(other && !tc_sink_allocated(other));
+    ck_assert_int_eq(tc_sink_allocate(other, &err), -TC_E_NOROOM);
+    ck_assert(!tc_sink_allocated(other));
+    expect_tidy(folder, 2);
+    ck_assert_uint_eq(tc_folder_promise(folder, 0, 0), 0);
+    tc_sink_free(other);
+    ck_assert_int_eq(tc_folder_remove(folder, "B", NULL), 0);
+
     /* Somebody takes the rest before the description is written. */
     struct tc_sink *sink = tc_sink_new(folder, "A", session, 400000, &force, NULL);
     ck_assert_ptr_nonnull(sink);
@@ -309,9 +330,6 @@ END_TEST
 /* --- what is here already --- */
 
 enum { CHUNK = TC_BLOCK_SIZE, FOUR = 4 * CHUNK };
-
-static const uint8_t another[TC_SESSION_ID_SIZE] = {0xcd, 2};
-static const struct tc_array plain;
 
 /* Whether chunk i of what these bytes are is found, and no error. */
 static bool found(struct tc_sink *sink, const uint8_t *bytes, unsigned i)
@@ -497,13 +515,6 @@ START_TEST(partials_have_their_time)
     tc_folder_close(folder);
 }
 END_TEST
-
-static struct tc_sink_options with_array(bool forced)
-{
-    struct tc_sink_options options = forced ? force : keep;
-    options.array = &plain;
-    return options;
-}
 
 START_TEST(the_same_file_stays_as_it_is)
 {
