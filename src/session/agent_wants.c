@@ -191,15 +191,16 @@ static unsigned asked_for(const struct tc_agent *agent, unsigned t, const struct
 }
 
 /* Nothing has come in tree t for a while, and the other tree runs: its parent is asked for the next few chunks of t. Few,
- * because its uplink is full already. It takes that for an answer to the page, and does not push it if it has not yet: so
- * it is asked for what it is to bring of it anyway. */
+ * because its uplink is full already. Without a coordinator nobody gets another parent, and the other tree may have run
+ * to its end: then its parent is asked all the same. It takes that for an answer to the page, and does not push it if it
+ * has not yet: so it is asked for what it is to bring of it anyway. */
 void tc_agent_look_for_help(struct tc_agent *agent, unsigned t)
 {
     unsigned other = agent->trees - 1 - t;
     struct tc_parent *parent = &agent->parents[t], *helper = &agent->parents[other];
     if (agent->state != TC_AGENT_FILLING || helper == parent || parent->state == TC_PARENT_NONE ||
         helper->state != TC_PARENT_UP || tc_agent_waiting(agent, t) < TC_MS_STARVE ||
-        agent->now - helper->last_byte >= TC_MS_STARVE)
+        (agent->now - helper->last_byte >= TC_MS_STARVE && agent->control != TC_NO_LINK))
         return;
     parent->starves = true;
     unsigned asked = asked_for(agent, t, helper);
