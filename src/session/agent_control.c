@@ -146,8 +146,8 @@ static int on_control_message(struct tc_agent *agent, const struct tc_message *m
     if (message->type == TC_MSG_ABORT && agent->greeted) {
         struct tc_err why = {.reason = tc_reason_known(message->why.reason) ? message->why.reason : TC_E_ABORTED};
         snprintf(why.text, sizeof why.text, "%s", message->why.text);
-        if (agent->publishing)
-            agent->ends_later = true;
+        if (agent->state == TC_AGENT_FILLING || agent->publishing) /* the coordinator waits for DONE or FAILED */
+            tc_agent_fail(agent, &why);
         else
             tc_agent_end(agent, done(agent) ? NULL : &why, "ABORT");
         return 0;

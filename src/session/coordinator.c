@@ -46,13 +46,20 @@ void tc_coordinator_news(struct tc_coordinator *c, uint32_t host)
 
 /* Ends. */
 
+static void close_children(struct tc_coordinator *c)
+{
+    for (unsigned i = 0; i < c->children.count; i++) {
+        tc_coordinator_close_link(c, c->children.items[i].link, TC_MS_GOODBYE);
+        tc_child_stop(&c->children.items[i]);
+    }
+}
+
 void tc_coordinator_finish(struct tc_coordinator *c, const struct tc_err *why)
 {
     if (c->ended)
         return;
     c->ended = true;
-    for (unsigned i = 0; i < c->children.count; i++)
-        tc_coordinator_close_link(c, c->children.items[i].link, TC_MS_GOODBYE);
+    close_children(c);
     for (uint32_t i = 0; i < c->config.host_count; i++) {
         struct tc_host *host = &c->hosts[i];
         if (!tc_host_alive(host))
@@ -67,16 +74,30 @@ void tc_coordinator_finish(struct tc_coordinator *c, const struct tc_err *why)
         action->err = *why;
 }
 
-/* The whole session ends now: who has not ended is told and reported as aborted. */
+/* The whole session ends: who has not ended is told, and is reported as aborted unless it says that it has published. */
 void tc_coordinator_abort(struct tc_coordinator *c, const struct tc_err *why)
 {
-    if (c->ended)
+    if (c->aborted || c->ended)
         return;
+    c->aborted = true;
+    c->abort_why = *why;
     c->planned = false; /* nobody gets a new parent any more */
+    close_children(c);
     for (uint32_t i = 0; i < c->config.host_count; i++)
-        if (c->hosts[i].view.phase != TC_PHASE_ENDED)
-            tc_coordinator_drop_host(c, &c->hosts[i], TC_END_ABORTED, why, true);
-    tc_coordinator_finish(c, why);
+        if (c->hosts[i].view.phase < TC_PHASE_LEAVING)
+            tc_coordinator_dismiss_host(c, &c->hosts[i], TC_END_ABORTED, why);
+    if (c->running == 0)
+        tc_coordinator_finish(c, why);
+}
+
+/* The user ends it; once more, and no last word is awaited either. */
+static void on_stop(struct tc_coordinator *c, const struct tc_err *why)
+{
+    for (uint32_t i = 0; i < c->config.host_count && c->aborted; i++) {
+        c->hosts[i].leaves_by = c->now;
+        tc_coordinator_check_silence(c, &c->hosts[i]);
+    }
+    tc_coordinator_abort(c, why);
 }
 
 /* Links. */
@@ -130,7 +151,7 @@ static void on_tick(struct tc_coordinator *c)
 {
     struct tc_err why = {0};
     c->tick_due = c->now + (c->planned ? TICK_PLANNED_MS : TICK_MS);
-    if (c->config.deadline && c->now >= c->config.deadline) {
+    if (c->config.deadline && c->now >= c->config.deadline && !c->aborted) {
         tc_fail(&why, TC_E_DEADLINE, "deadline passed");
         tc_coordinator_abort(c, &why);
         return;
@@ -150,7 +171,7 @@ uint64_t tc_coordinator_wake(const struct tc_coordinator *c)
     if (c->ended)
         return UINT64_MAX;
     uint64_t due = c->planned && tc_replan_due(c->replan) < c->tick_due ? tc_replan_due(c->replan) : c->tick_due;
-    return c->config.deadline && c->config.deadline < due ? c->config.deadline : due;
+    return c->config.deadline && c->config.deadline < due && !c->aborted ? c->config.deadline : due;
 }
 
 /* The machine as a whole. */
@@ -254,7 +275,7 @@ static void dispatch(struct tc_coordinator *c, const struct tc_event *event)
         tc_coordinator_on_flow(c, event);
         break;
     case TC_EV_STOP:
-        tc_coordinator_abort(c, event->err);
+        on_stop(c, event->err);
         break;
     default:
         break;
@@ -275,8 +296,8 @@ void tc_coordinator_event(struct tc_coordinator *c, const struct tc_event *event
         tc_coordinator_decide(c);
     if (!c->ended)
         tc_coordinator_publish_changes(c);
-    if (!c->ended && c->planned && c->running == 0)
-        tc_coordinator_finish(c, NULL);
+    if (!c->ended && (c->planned || c->aborted) && c->running == 0)
+        tc_coordinator_finish(c, c->aborted ? &c->abort_why : NULL);
     tc_coordinator_digest_more(c);
     if (c->actions.failed) {
         struct tc_err why = {0};

@@ -42,7 +42,8 @@ enum tc_host_phase {
     TC_PHASE_OFFERED,
     TC_PHASE_READY,
     TC_PHASE_RUNNING,
-    TC_PHASE_WHOLE, /* every chunk verified there */
+    TC_PHASE_WHOLE,   /* every chunk verified there */
+    TC_PHASE_LEAVING, /* told to end when it might have been publishing: its last word is awaited */
     TC_PHASE_ENDED
 };
 

@@ -33,7 +33,7 @@ void tc_coordinator_digest_more(struct tc_coordinator *c)
     const struct tc_layout *layout = &c->config.layout;
     uint64_t pages = (uint64_t)TC_FEED_WINDOW * TC_PAGE_CHUNKS * layout->chunk_size;
     uint64_t limit = lead(c) + (c->config.ahead > pages ? c->config.ahead : pages);
-    if (c->config.flags & TC_OFFER_DRY_RUN || c->ended)
+    if (c->config.flags & TC_OFFER_DRY_RUN || c->aborted || c->ended)
         return;
     while (c->next_digest < layout->chunks && c->next_digest - c->next_content < c->config.digest_depth &&
            tc_chunk_offset(layout, c->next_digest) < limit)

@@ -22,7 +22,7 @@ void tc_coordinator_end_host(struct tc_coordinator *c, struct tc_host *host, enu
         return;
     if (view->phase == TC_PHASE_DIALLED || view->phase == TC_PHASE_OFFERED)
         c->asked--;
-    if (view->phase == TC_PHASE_RUNNING || view->phase == TC_PHASE_WHOLE)
+    if (view->phase >= TC_PHASE_RUNNING)
         c->running--;
     view->phase = TC_PHASE_ENDED;
     view->end = end;
@@ -55,6 +55,33 @@ void tc_coordinator_drop_host(struct tc_coordinator *c, struct tc_host *host, en
     tc_coordinator_leave_plan(c, host);
 }
 
+/* A rename is not taken back, and only the host knows whether it had begun when it heard of its end. Before the last page
+ * is out nobody can. */
+void tc_coordinator_dismiss_host(struct tc_coordinator *c, struct tc_host *host, enum tc_host_end end,
+                                 const struct tc_err *why)
+{
+    enum tc_host_phase phase = host->view.phase;
+    if ((phase != TC_PHASE_RUNNING && phase != TC_PHASE_WHOLE) || !tc_coordinator_digest(c)) {
+        tc_coordinator_drop_host(c, host, end, why, true);
+        return;
+    }
+    say_abort(c, host->control, why);
+    host->view.phase = TC_PHASE_LEAVING;
+    host->leaves_as = end;
+    host->leaves_for = *why;
+    host->leaves_by = c->now + TC_MS_GOODBYE;
+    tc_coordinator_leave_plan(c, host);
+}
+
+static void check_leaving(struct tc_coordinator *c, struct tc_host *host)
+{
+    struct tc_err why = {0};
+    if (c->now < host->leaves_by)
+        return;
+    tc_fail(&why, TC_E_LOST, "lost: no answer when it was to end (%.160s)", host->leaves_for.text);
+    tc_coordinator_drop_host(c, host, TC_END_LOST, &why, false);
+}
+
 void tc_coordinator_check_silence(struct tc_coordinator *c, struct tc_host *host)
 {
     struct tc_err why = {0};
@@ -66,7 +93,9 @@ void tc_coordinator_check_silence(struct tc_coordinator *c, struct tc_host *host
     }
     if (!tc_host_alive(host))
         return;
-    if (phase == TC_PHASE_OFFERED && quiet >= TC_MS_ANSWER) {
+    if (phase == TC_PHASE_LEAVING)
+        check_leaving(c, host);
+    else if (phase == TC_PHASE_OFFERED && quiet >= TC_MS_ANSWER) {
         tc_fail(&why, TC_E_TIMEOUT, "no answer for %d s", TC_MS_ANSWER / 1000);
         tc_coordinator_drop_host(c, host, TC_END_UNREACHABLE, &why, true);
     } else if (phase == TC_PHASE_DIALLED && host->heard && quiet >= TC_MS_ANSWER) {
@@ -166,10 +195,14 @@ static int on_done(struct tc_coordinator *c, struct tc_host *host, const struct 
         return tc_fail(err, TC_E_INTEGRITY, "reports another digest than was sent");
     host->view.bytes = c->config.layout.size;
     is_whole(c, host);
-    bool unchanged = message->done.state == TC_AGENT_UNCHANGED;
+    bool unchanged = message->done.state == TC_AGENT_UNCHANGED, leaves = host->view.phase == TC_PHASE_LEAVING;
     if (unchanged)
         host->view.adopted = c->config.layout.size;
     tc_coordinator_end_host(c, host, unchanged ? TC_END_UNCHANGED : TC_END_PUBLISHED, NULL);
+    if (leaves) {
+        tc_coordinator_close_link(c, host->control, TC_MS_GOODBYE);
+        host->control = TC_NO_LINK;
+    }
     return 0;
 }
 
@@ -225,14 +258,17 @@ static int on_control_message(struct tc_coordinator *c, struct tc_host *host, co
         on_progress(c, host, &message->progress);
         return 0;
     case TC_MSG_DONE:
-        if (host->view.phase != TC_PHASE_RUNNING && host->view.phase != TC_PHASE_WHOLE)
+        if (host->view.phase < TC_PHASE_RUNNING || host->view.phase > TC_PHASE_LEAVING)
             break;
         return on_done(c, host, message, err);
     case TC_MSG_FAILED:
         if (host->view.phase < TC_PHASE_READY)
             break;
         why_of(&message->why, &why);
-        tc_coordinator_drop_host(c, host, TC_END_FAILED, &why, false);
+        if (host->view.phase == TC_PHASE_LEAVING)
+            tc_coordinator_drop_host(c, host, host->leaves_as, &host->leaves_for, false);
+        else
+            tc_coordinator_drop_host(c, host, TC_END_FAILED, &why, false);
         return 0;
     case TC_MSG_COMPLAIN:
         if (!serving)

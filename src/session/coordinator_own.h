@@ -29,7 +29,10 @@ struct tc_host {
     uint64_t fed_at;                   /* when a child of its last said that it had a byte from it */
     uint32_t charges[TC_CHARGES_MOST]; /* ranks from which it says it had wrong bytes; while it is believed */
     unsigned charge_count;
-    bool quarrelsome; /* that was two of them: it is not believed any more */
+    bool quarrelsome;           /* that was two of them: it is not believed any more */
+    enum tc_host_end leaves_as; /* LEAVING: how it ends if it says that it has not published, and why */
+    struct tc_err leaves_for;
+    uint64_t leaves_by;
 };
 
 struct tc_blocks { /* block digests that came before an earlier chunk's */
@@ -41,7 +44,8 @@ struct tc_coordinator {
     struct tc_coordinator_config config;
     struct tc_actions actions;
     uint64_t now, tick_due;
-    bool ended;
+    bool aborted, ended; /* in between the last words of hosts are awaited */
+    struct tc_err abort_why;
 
     struct tc_host *hosts; /* as listed */
     uint32_t asked;        /* hosts whose answer is still out */
@@ -75,6 +79,11 @@ struct tc_coordinator {
 static inline bool tc_host_alive(const struct tc_host *host)
 {
     return host->control != TC_NO_LINK;
+}
+
+static inline bool tc_host_planned(const struct tc_host *host)
+{
+    return tc_host_alive(host) && host->view.phase != TC_PHASE_LEAVING;
 }
 
 static inline bool tc_host_needs_data(const struct tc_host *host)
@@ -122,6 +131,9 @@ void tc_coordinator_end_host(struct tc_coordinator *c, struct tc_host *host, enu
                              const struct tc_err *why); /* noted, and news; its links stay */
 void tc_coordinator_drop_host(struct tc_coordinator *c, struct tc_host *host, enum tc_host_end end,
                               const struct tc_err *why, bool tell); /* its links go, it leaves the plan */
+/* The same, and it is told; but one that may be publishing says first whether it has. */
+void tc_coordinator_dismiss_host(struct tc_coordinator *c, struct tc_host *host, enum tc_host_end end,
+                                 const struct tc_err *why);
 void tc_coordinator_check_silence(struct tc_coordinator *c, struct tc_host *host);
 struct tc_host *tc_coordinator_by_control(struct tc_coordinator *c, uint32_t link); /* NULL: no control link */
 void tc_coordinator_say_hello(struct tc_coordinator *c, uint32_t link, enum tc_role role, const uint8_t *id);

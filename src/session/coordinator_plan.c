@@ -42,7 +42,7 @@ static void fill_row(struct tc_coordinator *c, uint32_t rank, unsigned t, struct
     if (up != 0 && up != TC_NO_RANK)
         memcpy(row->address, tc_rank_host(c, up)->address, sizeof row->address);
     for (uint32_t child = 1; child <= c->ranks; child++)
-        if (tc_replan_parent(c->replan, t, child) == rank && tc_host_alive(tc_rank_host(c, child)))
+        if (tc_replan_parent(c->replan, t, child) == rank && tc_host_planned(tc_rank_host(c, child)))
             children[row->child_count++] = link_below(c, t, child);
 }
 
@@ -89,7 +89,7 @@ static int dial_children(struct tc_coordinator *c, struct tc_err *err)
         struct tc_child *child = &c->children.items[i];
         uint32_t rank = child->self.rank;
         struct tc_msg_link edge = link_below(c, child->tree, rank);
-        bool ours = tc_replan_parent(c->replan, child->tree, rank) == 0 && tc_host_alive(tc_rank_host(c, rank)) &&
+        bool ours = tc_replan_parent(c->replan, child->tree, rank) == 0 && tc_host_planned(tc_rank_host(c, rank)) &&
                     memcmp(edge.id, child->self.id, TC_LINK_ID_SIZE) == 0;
         child->self.flags = edge.flags;
         if (!ours) {
@@ -100,7 +100,7 @@ static int dial_children(struct tc_coordinator *c, struct tc_err *err)
     for (unsigned t = 0; t < c->trees; t++)
         for (uint32_t rank = 1; rank <= c->ranks; rank++) {
             struct tc_msg_link edge = link_below(c, t, rank);
-            if (tc_replan_parent(c->replan, t, rank) != 0 || !tc_host_alive(tc_rank_host(c, rank)) ||
+            if (tc_replan_parent(c->replan, t, rank) != 0 || !tc_host_planned(tc_rank_host(c, rank)) ||
                 tc_children_by_id(&c->children, edge.id))
                 continue;
             struct tc_child *child = tc_children_add(&c->children, t, &edge, err);
@@ -130,7 +130,7 @@ static void publish_plan(struct tc_coordinator *c)
     c->epoch++;
     c->children_changed = false;
     for (uint32_t rank = 1; rank <= c->ranks; rank++)
-        if (tc_rank_host(c, rank)->changed && tc_host_alive(tc_rank_host(c, rank)))
+        if (tc_rank_host(c, rank)->changed && tc_host_planned(tc_rank_host(c, rank)))
             send_row(c, rank, scratch);
     free(scratch);
     if (dial_children(c, &err) < 0)
@@ -140,7 +140,7 @@ static void publish_plan(struct tc_coordinator *c)
 static bool any_changed(const struct tc_coordinator *c)
 {
     for (uint32_t i = 0; c->planned && i < c->config.host_count; i++)
-        if (c->hosts[i].changed && tc_host_alive(&c->hosts[i]))
+        if (c->hosts[i].changed && tc_host_planned(&c->hosts[i]))
             return true;
     return c->planned && c->children_changed;
 }

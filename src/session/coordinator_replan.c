@@ -112,7 +112,7 @@ static void give_up(struct tc_coordinator *c, struct tc_host *host)
                 c->accused > 0 ? "is the sender's memory or network bad?" : "is its memory or network bad?");
     else
         tc_fail(&why, TC_E_UNREACHABLE, "cannot be given chunks, not even by the sender");
-    tc_coordinator_drop_host(c, host, TC_END_FAILED, &why, true);
+    tc_coordinator_dismiss_host(c, host, TC_END_FAILED, &why);
 }
 
 static void on_step(struct tc_coordinator *c, const struct tc_replan_step *step)
