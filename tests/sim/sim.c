@@ -13,6 +13,7 @@
 enum { CHECKED = 1 }; /* event.host of a comparison with what was placed */
 enum { CHUNK_SIZE = 65536, DEPTH = (512 << 10) / CHUNK_SIZE };
 enum { START_US = 1000000, HOLD_US = 5000000, HANDSHAKE_US = 3000000, CONNECT_US = 5000000, LATE_US = 1000000 };
+enum { HEARD_US = 500000 };
 
 enum item_kind {
     IT_TICK,
@@ -78,7 +79,12 @@ struct node {
     bool frozen;
     bool deaf, refuses, publish_fails, liar;
     uint32_t corrupt, given, opens, news;
-    struct conns dialled, accepted; /* by link number */
+    uint32_t arrived;                       /* the sender's: chunks that have come from it */
+    struct tc_bits pages;                   /* that have come */
+    uint64_t offer_late;                    /* us that its offer was under way */
+    struct tc_bits pages_then, chunks_then; /* for see_who_can */
+    bool can_complete;                      /* without the sender */
+    struct conns dialled, accepted;         /* by link number */
     struct tc_bits got;
     struct tc_bits older, left, in_place; /* chunks that are right in the published file, what was left, the new one */
     struct tc_bits rotten, rotted;        /* of in_place: changed since, ever changed */
@@ -614,6 +620,7 @@ static void end_node(struct sim *sim, unsigned node, const struct tc_action *act
     sim_assert(sim, !n->report.ended);
     n->report.ended = true;
     n->report.why = action->err;
+    n->report.ended_at = sim->now;
     sim->ended_at = sim->now;
     if (node != 0)
         return;
@@ -748,7 +755,7 @@ static void watch(struct sim *sim, unsigned node)
         const struct sim_fault *fault = &sim->options.faults[i];
         if (fault->kind == SIM_NOTHING || fault->host != node || sim->done[i] || !begun)
             continue;
-        if ((node ? n->report.chunks : n->given) < fault->after)
+        if ((node ? n->report.chunks : n->arrived) < fault->after)
             continue;
         sim->done[i] = true;
         happen(sim, node, fault);
@@ -823,6 +830,74 @@ static void isolate(struct sim *sim, unsigned node, uint64_t ms)
     }
 }
 
+/* --- hosts without a sender --- */
+
+/* Everything that host has its child gets, in time. */
+static bool inherit(struct sim *sim, struct node *child, const struct node *host)
+{
+    bool more = false;
+    for (uint32_t page = tc_bits_next(&host->pages_then, 0); page != TC_BITS_NONE;
+         page = tc_bits_next(&host->pages_then, page + 1))
+        more |= tc_bits_add(&child->pages_then, page);
+    for (uint32_t chunk = 0; chunk < sim->options.chunks; chunk++)
+        more |= tc_bits_has(&host->chunks_then, chunk) && tc_bits_add(&child->chunks_then, chunk);
+    return more;
+}
+
+static struct node *node_of_rank(struct sim *sim, uint32_t rank)
+{
+    for (unsigned i = 1; i <= sim->options.hosts; i++)
+        if (sim_view(sim, i)->rank == rank && rank != 0)
+            return &sim->nodes[i];
+    return NULL;
+}
+
+static bool lives(const struct node *n)
+{
+    return n->agent && !n->silent && !n->report.ended;
+}
+
+static bool ask_parents(struct sim *sim, struct node *n)
+{
+    bool more = false;
+    for (unsigned t = 0; lives(n) && t < tc_agent_trees(n->agent); t++) {
+        struct tc_agent_place place = tc_agent_place(n->agent, t);
+        const struct node *parent = place.up ? node_of_rank(sim, place.parent) : NULL;
+        more |= parent && lives(parent) && inherit(sim, n, parent);
+    }
+    return more;
+}
+
+/* The sender is dead, and nothing else happens to anybody from now on: who can complete, by what hosts have and by the
+ * links that stand? */
+static void see_who_can(struct sim *sim)
+{
+    bool more = true;
+    for (unsigned i = 1; i <= sim->options.hosts; i++) {
+        struct node *n = &sim->nodes[i];
+        for (uint32_t chunk = 0; lives(n) && chunk < sim->options.chunks; chunk++)
+            if (tc_agent_state(n->agent) >= TC_AGENT_FILLING && tc_agent_has(n->agent, chunk))
+                tc_bits_add(&n->chunks_then, chunk);
+        for (uint32_t page = 0; page < sim->config.layout.pages; page++)
+            if (tc_bits_has(&n->pages, page))
+                tc_bits_add(&n->pages_then, page);
+    }
+    while (more) {
+        more = false;
+        for (unsigned i = 1; i <= sim->options.hosts; i++)
+            more |= ask_parents(sim, &sim->nodes[i]);
+    }
+    for (unsigned i = 1; i <= sim->options.hosts; i++) {
+        struct node *n = &sim->nodes[i];
+        n->can_complete =
+            lives(n) && n->chunks_then.count == sim->options.chunks && n->pages_then.count == sim->config.layout.pages;
+        tc_bits_free(&n->chunks_then);
+        tc_bits_free(&n->pages_then);
+        tc_bits_init(&n->chunks_then, sim->options.chunks, NULL);
+        tc_bits_init(&n->pages_then, sim->config.layout.pages, NULL);
+    }
+}
+
 static void again(struct sim *sim, unsigned node, enum sim_fault_kind what)
 {
     struct item *item = push(sim, sim->now + 100000 + below(sim, 3000000), IT_AGAIN);
@@ -834,6 +909,10 @@ static void on_again(struct sim *sim, const struct item *item)
 {
     struct node *n = &sim->nodes[item->node];
     unsigned most = item->what == SIM_FLAP ? 100 : 1;
+    if (item->what == SIM_KILL) {
+        see_who_can(sim);
+        return;
+    }
     if (n->again++ >= most || sim->ended)
         return;
     if (item->what == SIM_FLAP)
@@ -883,6 +962,10 @@ static void happen(struct sim *sim, unsigned node, const struct sim_fault *fault
         break;
     default:
         break;
+    }
+    if (sim->nodes[0].report.dead) { /* once all have heard of it */
+        struct item *item = push(sim, sim->now + HEARD_US, IT_AGAIN);
+        item->what = SIM_KILL;
     }
 }
 
@@ -935,12 +1018,15 @@ static void note(struct sim *sim, struct conn *conn, unsigned side, const struct
 {
     struct node *n = &sim->nodes[conn->ends[side].node];
     n->plans += event->type == TC_MSG_PLAN;
+    sim->nodes[0].arrived += event->type == TC_MSG_CHUNK && conn->ends[!side].node == 0;
     struct end *end = &conn->ends[side];
     struct tc_message message;
     if (tc_message_unpack(&message, event->type, event->body->bytes, event->body->size, NULL) < 0)
         sim_fail(sim, "a malformed %s", tc_message_name(event->type));
     if (event->type == TC_MSG_PLAN && tc_agent_state(n->agent) <= TC_AGENT_FILLING)
         n->warned |= message.plan.rows[0].parent.flags & TC_LINK_DOUBTED;
+    if (event->type == TC_MSG_PAGE)
+        tc_bits_add(&n->pages, message.page.index);
     if (event->type == TC_MSG_CHUNK) {
         n->report.received++;
         n->report.duplicates += !tc_bits_add(&n->got, message.chunk.index);
@@ -990,8 +1076,12 @@ static void on_frame(struct sim *sim, struct item *item)
     if (to->open && left) {
         show_frame(sim, item);
         note(sim, item->conn, item->side, &item->event);
+        if (item->event.type == TC_MSG_OFFER)
+            sim->nodes[to->node].offer_late = sim->now - item->departs;
         item->event.link = to->link;
         tell(sim, to->node, &item->event);
+        if (from->node == 0 && item->event.type == TC_MSG_CHUNK && !sim->nodes[0].silent)
+            watch(sim, 0);
         if (item->conn->data && !to->open && !sim->nodes[to->node].report.ended && !sim->nodes[to->node].silent)
             sim_fail(sim, "node %u closes link %#x for a %s", to->node, to->link, tc_message_name(item->event.type));
     }
@@ -1199,6 +1289,9 @@ static void make_hosts(struct sim *sim)
         struct node *n = &sim->nodes[i];
         n->sim = sim;
         tc_bits_init(&n->got, sim->options.chunks, NULL);
+        tc_bits_init(&n->pages, sim->config.layout.pages, NULL);
+        tc_bits_init(&n->pages_then, sim->config.layout.pages, NULL);
+        tc_bits_init(&n->chunks_then, sim->options.chunks, NULL);
         snprintf(n->address, sizeof n->address, "h%u:7117", i);
         n->silent = fault_of(sim, i, SIM_UNREACHABLE);
         n->deaf = fault_of(sim, i, SIM_DEAF);
@@ -1301,6 +1394,9 @@ void sim_free(struct sim *sim)
     for (unsigned i = 0; i <= sim->options.hosts; i++) {
         tc_agent_free(sim->nodes[i].agent);
         tc_bits_free(&sim->nodes[i].got);
+        tc_bits_free(&sim->nodes[i].pages);
+        tc_bits_free(&sim->nodes[i].pages_then);
+        tc_bits_free(&sim->nodes[i].chunks_then);
         tc_bits_free(&sim->nodes[i].older);
         tc_bits_free(&sim->nodes[i].left);
         tc_bits_free(&sim->nodes[i].in_place);
@@ -1452,14 +1548,47 @@ void sim_check_safe(struct sim *sim)
     for (unsigned i = 1; i <= sim->options.hosts; i++) {
         const struct sim_host_report *report = sim_host(sim, i);
         const struct tc_host_view *view = sim_view(sim, i);
+        const struct node *n = &sim->nodes[i];
         if (report->ended && (report->published || report->unchanged) != (report->why.reason == 0))
             sim_fail(sim, "host %u ends published %d, unchanged %d, with '%s'", i, report->published, report->unchanged,
                      report->why.text);
-        if (view->end == TC_END_PUBLISHED && !report->published)
+        bool none = view->end == TC_END_REFUSED || view->end == TC_END_UNREACHABLE || view->end == TC_END_FAILED ||
+                    view->end == TC_END_ABORTED;
+        if (none && report->published && !report->unchanged)
+            sim_fail(sim, "host %u has published and is reported as %d: '%s'", i, view->end, view->why.text);
+        if (report->published && (report->unchanged ? &n->older : &n->in_place)->count != sim->options.chunks)
+            sim_fail(sim, "host %u has published and is not whole", i);
+        if (view->end == TC_END_PUBLISHED && (!report->published || report->unchanged))
             sim_fail(sim, "host %u is reported published and has not", i);
         if (view->end == TC_END_UNCHANGED && !report->unchanged)
             sim_fail(sim, "host %u is reported unchanged and is not", i);
         if (sim->ended && (view->phase != TC_PHASE_ENDED || sim->nodes[i].news != 1))
             sim_fail(sim, "host %u is reported %u times", i, sim->nodes[i].news);
+    }
+}
+
+unsigned sim_check_orphans(struct sim *sim)
+{
+    unsigned count = 0;
+    for (unsigned i = 1; i <= sim->options.hosts; i++) {
+        const struct node *n = &sim->nodes[i];
+        if (n->can_complete && !n->report.published)
+            sim_fail(sim, "host %u has %u chunks, others had the rest, and it ends with '%s'", i, n->report.chunks,
+                     n->report.why.text);
+        count += n->can_complete;
+    }
+    return count;
+}
+
+/* Without an offer an agent knows of no deadline; one that stands still cannot keep it. */
+void sim_check_deadline(struct sim *sim)
+{
+    uint64_t due = START_US + (sim->options.deadline_ms + 2000) * 1000;
+    for (unsigned i = 0; sim->options.deadline_ms && i <= sim->options.hosts; i++) {
+        const struct node *n = &sim->nodes[i];
+        if (!n->report.ended || n->stopped_until > due || (i > 0 && !tc_agent_job(n->agent)))
+            continue;
+        if (n->report.ended_at > due + n->offer_late)
+            sim_fail(sim, "node %u ends %" PRIu64 " us after deadline and 2 s", i, n->report.ended_at - due);
     }
 }

@@ -81,6 +81,7 @@ struct sim_host_report {
     bool ended; /* its machine said END */
     bool published, unchanged;
     struct tc_err why;
+    uint64_t ended_at; /* us */
     enum sim_here here;
     uint32_t found;                        /* chunks that were here and are in place, or in the published file */
     uint32_t chunks, received, duplicates; /* verified; CHUNK frames that came; of these such as had come before */
@@ -102,13 +103,17 @@ void sim_check_here(struct sim *sim);
 void sim_check_survivors(struct sim *sim);
 /* Whatever has happened: all have ended, every host is reported once, and who is reported published has published. */
 void sim_check_safe(struct sim *sim);
+/* The sender has died, and every host that could complete from the others has published; how many these are. */
+unsigned sim_check_orphans(struct sim *sim);
+/* With a deadline every machine has ended 2 s after it. */
+void sim_check_deadline(struct sim *sim);
 /* No host has published. */
 void sim_check_nobody(struct sim *sim);
 
-uint64_t sim_sender_took_ms(const struct sim *sim);       /* until its end; 0: it was killed or stopped for ever */
+uint64_t sim_sender_took_ms(const struct sim *sim);          /* until its end; 0: it was killed or stopped for ever */
 uint64_t sim_whole_ms(const struct sim *sim, unsigned host); /* from the plan until it was whole; 0: never */
-unsigned sim_moves(const struct sim *sim, unsigned host); /* plans that the agent got */
-uint64_t sim_took_ms(const struct sim *sim);              /* until the last machine's end */
+unsigned sim_moves(const struct sim *sim, unsigned host);    /* plans that the agent got */
+uint64_t sim_took_ms(const struct sim *sim);                 /* until the last machine's end */
 bool sim_sender_ended(const struct sim *sim, struct tc_err *why);             /* why is filled */
 const struct sim_host_report *sim_host(const struct sim *sim, unsigned host); /* 1 .. hosts */
 const struct tc_host_view *sim_view(const struct sim *sim, unsigned host);    /* the coordinator's, 1 .. hosts */
