@@ -1,5 +1,6 @@
 """Processes that die in the middle: the others get their array, and nobody ever sees a part of one."""
 
+import re
 import signal
 import time
 
@@ -7,6 +8,7 @@ from agents import SLOW, ensure, hosts_of, main, same_bytes, scenario, wait_for
 
 MIB = 1 << 20
 SLOWLY = ("-C", "zstd:19", "-s", "64K", "--json")
+REPLANNED = re.compile(r"replanned after [\d.]+ s: (\S+): lost, others take its places; \d+ moved")
 
 
 def lose_one(scene, agents, act, *options):
@@ -24,14 +26,46 @@ def lose_one(scene, agents, act, *options):
     return answer, states[agents[1].address]
 
 
+def places(scene, agent):
+    """What `status --json` and `status --tree` tell of the agent's one session."""
+    session, = scene.run("status", "--json", "-d", agent.folder).expect(0).last["sessions"]
+    return session["plan"], scene.run("status", "--tree", "-d", agent.folder).expect(0).out
+
+
+def ensure_orphan_knows(scene, agents):
+    """The second of a chain is dead: the third says so, and who its parent is now; the fourth, not touched, says nothing."""
+    dead, (plan, text) = agents[1].address, places(scene, agents[2])
+    replan, = (replan for replan in plan["replans"] if replan["why"] == f"{dead}: lost, others take its places")
+    tree, = plan["trees"]
+    ensure((plan["rank"], tree["parent"]["rank"], tree["parent"]["address"]) == (3, 1, agents[0].address), f"{plan}")
+    ensure([child["rank"] for child in tree["children"]] == [4], f"{plan}")
+    ensure(re.search(rf"^a +0 +1 {re.escape(agents[0].address)}( \(not yet\))? +4 ", text, re.MULTILINE), text)
+    told = f"a: plan {replan['epoch']}: {replan['why']}"
+    for words in (text, scene.run("status", "--trees", "-d", agents[2].folder).out):
+        ensure(words.startswith("NAME ") and told in words.splitlines(), words)
+    plan, text = places(scene, agents[3])
+    ensure(plan["trees"][0]["parent"]["address"] == agents[2].address and f" 3 {agents[2].address} " in text, f"{plan}")
+    ensure(dead not in text and dead not in f"{plan['replans']}", f"{plan} {text}")
+
+
+def replans(answer):
+    return [(line["host"], line["why"], line["moves"]) for line in answer.lines if line["type"] == "replan"]
+
+
 @scenario
 def agent_killed(scene):
-    """kill -9 of one of eight agents: seven publish, the report names the lost one, exit 3 with --min-hosts 7."""
+    """kill -9 of one of eight agents: seven publish, report and status name the lost one, exit 3 with --min-hosts 7."""
     agents = scene.agents(8)
-    answer, state = lose_one(scene, agents, lambda agent: agent.kill(), "--min-hosts", "7")
+
+    def act(dead):
+        dead.kill()
+        wait_for(lambda: places(scene, agents[2])[0]["replans"], "another parent", timeout=20 * SLOW)
+        ensure_orphan_knows(scene, agents)
+    answer, state = lose_one(scene, agents, act, "--min-hosts", "7", "-F", "chain")
     answer.expect(3)
     ensure(state == "lost" and answer.last["lost"] == 1 and answer.last["type"] == "summary", str(answer))
     ensure(answer.hosts[agents[1].address]["reason"] == "lost", str(answer))
+    ensure((agents[1].address, "lost", 1) in replans(answer), str(answer))
     # What the dead one left is not to be seen, and goes.
     ensure(agents[1].published() == [] and agents[1].partials() == ["a"], str(agents[1].partials()))
     scene.run("list", "-d", agents[1].folder).expect(0)
@@ -54,13 +88,36 @@ def relays_killed(scene):
     source = scene.crumbs("a", 16 * MIB)
     sender = scene.start_send(agents, source, *SLOWLY, "-F", "chain", "--min-hosts", "5")
     left = list(agents)
-    for victim in (agents[0], agents[4], agents[1]):
+    for number, victim in enumerate((agents[0], agents[4], agents[1]), 1):
         scene.under_way(sender, left, least=64 * 1024)
         victim.kill()
         left.remove(victim)
+        wait_for(lambda: sender.out.count('"type":"replan"') >= number, "another plan")
     answer = sender.finish(60).expect(3)
     scene.require_published(left, "a", source)
     ensure(answer.last["lost"] == 3 and answer.last["published"] == 5, str(answer))
+    told = [host for host, why, moves in replans(answer) if (why, moves) == ("lost", 1)]
+    ensure(told == [agents[number].address for number in (0, 4, 1)], str(answer))
+
+
+@scenario
+def most_killed(scene):
+    """Twelve of fourteen die at once: the report in text tells ten re-plans, how many more there were, and who is lost."""
+    agents = scene.agents(14)
+    source = scene.crumbs("a", 6 * MIB)
+    sender = scene.start_send(agents, source, "-C", "zstd:19", "-s", "64K", "-F", "double", "--min-hosts", "2")
+    scene.under_way(sender, agents[-2:], least=64 * 1024)
+    for agent in agents[:-2]:
+        agent.kill()
+    answer = sender.finish(60).expect(3, out="a: 6 MiB to 2 of 14 hosts in ")
+    scene.require_published(agents[-2:], "a", source)
+    lines = answer.err.splitlines()
+    told = [REPLANNED.fullmatch(line) for line in lines if line.startswith("replanned after ")]
+    ensure(len(told) == 10 and all(told), str(answer))
+    dead = {agent.address for agent in agents[:-2]}
+    ensure(len({match[1] for match in told} & dead) == 10, str(answer))
+    ensure(lines[10] == "replanned 2 more times (-v and --json tell all)", str(answer))
+    ensure(scene.named(answer) == sorted((address, "lost") for address in dead), str(answer))
 
 
 @scenario

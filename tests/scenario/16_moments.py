@@ -14,7 +14,6 @@ from agents import Agent, ensure, inject, main, plain_only, read, same_bytes, sc
 MIB = 1 << 20
 HELD = "30000000"  # microseconds: a call that is held up for longer than the test needs
 CHAIN = ("-F", "chain", "-s", "64K")
-HOST = re.compile(r"^(\S+): (published|unchanged|refused|unreachable|failed|aborted|lost)(?::|$)", re.MULTILINE)
 
 
 def check(scene, answer, states, source):
@@ -148,7 +147,7 @@ def killed_after_ready(scene):
     wait_for_state(bad, "prepared")
     kill(bad)
     answer = sender.finish(30).expect(3, out="a: 1 MiB to 3 of 4 hosts")
-    ensure(HOST.findall(answer.err) == [(bad.address, "lost")], str(answer))
+    ensure(scene.named(answer) == [(bad.address, "lost")], str(answer))
     scene.require_published([slow, *good], "a", source)
     comes_back(scene, bad, source, whole=False)
 

@@ -39,6 +39,7 @@ from tap import SANITIZED, ensure, find_treecast, note, plain_only, run_tests  #
 
 READY = re.compile(r"listening on (\S+):(\d+), publishing in (\S+)\n")
 SLOW = 4 if SANITIZED else 1  # what bounds on time are multiplied by
+NAMED = re.compile(r"^(\S+): (published|unchanged|refused|unreachable|failed|aborted|lost)(?::|$)", re.MULTILINE)
 BLOCK = 65536
 scenarios = []
 
@@ -312,6 +313,11 @@ class Scene:
         with open(self.path(name), "wb") as file:
             file.write(random.Random(seed).randbytes(size).translate(bytes(i % 40 for i in range(256))))
         return self.path(name)
+
+    def named(self, answer):
+        """Every host that a report in text names with its state, as often as it does, from lines that fold several."""
+        return sorted((host, state) for folded, state in NAMED.findall(answer.err)
+                      for host in self.run("hosts", "-e", folded).expect(0).out.split())
 
     def forget(self, agents, name):
         """The array is on none of agents any more: what is sent again moves again."""
