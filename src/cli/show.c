@@ -19,7 +19,7 @@ struct tc_show {
     double started; /* the plan stood; 0: not yet */
     double drawn;
     bool bar;   /* a bar is on the screen */
-    bool *told; /* by host: its JSON line is out */
+    bool *told; /* by host: its line is out */
     uint64_t bytes_low, bytes_sum;
 };
 
@@ -193,14 +193,22 @@ static int by_why(const void *a, const void *b, void *arg)
     return order ? order : (left > right) - (left < right);
 }
 
-/* The hosts folded, one line for each state and reason: those that failed, or all. */
+/* Whether the line of a host is still to be told; from now on it is not. */
+static bool first_time(struct tc_show *show, size_t host)
+{
+    if (host >= show->options.host_count || show->told[host])
+        return false;
+    return show->told[host] = true;
+}
+
+/* The hosts folded, one line for each state and reason: those that failed and were not told when they did, or all. */
 static void print_hosts(struct tc_show *show, const struct tc_send_report *report, bool all)
 {
     size_t *order = calloc(report->host_count + 1, sizeof *order), count = 0;
     if (!order)
         return;
     for (size_t i = 0; i < report->host_count; i++)
-        if (all || has_failed(report->hosts[i].state))
+        if (all || (has_failed(report->hosts[i].state) && first_time(show, i)))
             order[count++] = i;
     qsort_r(order, count, sizeof *order, by_why, (void *)(uintptr_t)report);
     for (size_t i = 0, next; i < count; i = next) {
@@ -328,9 +336,8 @@ static void json_progress(const struct tc_show *show, const struct tc_send_repor
 static void json_host(struct tc_show *show, const struct tc_send_report *report, size_t host)
 {
     const struct tc_send_host *row = report->hosts + host;
-    if (host >= show->options.host_count || show->told[host])
+    if (!first_time(show, host))
         return;
-    show->told[host] = true;
     json_t *line = json_pack("{s:s, s:s, s:s, s:I, s:I, s:f}", "type", "host", "host", host_name(show, report, host),
                              "state", tc_host_state_name(row->state), "bytes", (json_int_t)row->bytes, "adopted",
                              (json_int_t)row->adopted, "seconds", row->seconds);
@@ -446,7 +453,7 @@ static void on_host(struct tc_show *show, const struct tc_send_news *news)
 {
     if (show->options.json) {
         json_host(show, news->report, news->host);
-    } else if (show->options.verbose > 0) {
+    } else if (show->options.verbose > 0 && first_time(show, news->host)) {
         clear_bar(show);
         print_group(show, news->report, &news->host, 1);
     }

@@ -4,7 +4,7 @@ import re
 import signal
 import time
 
-from agents import SLOW, ensure, hosts_of, main, same_bytes, scenario, wait_for
+from agents import SLOW, ensure, free_port, hosts_of, main, same_bytes, scenario, wait_for
 
 MIB = 1 << 20
 SLOWLY = ("-C", "zstd:19", "-s", "64K", "--json")
@@ -118,6 +118,45 @@ def most_killed(scene):
     ensure(len({match[1] for match in told} & dead) == 10, str(answer))
     ensure(lines[10] == "replanned 2 more times (-v and --json tell all)", str(answer))
     ensure(scene.named(answer) == sorted((address, "lost") for address in dead), str(answer))
+
+
+def broadcast_with_victims(scene, hosts, dead, stopped, source):
+    """Three broadcasts at once, told in JSON, in text and in more text; dead and stopped end when they have begun all."""
+    words = ("-w", hosts_of(hosts), "-F", "chain", "-s", "64K", "-C", "none", "--bwlimit", "512K", "--min-hosts", "3")
+    senders = [scene.start("send", *words, *options, source, name)
+               for name, options in (("a", ["--json"]), ("b", []), ("c", ["-v"]))]
+    for victim in (dead, stopped):
+        wait_for(lambda: [session["state"] for session in victim.sessions()] == ["filling"] * 3, "three sessions")
+    dead.kill()
+    stopped.signal(signal.SIGTERM)
+    return [sender.finish(30).expect(3) for sender in senders]
+
+
+@scenario
+def mixed_states(scene):
+    """Hosts in six states: JSON, text and text with -v name each host once, and in the same state."""
+    keeper, nowhere = free_port()
+    full, = scene.agents(1, "--max-size", "100000")
+    first, dead, second, stopped, third, had = scene.agents(6, first=1)
+    source = scene.noise("source", MIB)
+    for name in "abc":
+        scene.run("send", "-w", had.address, "-s", "64K", source, name).expect(0)
+    hosts = [nowhere, first, dead, full, second, stopped, third, had]
+    told, brief, wordy = broadcast_with_victims(scene, hosts, dead, stopped, source)
+    states = {nowhere: "unreachable", first.address: "published", dead.address: "lost", full.address: "refused",
+              second.address: "published", stopped.address: "failed", third.address: "published",
+              had.address: "unchanged"}
+    ensure({host: line["state"] for host, line in told.hosts.items()} == states, str(told))
+    ensure(scene.named(wordy) == sorted(states.items()), str(wordy))
+    good = ("published", "unchanged")
+    ensure(scene.named(brief) == sorted(item for item in states.items() if item[1] not in good), str(brief))
+    for answer in (brief, wordy):
+        ensure("1 MiB to 4 of 8 hosts in " in answer.out and ", 1 had it already" in answer.out, str(answer))
+        told = REPLANNED.findall(answer.err)
+        ensure(told.count(dead.address) == 1 and answer.err.count("replanned") == answer.err.count("moved"), str(answer))
+    for name in "abc":
+        scene.require_published([first, second, third, had], name, source)
+    keeper.close()
 
 
 @scenario
