@@ -25,6 +25,8 @@
 #define ACCEPT_BATCH 64
 #define ACCEPT_PAUSE_MS 200u /* when the process has no descriptor left */
 #define SECONDS_MAX 1e9      /* a longer timeout is none */
+#define CLAIM_TRIES 50
+#define CLAIM_PAUSE_MS 10
 #define NEW_NAME TC_DOOR_NAME ".new"
 
 /* One connection. A request is acted on when the answer to the one before it has gone to the socket. */
@@ -618,7 +620,18 @@ static bool answers(int state_fd)
 }
 
 /* Two agents that start together must not both find a dead socket: the lock decides, connecting only on file systems
- * that have no locks. */
+ * that have no locks. Who tidies up takes the lock for a moment too, so one that does not answer is given time. */
+static bool is_served(int state_fd)
+{
+    for (int tries = 0; flock(state_fd, LOCK_EX | LOCK_NB) < 0; tries++) {
+        bool locked = errno == EWOULDBLOCK;
+        if (!locked || tries == CLAIM_TRIES || answers(state_fd))
+            return locked || answers(state_fd);
+        nanosleep(&(struct timespec){.tv_nsec = CLAIM_PAUSE_MS * 1000000l}, NULL);
+    }
+    return false;
+}
+
 static int claim(struct tc_door *door, int state_fd, struct tc_err *err)
 {
     struct stat status;
@@ -626,8 +639,7 @@ static int claim(struct tc_door *door, int state_fd, struct tc_err *err)
     if (door->state_fd < 0 || fstat(door->state_fd, &status) < 0)
         return tc_fail_errno(err, errno, "%s/.treecast", door->dir);
     door->owner = status.st_uid;
-    int rc = flock(door->state_fd, LOCK_EX | LOCK_NB);
-    if (rc < 0 && (errno == EWOULDBLOCK || answers(door->state_fd)))
+    if (is_served(door->state_fd))
         return tc_fail(err, TC_E_BUSY, "an agent already serves %s", door->dir);
     return 0;
 }

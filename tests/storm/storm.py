@@ -2,8 +2,8 @@
 
 At every moment each host shows, under each name, a whole array that was sent under it, or nothing. Every sender that
 lives ends in bounded time and names every host once, with a state that is true. After the storm one broadcast without
-a kill reaches every host, and `clean` leaves no process, socket or temporary file. SEED and BROADCASTS are read from
-the environment; one seed makes the same plan of kills (not the same timing)."""
+a kill reaches every host, two agents are killed a last time, and `clean` leaves no process, socket or temporary file.
+SEED and BROADCASTS are read from the environment; one seed makes the same plan of kills (not the same timing)."""
 
 import hashlib
 import os
@@ -172,8 +172,12 @@ def a_clean_run_after_it(scene, storm):
             ensure(digest(agent.path(name)) == digest(source), f"{agent.folder}: other bytes")
             scene.run("verify", "-d", agent.folder, name).expect(0)
     wait_for(lambda: not any(agent.left_overs() for agent in storm.agents), "the last orphans", timeout=80 * SLOW)
+    for agent in storm.agents[:2]:
+        agent.kill()
+        ensure(os.path.exists(agent.path(".treecast/door")), f"{agent.folder}: no door is left")
     for agent in storm.agents:
-        agent.stop().expect(0)
+        if agent.running():
+            agent.stop().expect(0)
         scene.run("clean", "-d", agent.folder).expect(0)
         ensure(rest(agent.folder) == [], f"{agent.folder}: left {rest(agent.folder)}")
     ensure(processes_of(scene.folder) == [], f"left {processes_of(scene.folder)}")

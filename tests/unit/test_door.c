@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -753,6 +754,27 @@ START_TEST(a_dead_socket_is_replaced_a_living_one_is_not)
 }
 END_TEST
 
+/* As treecast clean holds it, while it sees whether a dead agent has left its door. */
+START_TEST(a_lock_that_nobody_serves_is_waited_for)
+{
+    struct agent agent;
+    char state[600];
+    snprintf(state, sizeof state, "%s/.treecast", folder);
+    int lock = open(state, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    ck_assert_int_eq(flock(lock, LOCK_EX | LOCK_NB), 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        usleep(50000);
+        _exit(0);
+    }
+    close(lock); /* the child has it until it ends */
+    agent_start(&agent, folder);
+    ck_assert_int_eq(waitpid(pid, NULL, 0), pid);
+    ck_assert(door_exists());
+    agent_stop(&agent);
+}
+END_TEST
+
 START_TEST(a_long_directory_is_served)
 {
     struct agent agent;
@@ -1029,6 +1051,7 @@ int main(void)
     tcase_add_test(all, strangers_are_refused);
     tcase_add_test(all, a_friend_sees_an_agent_come);
     tcase_add_test(all, a_dead_socket_is_replaced_a_living_one_is_not);
+    tcase_add_test(all, a_lock_that_nobody_serves_is_waited_for);
     tcase_add_test(all, a_long_directory_is_served);
     tcase_add_test(all, ask_and_its_errors);
     tcase_add_test(all, wait_before_and_after);
