@@ -25,6 +25,8 @@ CHUNK = 65536
 SEED = int(os.environ.get("SEED") or 1)
 BROADCASTS = int(os.environ.get("BROADCASTS") or 20)
 MOST_SECONDS = 60  # of one broadcast: an agent that dies without a word is noticed after 5
+ORPHANS_SECONDS = 70  # so long may agents go on without their sender
+NOT_TAKEN = ("refused", "unreachable", "failed", "aborted")  # a lost host may have it or not
 
 
 class Wrong(AssertionError):
@@ -38,7 +40,8 @@ class Storm:
         self.sources = {name: self.versions(name) for name in NAMES}
         self.known = {name: {digest(path) for path in paths} for name, paths in self.sources.items()}
         self.took = 0.05
-        self.kills = self.senders_killed = self.lived = self.shown = 0
+        self.orphans = {}  # by name and bytes: when a sender of these was killed
+        self.kills = self.senders_killed = self.lived = self.shown = self.judged = 0
 
     def versions(self, name):
         """Files to send as name: some differ in a few chunks, some in all, some in length."""
@@ -55,9 +58,8 @@ class Storm:
 
     def look_at(self, agent, name):
         """What the host shows under the name now."""
-        try:
-            found = digest(agent.path(name))
-        except FileNotFoundError:
+        found = shown(agent, name)
+        if found is None:
             return
         self.shown += 1
         if found not in self.known[name]:
@@ -84,6 +86,7 @@ class Storm:
         if self.random.random() < 0.4:
             victims.insert(self.random.randint(0, len(victims)), HOSTS)  # the sender
         moments = sorted(self.random.uniform(0, 1.1 * self.took) for _ in victims)
+        before = [shown(agent, name) for agent in self.agents]
         began = time.monotonic()
         sender = self.scene.start("send", "-w", hosts_of(self.agents), *options, source, name)
         for victim, moment in zip(victims, moments):
@@ -95,23 +98,29 @@ class Storm:
         if self.wait(sender, began + MOST_SECONDS * SLOW):
             raise Wrong(f"{' '.join(sender.words)} is still running after {MOST_SECONDS} s")
         self.look()
-        self.check(sender, name, source, killed=HOSTS in victims and sender.popen.returncode == -signal.SIGKILL)
+        if HOSTS in victims and sender.popen.returncode == -signal.SIGKILL:
+            self.senders_killed += 1
+            self.orphans[name, digest(source)] = time.monotonic()
+        else:
+            self.check(sender.finish(5), name, digest(source), before)
         if not victims:
             self.took = 0.5 * self.took + 0.5 * (time.monotonic() - began)
 
-    def check(self, sender, name, source, killed):
-        """The report of a sender that lived: each host once, and who is said to have it has had it."""
-        if killed:
-            self.senders_killed += 1
-            return
-        answer = sender.finish(5)
+    def check(self, answer, name, sent, before):
+        """The report of a sender that lived: each host once; who is said to have it has it, and who is said not to has
+        not, unless it had the same bytes before, or may have them from agents that went on without their sender."""
         self.lived += 1
         if set(answer.hosts) != {agent.address for agent in self.agents}:
             raise Wrong(f"hosts are not reported: {answer}")
-        for agent in self.agents:
+        orphans = time.monotonic() - self.orphans.get((name, sent), -ORPHANS_SECONDS) < ORPHANS_SECONDS * SLOW
+        for agent, had in zip(self.agents, before):
             state = answer.hosts[agent.address]["state"]
-            if state in ("published", "unchanged") and digest(agent.path(name)) != digest(source):
+            if state in ("published", "unchanged") and shown(agent, name) != sent:
                 raise Wrong(f"{agent.address} is said to be {state}: {answer}")
+            if state in NOT_TAKEN and had != sent and not orphans:
+                self.judged += 1
+                if shown(agent, name) == sent:
+                    raise Wrong(f"{agent.address} has it and is said to be {state}: {answer}")
         good = sum(line["state"] in ("published", "unchanged") for line in answer.hosts.values())
         if (answer.code == 0) != (good == HOSTS):
             raise Wrong(f"exit {answer.code} with {good} hosts: {answer}")
@@ -129,6 +138,14 @@ class Storm:
 def digest(path):
     with open(path, "rb") as file:
         return hashlib.sha256(file.read()).digest()
+
+
+def shown(agent, name):
+    """The digest of what the host shows under the name; None: nothing."""
+    try:
+        return digest(agent.path(name))
+    except FileNotFoundError:
+        return None
 
 
 def rest(folder):
@@ -158,7 +175,8 @@ def everything_is_whole():
             scene.show_logs()
             raise
         note(f"seed {SEED}: {BROADCASTS} broadcasts, {storm.kills} processes killed, {storm.senders_killed} of them "
-             f"senders; {storm.lived} reports, {storm.shown} arrays looked at: none wrong, none partial, no host missing")
+             f"senders; {storm.lived} reports, {storm.judged} hosts said to have nothing; {storm.shown} arrays looked "
+             "at: none wrong, none partial, no host missing")
         a_clean_run_after_it(scene, storm)
 
 
