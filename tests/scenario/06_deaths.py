@@ -8,6 +8,7 @@ from agents import SLOW, ensure, free_port, hosts_of, main, same_bytes, scenario
 
 MIB = 1 << 20
 SLOWLY = ("-C", "zstd:19", "-s", "64K", "--json")
+GENTLY = ("-C", "none", "-s", "64K", "--bwlimit", "512K")  # the same, however busy the machine is
 REPLANNED = re.compile(r"replanned after [\d.]+ s: (\S+): lost, others take its places; \d+ moved")
 
 
@@ -33,7 +34,7 @@ def places(scene, agent):
 
 
 def ensure_orphan_knows(scene, agents):
-    """The second of a chain is dead: the third says so, and who its parent is now; the fourth, not touched, says nothing."""
+    """The second of a chain is dead: the third says so, and who its parent is now; the fourth does not."""
     dead, (plan, text) = agents[1].address, places(scene, agents[2])
     replan, = (replan for replan in plan["replans"] if replan["why"] == f"{dead}: lost, others take its places")
     tree, = plan["trees"]
@@ -102,7 +103,7 @@ def relays_killed(scene):
 
 @scenario
 def most_killed(scene):
-    """Twelve of fourteen die at once: the report in text tells ten re-plans, how many more there were, and who is lost."""
+    """Twelve of fourteen die at once: the report in text tells ten re-plans, how many more, and who is lost."""
     agents = scene.agents(14)
     source = scene.crumbs("a", 6 * MIB)
     sender = scene.start_send(agents, source, "-C", "zstd:19", "-s", "64K", "-F", "double", "--min-hosts", "2")
@@ -121,9 +122,9 @@ def most_killed(scene):
 
 
 def broadcast_with_victims(scene, hosts, dead, stopped, source):
-    """Three broadcasts at once, told in JSON, in text and in more text; dead and stopped end when they have begun all."""
-    words = ("-w", hosts_of(hosts), "-F", "chain", "-s", "64K", "-C", "none", "--bwlimit", "512K", "--min-hosts", "3")
-    senders = [scene.start("send", *words, *options, source, name)
+    """Three broadcasts at once, told in JSON, in text and in more text; dead and stopped end when all have begun."""
+    words = ("-w", hosts_of(hosts), "-F", "chain", "--min-hosts", "3")
+    senders = [scene.start("send", *words, *GENTLY, *options, source, name)
                for name, options in (("a", ["--json"]), ("b", []), ("c", ["-v"]))]
     for victim in (dead, stopped):
         wait_for(lambda: [session["state"] for session in victim.sessions()] == ["filling"] * 3, "three sessions")
@@ -138,7 +139,7 @@ def mixed_states(scene):
     keeper, nowhere = free_port()
     full, = scene.agents(1, "--max-size", "100000")
     first, dead, second, stopped, third, had = scene.agents(6, first=1)
-    source = scene.noise("source", MIB)
+    source = scene.noise("source", 3 * MIB // 2)
     for name in "abc":
         scene.run("send", "-w", had.address, "-s", "64K", source, name).expect(0)
     hosts = [nowhere, first, dead, full, second, stopped, third, had]
@@ -151,9 +152,8 @@ def mixed_states(scene):
     good = ("published", "unchanged")
     ensure(scene.named(brief) == sorted(item for item in states.items() if item[1] not in good), str(brief))
     for answer in (brief, wordy):
-        ensure("1 MiB to 4 of 8 hosts in " in answer.out and ", 1 had it already" in answer.out, str(answer))
-        told = REPLANNED.findall(answer.err)
-        ensure(told.count(dead.address) == 1 and answer.err.count("replanned") == answer.err.count("moved"), str(answer))
+        ensure("1.5 MiB to 4 of 8 hosts in " in answer.out and ", 1 had it already" in answer.out, str(answer))
+        ensure(REPLANNED.findall(answer.err).count(dead.address) == 1, str(answer))
     for name in "abc":
         scene.require_published([first, second, third, had], name, source)
     keeper.close()
@@ -212,9 +212,9 @@ def coordinator_killed(scene):
 def coordinator_frozen(scene):
     """SIGSTOP of the sender: its connections stay, and agents and waiters end at the deadline all the same."""
     agents = scene.agents(3)
-    source = scene.crumbs("a", 16 * MIB)
+    source = scene.noise("a", 16 * MIB)
     waiting = [scene.start_wait(agent, "a") for agent in agents]
-    sender = scene.start_send(agents, source, *SLOWLY, "-t", str(4 * SLOW))
+    sender = scene.start_send(agents, source, *GENTLY, "--json", "-t", str(4 * SLOW))
     began = time.monotonic()
     scene.under_way(sender, agents, least=64 * 1024)
     sender.signal(signal.SIGSTOP)
