@@ -187,22 +187,39 @@ def agent_frozen(scene):
     scene.require_published(agents, "b", source)
 
 
+def one_is_whole(scene, agents, source):
+    """A broadcast along a chain in which the first host has published and the others lack most; its sender."""
+    sender = scene.start_send(agents, source, "-F", "chain", "-C", "none", "-s", "64K", "--json")
+    wait_for(lambda: '"state":"published"' in sender.out, "the first host's end", timeout=20 * SLOW)
+    ensure(agents[0].published() == ["b"] and sender.running(), f"{agents[0].published()} {sender.out}")
+    return sender
+
+
 @scenario
 def coordinator_killed(scene):
-    """kill -9 of the sender: agents give up in bounded time, nothing is visible, waiters get exit 9, agents stay."""
+    """kill -9 of two senders: hosts that get all of it from each other publish, the rest tell waiters exit 9 and stay."""
     agents = scene.agents(4)
     once, = scene.agents(1, "--once", first=4)
-    source = scene.crumbs("a", 16 * MIB)
+    source, other = scene.noise("a", 16 * MIB), scene.noise("b", MIB)
+    chain = scene.agents(1, "--once", "--bwlimit", "512K", first=5) + scene.agents(3, "--once", first=6)
+    lucky = [scene.start_wait(agent, "b") for agent in chain]
     waiting = [scene.start_wait(agent, "a") for agent in agents]
-    sender = scene.start_send([*agents, once], source, *SLOWLY)
+    sender = scene.start_send([*agents, once], source, *GENTLY)
     scene.under_way(sender, [*agents, once], least=64 * 1024)
+    one_is_whole(scene, chain, other).kill()
     sender.kill()
     began = time.monotonic()
+    ensure(all(0 < agent.under_way() < MIB // 2 for agent in chain[1:]), f"{[agent.under_way() for agent in chain]}")
+    for worker, agent in zip(lucky, chain):
+        worker.finish(20).expect(0, out=agent.path("b"))
+    scene.require_published(chain, "b", other)
     for worker in waiting:
         worker.finish(20).expect(9, err="coordinator lost")
     once.finish(20).expect(9)
     ensure(time.monotonic() - began < 12 * SLOW, f"{time.monotonic() - began:.1f} s until all had given up")
     scene.require_nothing([*agents, once], kept="a")
+    for agent in chain:  # they serve each other until nobody has asked for 5 s
+        agent.finish(20).expect(0)
     small = scene.noise("a", MIB)
     scene.send(agents, small).expect(0)
     scene.require_published(agents, "a", small)
