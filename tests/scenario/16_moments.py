@@ -9,7 +9,7 @@ import socket
 import struct
 import threading
 
-from agents import Agent, ensure, inject, main, plain_only, read, same_bytes, scenario, wait_for
+from agents import Agent, ensure, inject, main, plain_only, read, require_in_time, same_bytes, scenario, wait_for
 
 MIB = 1 << 20
 HELD = "30000000"  # microseconds: a call that is held up for longer than the test needs
@@ -114,7 +114,8 @@ def frozen_agent_and_deadline(scene):
     agents = scene.agents(3)
     source = scene.noise("a", MIB)
     agents[1].signal(signal.SIGSTOP)
-    answer = scene.send(agents, source, "--json", "--min-hosts", "2", "--deadline", "2").expect(7).within(4)
+    answer = scene.send(agents, source, "--json", "--min-hosts", "2", "--deadline", "2").expect(7)
+    require_in_time(answer, 2)
     check(scene, answer, dict.fromkeys(agents, "aborted"), source)
     agents[1].signal(signal.SIGCONT)
     scene.require_nothing(agents)

@@ -419,6 +419,13 @@ def inject(call, what):
     return ("strace", "-D", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", f"inject={call}:{what}")
 
 
+def require_in_time(answer, deadline):
+    """A session ends by its deadline and 2 s, by its own clock: what a busy machine takes to start a program is not its
+    part, but the whole of it may not take much longer either."""
+    ensure(deadline <= answer.last["total"] <= deadline + 2 * SLOW, f"{answer.last['total']} s: {answer}")
+    answer.within(deadline + 12)
+
+
 def hosts_of(agents):
     return agents if isinstance(agents, str) else ",".join(
         agent if isinstance(agent, str) else agent.address for agent in agents)
