@@ -1,19 +1,28 @@
 #include "sim.h"
 
 #include <check.h>
+#include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
+#include <unistd.h>
 
 #include "base/buf.h"
 #include "session/feed.h"
+#include "witness.h"
 
 enum { CHECKED = 1 }; /* event.host of a comparison with what was placed */
 enum { CHUNK_SIZE = 65536, DEPTH = (512 << 10) / CHUNK_SIZE };
 enum { START_US = 1000000, HOLD_US = 5000000, HANDSHAKE_US = 3000000, CONNECT_US = 5000000, LATE_US = 1000000 };
 enum { HEARD_US = 500000 };
+/* A host is dead to the sender after TC_MS_SILENCE without a report. The last one came up to TC_MS_PROGRESS before the
+ * silence began, the next needs its way, and the sender looks ten times a second. */
+enum { SILENT_MS = TC_MS_SILENCE - 2 * TC_MS_PROGRESS };
+enum { PLANTED_AFTER = 200 };
 
 enum item_kind {
     IT_TICK,
@@ -73,7 +82,7 @@ struct node {
     unsigned stuck;
     uint64_t uplink_free, downlink_free;
     uint64_t stopped_until, cut_until; /* UINT64_MAX: for ever */
-    bool slow, late;
+    bool slow, late, cut_off;          /* cut_off: its control link broke */
     unsigned again, plans;
     bool silent; /* dead or frozen */
     bool frozen;
@@ -109,7 +118,7 @@ struct sim {
     struct tc_digest content;
     struct tc_bits digested;
     bool done[SIM_FAULTS_MAX];
-    bool ended;
+    bool ended, planted;
     unsigned replans;
     uint64_t sender_ended_at;
     uint64_t ended_at; /* the last machine's end */
@@ -131,7 +140,36 @@ static uint64_t below(struct sim *sim, uint64_t limit)
     return limit ? sim_random(&sim->random) % limit : 0;
 }
 
-/* " 5 on h3 after 17 for 900 ms": kinds as numbered in sim.h. */
+static const char *name_of(enum sim_fault_kind kind)
+{
+    static const char *const names[SIM_FAULT_KINDS] = {[SIM_NOTHING] = "nothing",
+                                                       [SIM_UNREACHABLE] = "unreachable",
+                                                       [SIM_DEAF] = "deaf",
+                                                       [SIM_REFUSE] = "refuse",
+                                                       [SIM_KILL] = "kill",
+                                                       [SIM_FREEZE] = "freeze",
+                                                       [SIM_CORRUPT] = "corrupt",
+                                                       [SIM_LIAR] = "liar",
+                                                       [SIM_CUT] = "cut",
+                                                       [SIM_PUBLISH_FAILS] = "publish fails",
+                                                       [SIM_OPEN_FAILS] = "open fails",
+                                                       [SIM_SERVE_FAILS] = "serve fails",
+                                                       [SIM_DIGEST_FAILS] = "digest fails",
+                                                       [SIM_SOURCE_CHANGED] = "source changed",
+                                                       [SIM_STOP] = "stop",
+                                                       [SIM_TWIN] = "twin",
+                                                       [SIM_PAUSE] = "pause",
+                                                       [SIM_ISOLATE] = "isolate",
+                                                       [SIM_SLOW] = "slow",
+                                                       [SIM_FLAP] = "flap",
+                                                       [SIM_LOSS] = "loss",
+                                                       [SIM_LATE] = "late",
+                                                       [SIM_ROT] = "rot",
+                                                       [SIM_DROP] = "drop"};
+    return names[kind];
+}
+
+/* " kill h3 after 17, pause h5 after 0 for 900 ms" */
 static const char *list_faults(const struct sim *sim, char *out, size_t size)
 {
     size_t used = 0;
@@ -139,31 +177,45 @@ static const char *list_faults(const struct sim *sim, char *out, size_t size)
     for (unsigned i = 0; i < SIM_FAULTS_MAX && used < size; i++) {
         const struct sim_fault *fault = &sim->options.faults[i];
         if (fault->kind != SIM_NOTHING)
-            used += (size_t)snprintf(out + used, size - used, " %d on h%u after %u for %u ms;", fault->kind,
-                                     fault->host, fault->after, fault->for_ms);
+            used += (size_t)snprintf(out + used, size - used, "%s %s h%u after %u", used ? "," : "",
+                                     name_of(fault->kind), fault->host, fault->after);
+        if ((fault->kind == SIM_PAUSE || fault->kind == SIM_ISOLATE) && used < size)
+            used += (size_t)snprintf(out + used, size - used, " for %u ms", fault->for_ms);
     }
     return out;
 }
 
+static void begin_witness(const struct sim *sim)
+{
+    char line[1024], tree[32], faults[512];
+    snprintf(line, sizeof line,
+             "# %s, %u hosts, %u chunks, %s; faults:%s\n# again: TRACE=1 CK_RUN_CASE=%s LOOP=%u SEED=%" PRIu64 " %s",
+             tcase_name(), sim->options.hosts, sim->options.chunks, tc_tree_print(sim->options.tree, tree),
+             list_faults(sim, faults, sizeof faults), tcase_name(), sim->options.loop, sim->options.seed,
+             program_invocation_name);
+    sim_witness_begin(line);
+}
+
 void sim_fail(const struct sim *sim, const char *format, ...)
 {
-    char text[512], tree[32], faults[512];
+    char text[512], faults[512];
     va_list args;
     va_start(args, format);
     vsnprintf(text, sizeof text, format, args);
     va_end(args);
-    ck_abort_msg("at %" PRIu64 " us: %s; faults:%s (again: TRACE=1 CK_RUN_CASE=%s SEED=%" PRIu64
-                 " HOSTS=%u CHUNKS=%u TREE=%s tests/sim/test_sim)",
-                 sim->now, text, list_faults(sim, faults, sizeof faults), tcase_name(), sim->options.seed,
-                 sim->options.hosts, sim->options.chunks, tc_tree_print(sim->options.tree, tree));
+    sim_witness_tell();
+    ck_abort_msg("seed %" PRIu64 " at %" PRIu64 " us: %s; faults:%s", sim->options.seed, sim->now, text,
+                 list_faults(sim, faults, sizeof faults));
     abort();
 }
 
 /* Each ck_assert writes to a file; this is asked too often for that. */
 static void *need(void *memory)
 {
-    if (!memory)
+    if (!memory) {
+        sim_witness_tell();
         ck_abort_msg("no memory");
+    }
     return memory;
 }
 
@@ -224,15 +276,15 @@ static void digest_content(struct sim *sim)
         struct tc_digest block = digest_of(sim, i, 1);
         sim_assert(sim, tc_content_add(content, &block, 1, NULL) == 0);
     }
-    ck_assert_int_eq(tc_content_end(content, &sim->content, NULL), 0);
+    sim_assert(sim, tc_content_end(content, &sim->content, NULL) == 0);
     tc_content_free(content);
 }
 
-/* What the machines say about themselves, when TRACE is set. */
+/* What the machines say about themselves. */
 static void show(void *arg, const char *line)
 {
     const struct node *n = arg;
-    fprintf(stderr, "# %9" PRIu64 " us %-8s %s\n", n->sim->now, n->address, line);
+    sim_witness_note("# %9" PRIu64 " us %-8s %s", n->sim->now, n->address, line);
 }
 
 static int machine_random(void *arg, void *bytes, size_t size, struct tc_err *err)
@@ -600,6 +652,8 @@ static void publish(struct sim *sim, unsigned node, const struct tc_action *acti
     struct node *n = &sim->nodes[node];
     sim_assert(sim, (n->allocated ? &n->in_place : &n->older)->count == sim->options.chunks && !n->report.published);
     sim_assert(sim, tc_digest_equal(&action->digest, &sim->content));
+    /* The accepted limit (treecast-replan(7), what it does not do): a host whose memory or disk changes bytes after they
+     * were verified, and of which nobody has complained until it is whole, publishes them. */
     sim_assert(sim, !n->warned || n->rotten.count == 0);
     result(sim, node, 100 + below(sim, 5000), TC_EV_PUBLISHED, 0, 0, n->publish_fails ? TC_E_EXISTS : 0);
 }
@@ -795,15 +849,18 @@ static void tell(struct sim *sim, unsigned node, const struct tc_event *event)
         watch(sim, node);
 }
 
-/* One of the node's data links breaks. */
+/* One of the node's links breaks. A host without its control link is lost to the sender. */
 static void break_one(struct sim *sim, unsigned node)
 {
     uint32_t first = (uint32_t)below(sim, sim->all.count);
     for (uint32_t i = 0; i < sim->all.count; i++) {
         struct conn *conn = sim->all.items[(first + i) % sim->all.count];
         bool its = conn->ends[0].node == node || conn->ends[1].node == node;
-        if (!its || !conn->data || !conn->up || !conn->ends[0].open || !conn->ends[1].open)
+        if (!its || !conn->up || !conn->ends[0].open || !conn->ends[1].open)
             continue;
+        sim->nodes[conn->ends[1].node].cut_off |= !conn->data;
+        sim_witness_note("# %9" PRIu64 " us a %s link of h%u and h%u breaks", sim->now, conn->data ? "data" : "control",
+                         conn->ends[0].node, conn->ends[1].node);
         bring_down(sim, conn, 0, TC_E_CLOSED);
         bring_down(sim, conn, 1, TC_E_CLOSED);
         return;
@@ -926,6 +983,7 @@ static void happen(struct sim *sim, unsigned node, const struct sim_fault *fault
 {
     struct tc_err why = {.reason = TC_E_INTERRUPTED, .text = "stopped"};
     struct tc_event stop = {.kind = TC_EV_STOP, .err = &why};
+    sim_witness_note("# %9" PRIu64 " us %-8s fault: %s", sim->now, sim->nodes[node].address, name_of(fault->kind));
     switch (fault->kind) {
     case SIM_PAUSE:
         sim->nodes[node].stopped_until = sim->now + fault->for_ms * UINT64_C(1000);
@@ -977,7 +1035,7 @@ static void make_agent(struct sim *sim, unsigned node, uint32_t link)
     const struct sim_fault *twin = fault_of(sim, node, SIM_TWIN);
     struct tc_agent_config config = {.origin = sim->trusted};
     uint32_t who = twin ? twin->after : node;
-    config.trace = getenv("TRACE") ? show : NULL;
+    config.trace = show;
     config.trace_arg = n;
     if (node % 2)
         config.address = n->address; /* the others are reached where the coordinator dialled */
@@ -1239,6 +1297,26 @@ static void on_item(struct sim *sim, struct item *item)
 
 /* --- a session --- */
 
+/* PLANT='crash 7' in the environment: a failure in the session with seed 7, to see what comes of it. */
+static bool is_planted(const struct sim *sim)
+{
+    const char *what = getenv("PLANT"), *seed = what ? strchr(what, ' ') : NULL;
+    return seed && strtoull(seed, NULL, 10) == sim->options.seed;
+}
+
+static void plant(struct sim *sim)
+{
+    const struct itimerval soon = {.it_value = {.tv_usec = 50000}};
+    const char *what = getenv("PLANT");
+    sim_witness_note("# planted at %" PRIu64 " us, %" PRIu64 " orders", sim->now, sim->orders);
+    if (strncmp(what, "crash", 5) == 0)
+        raise(SIGSEGV);
+    else if (strncmp(what, "hang", 4) == 0)
+        for (setitimer(ITIMER_REAL, &soon, NULL);;)
+            pause();
+    sim_fail(sim, "planted");
+}
+
 static void make_origin(struct sim *sim)
 {
     uint8_t secret[TC_SECRET_SIZE] = {7}, public_key[TC_PUBLIC_SIZE];
@@ -1320,9 +1398,11 @@ struct sim *sim_new(const struct sim_options *options)
     sim->options = *options;
     sim->random = options->seed;
     sim->now = START_US;
+    begin_witness(sim);
+    sim->planted = is_planted(sim);
     uint64_t tail = 16 + below(sim, CHUNK_SIZE - 15);
     uint64_t size = options->chunks ? (options->chunks - 1) * (uint64_t)CHUNK_SIZE + tail : 0;
-    ck_assert_int_eq(tc_layout_init(&config->layout, size, CHUNK_SIZE, NULL), 0);
+    sim_assert(sim, tc_layout_init(&config->layout, size, CHUNK_SIZE, NULL) == 0);
     tc_bits_init(&sim->digested, options->chunks, NULL);
     digest_content(sim);
     make_origin(sim);
@@ -1343,7 +1423,7 @@ struct sim *sim_new(const struct sim_options *options)
     config->digest_depth = 1 + (uint32_t)below(sim, 8);
     config->random = machine_random;
     config->random_arg = sim;
-    config->trace = getenv("TRACE") ? show : NULL;
+    config->trace = show;
     config->trace_arg = &sim->nodes[0];
     sim->coordinator = need(tc_coordinator_new(config, sim->now / 1000, NULL));
     pump(sim, 0);
@@ -1359,6 +1439,8 @@ static bool running(const struct sim *sim, unsigned node)
 void sim_run(struct sim *sim, uint64_t limit_ms)
 {
     while (sim->count > 0) {
+        if (sim->planted && sim->orders > PLANTED_AFTER)
+            plant(sim);
         struct item *item = pop(sim);
         sim->now = item->at;
         on_item(sim, item);
@@ -1378,6 +1460,7 @@ void sim_run(struct sim *sim, uint64_t limit_ms)
 
 void sim_free(struct sim *sim)
 {
+    sim_witness_end();
     for (size_t i = 0; i < sim->count; i++) {
         tc_blob_unref(sim->heap[i]->event.body);
         free(sim->heap[i]);
@@ -1503,13 +1586,14 @@ static bool doomed(const struct sim *sim, unsigned host)
     for (unsigned i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         if (fault_of(sim, host, kinds[i]))
             return true;
-    for (unsigned i = 0; i < SIM_FAULTS_MAX; i++) { /* silent for so long that it may be given up */
+    uint64_t silent_ms = 0;
+    for (unsigned i = 0; i < SIM_FAULTS_MAX; i++) {
         const struct sim_fault *fault = &sim->options.faults[i];
         bool silent = fault->kind == SIM_PAUSE || fault->kind == SIM_ISOLATE;
-        if (silent && fault->host == host && (fault->for_ms == 0 || fault->for_ms >= 2500))
-            return true;
+        if (silent && fault->host == host)
+            silent_ms += fault->for_ms ? fault->for_ms : SILENT_MS;
     }
-    return false;
+    return sim->nodes[host].cut_off || silent_ms >= SILENT_MS;
 }
 
 void sim_check_survivors(struct sim *sim)

@@ -1,8 +1,8 @@
 /* sim.h - whole sessions in one process: one coordinator and many agents in a simulated world.
  *
  * A heap of events with virtual microseconds drives the machines. Links keep order, each message has a random delay, a
- * host's uplink carries one chunk at a time. Everything follows from one seed. A broken invariant fails the test with
- * a command that runs the same session again; TRACE=1 adds what the machines say. */
+ * host's uplink carries one chunk at a time. Everything follows from one seed. What fails tells the command that runs
+ * the same session again and the last of what the machines said (witness.h); TRACE=1 shows all of it, 2 the messages. */
 #ifndef TC_TESTS_SIM_H
 #define TC_TESTS_SIM_H
 
@@ -20,7 +20,7 @@ enum sim_fault_kind {
     SIM_FREEZE,      /* the same, but it only falls silent */
     SIM_CORRUPT,     /* the first `after` chunks that the host gives away are wrong */
     SIM_LIAR,        /* every chunk that it gives away is wrong */
-    SIM_CUT,         /* its data links break once when it has `after` chunks */
+    SIM_CUT,         /* all its data links break once when it has `after` chunks */
     SIM_PUBLISH_FAILS,
     SIM_OPEN_FAILS,     /* no room left after `after` chunks */
     SIM_SERVE_FAILS,    /* a chunk cannot be read, after `after` chunks */
@@ -32,7 +32,7 @@ enum sim_fault_kind {
     SIM_ISOLATE,        /* no packet comes or goes for for_ms (0: for ever); links last 5 s of it */
     SIM_SLOW,           /* its link has a tenth of the speed from then on */
     SIM_FLAP,           /* its link is slow and fast in turns, for minutes */
-    SIM_LOSS,           /* one of its data links breaks, now and once more */
+    SIM_LOSS,           /* one of its links breaks, of data or control, now and once more */
     SIM_LATE,           /* messages to it take up to a second more */
     SIM_ROT,            /* a chunk of four is another soon after it was placed, until it is placed again */
     SIM_DROP,           /* now and then a WANT or a chunk on one of its data links is not understood */
@@ -63,6 +63,7 @@ struct sim_options {
     enum sim_here here;
     unsigned here_percent; /* chunks that are the same, or were left; 0: any number, by the seed */
     uint64_t seed;
+    unsigned loop; /* of a case that loops: to replay it */
     unsigned hosts;
     uint32_t chunks;
     struct tc_tree_spec tree;

@@ -1,11 +1,14 @@
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "../unit/unit.h"
 #include "plan/tree.h"
 #include "sim.h"
 
-/* SEED, HOSTS, CHUNKS and TREE in the environment replay one session of a case; SEEDS says how many are tried. */
+/* SEED (and LOOP, in a case that loops) in the environment replays one session of a case; HOSTS, CHUNKS and TREE change it.
+ * SEEDS says how many are tried, FROM which on. */
 
 static uint64_t number(const char *name, uint64_t otherwise)
 {
@@ -27,7 +30,8 @@ static struct seeds seeds(uint64_t count)
 {
     if (getenv("SEED"))
         return (struct seeds){number("SEED", 0), number("SEED", 0) + 1};
-    return (struct seeds){1, 1 + number("SEEDS", (count + SHARE - 1) / SHARE)};
+    uint64_t from = number("FROM", 1);
+    return (struct seeds){from, from + number("SEEDS", (count + SHARE - 1) / SHARE)};
 }
 
 static struct sim_options options(uint64_t seed, unsigned hosts, uint32_t chunks, struct tc_tree_spec tree)
@@ -69,6 +73,7 @@ START_TEST(every_shape_completes)
     static const unsigned hosts[] = {1, 2, 3, 5, 16};
     struct sim_options o =
         options(number("SEED", 1000u + (unsigned)_i), hosts[_i % 5], chunk_counts[_i / 5 % 8], trees[_i / 40]);
+    o.loop = (unsigned)_i;
     run_perfect(&o);
 }
 END_TEST
@@ -78,6 +83,7 @@ START_TEST(many_hosts_complete)
     static const unsigned hosts[] = {33, 64, 256};
     struct sim_options o =
         options(number("SEED", 2000u + (unsigned)_i), hosts[_i % 3], _i % 3 < 2 ? 200 : 70, trees[_i / 3]);
+    o.loop = (unsigned)_i;
     run_perfect(&o);
 }
 END_TEST
@@ -112,6 +118,7 @@ START_TEST(what_hosts_have_is_not_sent)
 {
     for (struct seeds s = seeds(40); s.next < s.end; s.next++) {
         struct sim_options o = with_here(s.next, (enum sim_here)(SIM_HERE_SAME + _i));
+        o.loop = (unsigned)_i;
         struct sim *sim = sim_new(&o);
         sim_run(sim, 60000);
         sim_check_here(sim);
@@ -148,10 +155,11 @@ static struct sim_options faulty(uint64_t seed, enum sim_fault_kind kind, unsign
     return o;
 }
 
-static void run_faulty(uint64_t seed, enum sim_fault_kind kind, enum tc_host_end expected)
+static void run_faulty(uint64_t seed, unsigned loop, enum sim_fault_kind kind, enum tc_host_end expected)
 {
     unsigned host;
     struct sim_options o = faulty(seed, kind, &host);
+    o.loop = loop;
     struct sim *sim = sim_new(&o);
     sim_run(sim, 90000);
     sim_check_survivors(sim);
@@ -187,7 +195,7 @@ static const struct {
 START_TEST(one_faulty_host_harms_nobody_else)
 {
     for (struct seeds s = seeds(60); s.next < s.end; s.next++)
-        run_faulty(s.next, single[_i].kind, single[_i].end);
+        run_faulty(s.next, (unsigned)_i, single[_i].kind, single[_i].end);
 }
 END_TEST
 
@@ -309,6 +317,7 @@ START_TEST(a_slow_host_costs_the_others_little)
         uint64_t state = s.next * 15485863;
         struct sim_options o =
             options(s.next, 4 + (unsigned)(sim_random(&state) % 24), 1024, (struct tc_tree_spec){TC_TREE_DOUBLE, 0});
+        o.loop = (unsigned)_i;
         o.rate = 12500000;
         o.delay_us = 500;
         o.faults[0] =
@@ -323,7 +332,8 @@ START_TEST(a_slow_host_costs_the_others_little)
 }
 END_TEST
 
-/* Faults that stop: every host that has not failed for good completes. */
+/* Faults that stop: every host that has not failed for good, or been silent for as long as the dead, completes. The sender
+ * is well, for without it nobody is owed that: see agents_outlive_the_sender. */
 START_TEST(faults_that_stop_harm_nobody)
 {
     static const enum sim_fault_kind kinds[] = {
@@ -592,12 +602,50 @@ START_TEST(agents_with_an_origin_take_its_word_only)
 }
 END_TEST
 
+/* --- what a failure tells --- */
+
+static void run(const char *command, char *out, size_t size)
+{
+    FILE *pipe = popen(command, "r");
+    ck_assert_ptr_nonnull(pipe);
+    out[fread(out, 1, size - 1, pipe)] = '\0';
+    ck_assert_int_ne(pclose(pipe), 0);
+}
+
+/* The rest of text's line from what on. */
+static void cut_line(const char *text, const char *what, char *out, size_t size)
+{
+    const char *at = strstr(text, what);
+    ck_assert_msg(at, "no '%s' in: %s", what, text);
+    snprintf(out, size, "%.*s", (int)strcspn(at, "\n"), at);
+}
+
+/* However a session fails, the command to see it again is there, with the last of the trace; and it fails the same way. */
+START_TEST(a_failure_can_be_seen_again)
+{
+    static const char *const kinds[] = {"fail", "crash", "hang"};
+    static char first[1 << 16], second[1 << 16];
+    char command[1024], again[512], last[512];
+    snprintf(command, sizeof command,
+             "env -u SEED -u LOOP -u TRACE FROM=1 SEEDS=3 PLANT='%s 2' CK_RUN_CASE=any_timing_completes %s 2>&1",
+             kinds[_i], program_invocation_name);
+    run(command, first, sizeof first);
+    cut_line(first, "TRACE=1", again, sizeof again);
+    ck_assert_msg(strstr(again, " SEED=2 "), "%s", again);
+    snprintf(command, sizeof command, "PLANT='%s 2' %s 2>&1", kinds[_i], again);
+    run(command, second, sizeof second);
+    cut_line(first, "planted at ", last, sizeof last); /* the same moment of the same session */
+    ck_assert(strstr(second, last) && strstr(first, ":7117 "));
+}
+END_TEST
+
 /* One case a test, so that CK_RUN_CASE picks it. */
 static void add(Suite *suite, const TTest *test, const char *name, int count)
 {
     TCase *tcase = tcase_create(name);
-    tcase_set_timeout(tcase, 600);
-    tcase_add_loop_test(tcase, test, 0, count);
+    int loop = (int)number("LOOP", 0);
+    tcase_set_timeout(tcase, 0); /* a session that hangs ends by itself, see witness.c */
+    tcase_add_loop_test(tcase, test, loop, getenv("LOOP") ? loop + 1 : count);
     suite_add_tcase(suite, tcase);
 }
 #define ADD(test, count) add(suite, test, #test, count)
@@ -628,5 +676,6 @@ int main(void)
     ADD(one_agent_under_two_names_is_taken_once, 1);
     ADD(a_dry_run_moves_nothing, 1);
     ADD(agents_with_an_origin_take_its_word_only, 1);
+    ADD(a_failure_can_be_seen_again, 3);
     return unit_run(suite);
 }
