@@ -28,7 +28,7 @@ void tc_coordinator_end_host(struct tc_coordinator *c, struct tc_host *host, enu
     view->end = end;
     view->ended_at = c->now;
     if (view->unfit)
-        view->cause = tc_replan_cause(c->replan, view->rank); /* more may be known of it by now */
+        tc_coordinator_note_cause(c, host); /* more may be known of it by now */
     if (why)
         tc_fail(&view->why, why->reason, "%s", without_name(why->text, tc_host_name(c, host)));
     tc_coordinator_trace(c, "%s: ended (%s)", tc_host_name(c, host), why ? why->text : "well");

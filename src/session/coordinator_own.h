@@ -22,6 +22,7 @@ struct tc_host {
     uint8_t nonce[TC_NONCE_SIZE];
     char address[TC_ADDRESS_MAX];      /* for other agents */
     uint64_t heard;                    /* last control message */
+    uint64_t slow_at;                  /* when it was called slow; 0: never */
     uint64_t compared, compared_at;    /* bytes that it has looked for in what it has, and when it said so last */
     bool changed;                      /* its row differs from what it was told */
     uint32_t row_epoch;                /* of the last row it was told: older complaints are of no interest */
@@ -154,6 +155,7 @@ void tc_coordinator_leave_plan(struct tc_coordinator *c, struct tc_host *host);
 void tc_coordinator_on_sighting(struct tc_coordinator *c, struct tc_host *host, const struct tc_msg_progress *progress);
 void tc_coordinator_on_complaint(struct tc_coordinator *c, struct tc_host *host,
                                  const struct tc_msg_complaint *complaint);
+void tc_coordinator_note_cause(struct tc_coordinator *c, struct tc_host *host); /* of its slowness, for the report */
 void tc_coordinator_decide(struct tc_coordinator *c); /* by what has been said since: is anybody to be moved? */
 
 /* coordinator_give.c */

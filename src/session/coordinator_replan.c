@@ -115,11 +115,20 @@ static void give_up(struct tc_coordinator *c, struct tc_host *host)
     tc_coordinator_dismiss_host(c, host, TC_END_FAILED, &why);
 }
 
+/* A host that is lost, and was not heard again after it was called slow, was not slow: that was its dying. */
+void tc_coordinator_note_cause(struct tc_coordinator *c, struct tc_host *host)
+{
+    bool was_dying = host->view.end == TC_END_LOST && host->heard <= host->slow_at;
+    host->view.cause = was_dying ? TC_CAUSE_NONE : tc_replan_cause(c->replan, host->view.rank);
+}
+
 static void on_step(struct tc_coordinator *c, const struct tc_replan_step *step)
 {
     struct tc_host *host = tc_rank_host(c, step->rank);
+    if (step->why == TC_REPLAN_SLOW)
+        host->slow_at = c->now;
     host->view.unfit = !tc_replan_fit(c->replan, step->rank);
-    host->view.cause = tc_replan_cause(c->replan, step->rank);
+    tc_coordinator_note_cause(c, host);
     for (unsigned t = 0; t < c->trees && host->view.unfit; t++) /* its parents serve it last from now on */
         tc_coordinator_mark_changed(c, tc_replan_parent(c->replan, t, step->rank));
     for (unsigned t = 0; t < c->trees; t++) /* or their other children would wait for one that takes nothing */

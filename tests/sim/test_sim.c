@@ -332,6 +332,28 @@ START_TEST(a_slow_host_costs_the_others_little)
 }
 END_TEST
 
+/* A host that falls silent is missed by its children before its time is up. It is lost, and not slow as well; a slow one
+ * that falls silent later is both. */
+START_TEST(dying_is_not_being_slow)
+{
+    for (struct seeds s = seeds(8); s.next < s.end; s.next++) {
+        bool slow = s.next % 2;
+        struct sim_options o = options(s.next, 16, 800, (struct tc_tree_spec){TC_TREE_DOUBLE, 0});
+        o.rate = 12500000;
+        o.delay_us = 500;
+        unsigned host = 1 + (unsigned)(s.next % 8);
+        o.faults[0] = (struct sim_fault){slow ? SIM_SLOW : SIM_NOTHING, host, 200, 0};
+        o.faults[1] = (struct sim_fault){SIM_FREEZE, host, slow ? 320 : 200, 0};
+        struct sim *sim = sim_new(&o);
+        sim_run(sim, 90000);
+        const struct tc_host_view *view = sim_view(sim, host);
+        sim_assert(sim, view->end == TC_END_LOST && view->unfit);
+        sim_assert(sim, slow == (view->cause != TC_CAUSE_NONE));
+        sim_free(sim);
+    }
+}
+END_TEST
+
 /* Faults that stop: every host that has not failed for good, or been silent for as long as the dead, completes. The sender
  * is well, for without it nobody is owed that: see agents_outlive_the_sender. */
 START_TEST(faults_that_stop_harm_nobody)
@@ -663,6 +685,7 @@ int main(void)
     ADD(many_faults_harm_nobody_else, 1);
     ADD(silent_hosts_hold_up_nobody, 1);
     ADD(a_slow_host_costs_the_others_little, 2);
+    ADD(dying_is_not_being_slow, 1);
     ADD(any_faults_are_safe, 1);
     ADD(faults_that_stop_harm_nobody, 1);
     ADD(a_flapping_link_settles, 1);
