@@ -75,7 +75,7 @@ def measure(row, options, path):
     """Run a row, print it, return what goes into the JSON file."""
     record = {"name": row.name, "about": row.about, "hosts": row.hosts, "rate_mbit": row.rate, "bytes": row.size,
               "tree": row.tree, "cc": row.cc, "unit": row.unit, "bound": row.bound, "worst": row.worst,
-              "at_least": row.at_least}
+              "moved": row.moved, "at_least": row.at_least}
     head = [row.name, row.hosts, row.rate or "-", size_text(row.size), row.tree, row.cc]
     try:
         outcome = run_row(row, options.repetitions, path)
@@ -84,7 +84,7 @@ def measure(row, options, path):
         print(f"    {error}", flush=True)
         return {**record, "verdict": "failed", "error": str(error)}
     value = median(outcome.values)
-    verdict = {None: "-", True: "pass", False: "MISSED"}[row.holds(outcome.values)]
+    verdict = {None: "-", True: "pass", False: "MISSED"}[row.holds(outcome)]
     values = " ".join(f"{value:.3g}" if value < 100 else f"{value:.0f}" for value in outcome.values)
     print(LINE.format(*head, f"{value:.3f}" if value < 100 else f"{value:.0f}", row.unit, bound_text(row),
                       f"{outcome.steal:.1f}", verdict, values))

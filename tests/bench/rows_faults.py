@@ -38,10 +38,10 @@ def harmed(row, lab, folder, treecast, copy):
 
 
 def run_harmed(row, repetitions, treecast):
-    """Until the last host that was not harmed is whole, from the start of the transfer: in copies, or (unit "x") in
-    times of the undisturbed run."""
+    """Until the last host that was not harmed is whole, from the start of the transfer: in copies and in times of the
+    undisturbed run just before; the row's unit says which of them is held to its bound ("x": the latter)."""
     outcome = Outcome()
-    notes, base = [], []
+    notes, base, last = [], [], []
     with lab_for(row) as (lab, folder):
         copy = measured_copy(lab, row.size)
         random_bytes(lab.path(0, SOURCE), row.size)
@@ -49,12 +49,19 @@ def run_harmed(row, repetitions, treecast):
             seconds, plain_replans = undisturbed(row, lab, folder, treecast)
             base.append(seconds)
             times, sent = harmed(row, lab, folder, treecast, copy)
-            outcome.values.append(times[-1] / (copy if row.unit == "copies" else seconds))
+            last.append(times[-1])
             notes.append(f"others whole after {median(times):.2f} s (median), {times[-1]:.2f} s (last), undisturbed "
                          f"{seconds:.2f} s ({plain_replans}); {sent.idle:.0f}% idle; {replans(sent)}")
-    outcome.facts = {"copy": copy, "undisturbed": base}
-    outcome.notes = [f"one copy {copy:.3f} s", *notes]
+    ratios = {"copies": [seconds / copy for seconds in last], "x": [a / b for a, b in zip(last, base)]}
+    outcome.values = ratios[row.unit]
+    outcome.facts = {"copy": copy, "undisturbed": base, "copies": ratios["copies"], "times_undisturbed": ratios["x"]}
+    other = "copies" if row.unit == "x" else "x"
+    outcome.notes = [f"one copy {copy:.3f} s; {BESIDE[other]}: median {median(ratios[other]):.3f} "
+                     f"({' '.join(f'{value:.3g}' for value in ratios[other])})", *notes]
     return outcome
+
+
+BESIDE = {"copies": "in copies", "x": "against the undisturbed run"}
 
 
 def row(name, harmed_hosts, way, bound, about, size=64 * MIB, **more):
@@ -77,7 +84,13 @@ FAULT_ROWS = [
           patience=1.5)
       for name, host, way, about in [
           ("slow-long", 1, Harm.slow_link, "the head of a tree has a tenth of the speed"),
+          ("slow-long-relay", 5, Harm.slow_link, "a relay has a tenth of the speed"),
+          ("slow-long-leaf", 23, Harm.slow_link, "a late host has a tenth of the speed"),
+          ("slow-out", 2, Harm.slow_out, "what leaves the head of a tree has a tenth of the speed"),
+          ("slow-out-relay", 5, Harm.slow_out, "what leaves a relay has a tenth of the speed"),
           ("slow-disk", 1, Harm.slow_disk, "the head of a tree has a slow disk"),
+          ("slow-disk-relay", 3, Harm.slow_disk, "a relay has a slow disk"),
           ("slow-cpu", 3, Harm.starve, "a relay gets hardly any CPU"),
+          ("slow-cpu-head", 1, Harm.starve, "the head of a tree gets hardly any CPU"),
       ]),
 ]
