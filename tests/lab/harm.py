@@ -150,7 +150,8 @@ class Harm:
         self._undo.append(CpuQuota(lab, cast.agents[host].pid, self.share).end)
 
     def slow_disk(self, lab, cast, host):
-        """The host has its files on a disk, and each write to it takes 0.2 s longer: 1.25 MB/s for each of its threads."""
+        """The host has its files on a disk, and each write of a chunk takes 0.2 s longer: 1.25 MB/s for each of its threads
+        where chunks have 256 KiB."""
         self._undo.append(SlowDisk(lab, cast, host, 0.2).end)
 
     def bad_memory(self, _lab, cast, host):
@@ -188,8 +189,9 @@ def let_pass(harm, cast, process):
     harm.end()
 
 
-def broadcast(cast, source, name, size, harm, *options, timeout=600):
-    """One broadcast with harm done; returns the Sent."""
+def broadcast(cast, source, name, size, harm, *options, timeout=600, watch=None):
+    """One broadcast with harm done; returns the Sent. watch(runs) is called meanwhile, and runs() says whether it is still
+    under way."""
     before = cast.lab.sent_bytes(0)
     if harm.after is None:
         harm.begin(cast.lab, cast)
@@ -201,6 +203,8 @@ def broadcast(cast, source, name, size, harm, *options, timeout=600):
             harm.begin(cast.lab, cast)
         if harm.lasts is not None:
             let_pass(harm, cast, process)
+        if watch is not None:
+            watch(lambda: os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None)
         return cast.finish_send(process, started, timeout)
     finally:
         harm.end()

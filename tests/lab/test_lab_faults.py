@@ -5,6 +5,7 @@ import functools
 import hashlib
 import mmap
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,6 +23,7 @@ HOSTS, RATE, SIZE = 24, 100, 16 * MIB
 RELAYS = (1, 4, 9)                                             # the head of a tree, one below the other, one below that
 QUARTER = (1, 4, 9, 12, 15, 22)
 SILENCE = 5                                                    # seconds until a death that nobody is told of is noticed
+NOISE = 1.5                                                    # seconds that a busy machine may take longer
 THIRD = 1 / 3
 
 
@@ -55,10 +57,10 @@ class Case:
     def __exit__(self, *_):
         self.cast.stop()
 
-    def run(self):
+    def run(self, watch=None):
         enough = len(self.cast.hosts) - len(self.harm.hosts)
         self.sent = broadcast(self.cast, SOURCE, self.name, self.size, self.harm, "--min-hosts", str(enough),
-                              *self.options, timeout=180)
+                              *self.options, timeout=180, watch=watch)
         times = others(self.cast, self.sent, self.harm)
         note(f"{self.name}: exit {self.sent.code} after {self.sent.seconds:.1f} s, one copy of {SIZE >> 20} MiB "
              f"{self.copy:.1f} s; others whole after {times[0]:.1f} to {times[-1]:.1f} s; {replans(self.sent)}")
@@ -67,13 +69,24 @@ class Case:
         return self
 
     def within(self, bound, silence=0):
-        """Three times what the benchmark allows on a quiet machine."""
+        """The others need so many copies, and no more than a busy machine adds: less than a death costs that is noticed
+        late."""
         copy = self.copy * self.size / SIZE
-        ensure(self.last <= 3 * bound * copy + silence,
-               f"the others needed {self.last:.1f} s, {self.last / copy:.2f} copies")
+        limit = bound * copy + silence + NOISE
+        ensure(self.last <= limit, f"the others needed {self.last:.1f} s, {self.last / copy:.2f} copies: {limit:.1f} s")
+        return limit
+
+    def over_within(self, bound):
+        """And send has ended by then: it did not wait to see whether the dead are silent."""
+        limit = self.within(bound)
+        ensure(self.sent.seconds <= limit, f"send needed {self.sent.seconds:.1f} s, not {limit:.1f} s")
+
+    def line(self, host):
+        """What the report says of host at its end."""
+        return next(line for line in self.sent.hosts if self.is_of(line, host))
 
     def state(self, host):
-        return next(line["state"] for line in self.sent.hosts if self.is_of(line, host))
+        return self.line(host)["state"]
 
     def is_of(self, line, host):
         return line["host"].partition(":")[0] == self.lab.address(host)
@@ -128,18 +141,38 @@ class Case:
                f"h{host} keeps {hidden}")
 
 
+class Places:
+    """What a host's agent says of its places in the trees while a broadcast runs."""
+
+    def __init__(self, cast, host):
+        self.cast = cast
+        self.host = host
+        self.plan = None    # the last
+
+    def __call__(self, runs):
+        while runs():
+            for session in self.cast.status(self.host)["sessions"]:
+                if session["plan"]["trees"]:
+                    self.plan = session["plan"]
+            time.sleep(0.25)
+
+    def is_leaf(self):
+        """It has a place in each tree, and no child in any."""
+        return self.plan is not None and not any(tree["children"] for tree in self.plan["trees"])
+
+
 def test_killed_one():
     """A relay is killed: the others have the whole array, hardly later, and send says 3."""
     with Case("one.bin", [3], Harm.kill) as case:
         case.run().lost(3)
-        case.within(1.3)
+        case.over_within(1.3)
 
 
 def test_killed_quarter():
     """A quarter of all hosts is killed at once."""
     with Case("quarter.bin", QUARTER, Harm.kill) as case:
         case.run().lost(*QUARTER)
-        case.within(1.6)
+        case.over_within(1.6)
 
 
 def test_killed_in_line():
@@ -152,7 +185,7 @@ def test_killed_in_line():
         case.harm.hosts = line[-3:]
         note(f"from the last host to the first: {line}")
         case.run().lost(*case.harm.hosts)
-        case.within(1.6)
+        case.over_within(1.6)
 
 
 def test_silent():
@@ -161,8 +194,9 @@ def test_silent():
     dark, cut, stopped = RELAYS
     with Case("silent.bin", RELAYS, lambda harm, lab, cast, host: ways[host](harm, lab, cast, host)) as case:
         case.run()
-        for host in (dark, cut):
-            ensure(case.state(host) == "lost", f"h{host} is {case.state(host)}")
+        for host in RELAYS:  # missed by their children before, which is no slowness
+            line = case.line(host)
+            ensure(line["state"] == "lost" and "slow" not in line, f"{line}")
         ensure(not case.shows(dark), f"h{dark} shows the array")
         case.settle(cut)  # it fails by itself; the other, when it goes on, fails or is whole
         case.settle(stopped)
@@ -202,28 +236,48 @@ def test_back_late():
         ensure((again["published"], again["unchanged"]) == (2, HOSTS - 3) and again["adopted"] > 0, f"{again}")
 
 
+def given_up(case, strike, seconds):
+    """strike(sender) ends the sender at a third: in so many seconds all agents give up, which show nothing, and tell who
+    waits for the array."""
+    before = case.lab.sent_bytes(0)
+    words = [find_treecast(), "wait", "-d", DIR, "-t", "60", case.name]
+    waiters = {host: case.lab.popen(host, words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+               for host in (1, HOSTS - 1)}
+    sender = case.cast.start_send(SOURCE, case.name)
+    await_part(case.cast, sender, before, SIZE * THIRD)
+    began = time.monotonic()
+    strike(sender)
+    for host, process in (*waiters.items(), *case.cast.agents.items()):
+        code, _ = wait_process(process, began + seconds - time.monotonic())
+        ensure(code == 9, f"h{host}: exit {code} of {process.args[1]}: {case.cast.says(host)}")
+    note(f"given up after {time.monotonic() - began:.1f} s")
+    for host in case.cast.hosts:
+        ensure(not case.shows(host), f"h{host} shows the array")
+        case.only_partial(host)
+
+
+def test_sender_killed():
+    """The sender alone is killed: all agents give up soon after their last byte and tell their waiters."""
+    with Case("orphans.bin", (), Harm.kill, agents=["--once"]) as case:
+        given_up(case, case.lab.end, SILENCE + 4)
+
+
 def test_sender_power_off():
     """The sender's host loses its power and nobody is told: all agents give up in bounded time, and show nothing."""
-    with Case("sender.bin", (), Harm.kill, agents=["--once"]) as case:
-        before = case.lab.sent_bytes(0)
-        sender = case.cast.start_send(SOURCE, case.name)
-        await_part(case.cast, sender, before, SIZE * THIRD)
+    def power_off(sender):
         case.lab.cut(0)
+        case.lab.end(sender)
+
+    with Case("sender.bin", (), Harm.kill, agents=["--once"]) as case:
         try:
-            case.lab.end(sender)
-            until = time.monotonic() + 16
-            for host, agent in case.cast.agents.items():
-                code, _ = wait_process(agent, until - time.monotonic())
-                ensure(code == 9 and not case.shows(host), f"h{host}: exit {code}: {case.cast.says(host)}")
-                case.only_partial(host)
+            given_up(case, power_off, 16)
         finally:
             case.lab.mend(0)
-        note(f"given up after {time.monotonic() - until + 16:.1f} s")
 
 
-def fetched(sent):
-    """Bytes of the array that the network brought to all hosts."""
-    return sum(line["bytes"] - line["adopted"] for line in sent.hosts)
+def fetched(lines):
+    """Bytes of the array that the network brought to the hosts of these lines."""
+    return sum(line["bytes"] - line["adopted"] for line in lines)
 
 
 def test_interrupted():
@@ -233,7 +287,7 @@ def test_interrupted():
         cast, everybody = case.cast, len(case.cast.hosts) * SIZE
         before = case.lab.sent_bytes(0)
         sender = cast.start_send(SOURCE, case.name)
-        await_part(cast, sender, before, SIZE * 0.6)  # by then the last have half of it
+        await_part(cast, sender, before, SIZE * 0.64)  # by then the last have half of it
         for process in (sender, *cast.agents.values()):
             process.kill()
         for host, agent in cast.agents.items():
@@ -243,7 +297,7 @@ def test_interrupted():
         for host in cast.hosts:
             cast.await_agent(host)
         case.lab.end(sender)
-        again = fetched(case.run().sent) / everybody
+        again = fetched(case.run().sent.hosts) / everybody
         note(f"{again:.1%} were sent again")
         ensure(again <= 0.51, f"{again:.1%} were sent again")
         with open(cast.published(HOSTS - 1, case.name), "rb") as file:
@@ -253,11 +307,38 @@ def test_interrupted():
             file.seek(SIZE // 2)
             file.write(b"other bytes")
         case.digest, case.options = digest(case.lab.path(0, SOURCE)), ["--force"]
-        changed = fetched(case.run().sent)
+        changed = fetched(case.run().sent.hosts)
         ensure(changed == everybody // (SIZE // case.sent.summary["chunk_size"]), f"{changed} bytes were sent")
         ensure(hashlib.sha256(mapped).hexdigest() == old != case.digest, "the old file has other bytes")
         same = cast.send(SOURCE, case.name).require_success()
-        ensure(same.summary["unchanged"] == len(cast.hosts) and fetched(same) == 0, f"{same.summary}")
+        ensure(same.summary["unchanged"] == len(cast.hosts) and fetched(same.hosts) == 0, f"{same.summary}")
+
+
+def test_killed_again():
+    """A relay is killed half-way, which its child can tell. Started again it gets the rest alone. What is removed there
+    stays with who has it mapped."""
+    def kill_half_way(harm, lab, cast, host):
+        wait_for(lambda: any(2 * session["bytes"] >= SIZE for session in cast.status(host)["sessions"]), "half of it")
+        Harm.kill(harm, lab, cast, host)
+
+    with Case("half.bin", [3], kill_half_way) as case:
+        cast = case.cast
+        child = next(host for host, parent in cast.parents(SIZE)[0].items() if parent == 3)
+        places = Places(cast, child)
+        case.run(places).lost(3)
+        told = [replan["why"] for replan in places.plan["replans"]]
+        ensure(any(case.lab.address(3) in why and "lost" in why for why in told), f"h{child} tells {told}")
+        cast.start_agent(3)
+        cast.await_agent(3)
+        sent = cast.send(SOURCE, case.name).require_success()
+        again = fetched(sent.hosts) / SIZE
+        note(f"{again:.1%} of its array were sent again")
+        ensure(sent.summary["unchanged"] == len(cast.hosts) - 1 and 0 < again <= 0.51, f"{again:.1%}: {sent.summary}")
+        with open(cast.published(3, case.name), "rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        code, _, errors = case.lab.run(3, [find_treecast(), "rm", "-d", DIR, case.name])
+        ensure(code == 0 and not case.shows(3), f"treecast rm ended with {code}: {errors}")
+        ensure(hashlib.sha256(mapped).hexdigest() == case.digest, "what is mapped has other bytes")
 
 
 def test_wrong_bytes():
@@ -274,20 +355,22 @@ def test_no_room():
     """A relay has no room: it is refused before any byte, the others have the array."""
     with Case("room.bin", [3], Harm.no_room, after=None) as case:
         sent = case.run().sent
-        line = next(line for line in sent.hosts if case.is_of(line, 3))
+        line = case.line(3)
         ensure((line["state"], line["reason"], line.get("bytes", 0)) == ("refused", "noroom", 0), f"{line}")
         case.within(1.3)
 
 
-def slow_host(name, host, way, cause, seconds, size, state, bound):
+def slow_host(name, host, way, cause, seconds, size, state, bound=1.5, lasts=None):
     """One host is slow: it alone is called so, with its cause, and a leaf; by the deadline it is in this state."""
-    with Case(name, [host], way, after=None, size=size, options=["--deadline", str(seconds)]) as case:
-        sent = case.run().sent
+    with Case(name, [host], way, after=None, size=size, options=["--deadline", str(seconds)], lasts=lasts) as case:
+        places = Places(case.cast, host)
+        sent = case.run(places if state == "published" else None).sent
         slow = [line for line in sent.hosts if line.get("slow")]
         ensure([case.is_of(line, host) for line in slow] == [True] and slow[0]["slow"] == cause and slow[0]["leaf"],
                f"called slow: {slow}; {replans(sent)}")
         ensure(any(line["why"] == "slow" for line in sent.of_type("replan")), f"planned anew: {replans(sent)}")
         ensure(case.state(host) == state, f"h{host} is {case.state(host)}: {sent.errors}")
+        ensure(state != "published" or places.is_leaf(), f"h{host} at its end: {places.plan}")
         ensure(sent.seconds <= seconds + 2.5, f"ended {sent.seconds:.1f} s after its start, its deadline was {seconds} s")
         case.settle(host)
         case.within(bound)
@@ -295,27 +378,27 @@ def slow_host(name, host, way, cause, seconds, size, state, bound):
 
 def test_slow_link():
     """The head of a tree is ten times slower: network in, a leaf, nobody waits for it, the deadline holds."""
-    slow_host("link.bin", 1, Harm.slow_link, "network in", 7, SIZE, "aborted", 1.5)
+    slow_host("link.bin", 1, Harm.slow_link, "network in", 9, 3 * SIZE, "aborted")
 
 
 # What the following cost the others over 20 s, the bench measures (slow-long, slow-disk, slow-cpu).
 
 def test_slow_out():
     """Only what leaves the head of a tree is slow: network out, and as a leaf it is as fast as any."""
-    slow_host("out.bin", 2, Harm.slow_out, "network out", 60, 4 * SIZE, "published", 1.25)
+    slow_host("out.bin", 2, Harm.slow_out, "network out", 60, 4 * SIZE, "published")
 
 
 def test_slow_disk():
-    """A relay's disk is slow: disk."""
-    slow_host("disk.bin", 3, Harm.slow_disk, "disk", 10, 4 * SIZE, "aborted", 1.25)
+    """A relay's disk is slow for 5 s: disk. It stays a leaf, and has the whole array too, later."""
+    slow_host("disk.bin", 3, Harm.slow_disk, "disk", 60, 4 * SIZE, "published", lasts=5)
 
 
 def test_starved():
     """A relay gets hardly any CPU: CPU. Those who help its children out are not slow."""
-    slow_host("cpu.bin", 3, Harm.starve, "CPU", 14, 4 * SIZE, "aborted", 1.25)
+    slow_host("cpu.bin", 3, Harm.starve, "CPU", 14, 4 * SIZE, "aborted")
 
 
 if __name__ == "__main__":
     run_tests(test_killed_one, test_killed_quarter, test_killed_in_line, test_silent, test_back_soon, test_back_late,
-              test_sender_power_off, test_interrupted, test_wrong_bytes, test_no_room, test_slow_link, test_slow_out,
-              test_slow_disk, test_starved)
+              test_sender_killed, test_sender_power_off, test_interrupted, test_killed_again, test_wrong_bytes,
+              test_no_room, test_slow_link, test_slow_out, test_slow_disk, test_starved)
