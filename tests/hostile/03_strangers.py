@@ -20,7 +20,7 @@ ELSEWHERE = "192.0.2.1"  # an address for documentation: nobody has it
 def no_key_no_network(scene):
     """Without a key recv and send leave loopback alone: exit 2, no socket, within 100 ms"""
     source = scene.noise("a", 10)
-    nothing = min(scene.run("-V").seconds for _ in range(3))
+    nothing = max(scene.run("-V").seconds for _ in range(3))
     slowest = 0
     for words in (["recv", "-d", scene.path("d"), "-l", "0.0.0.0:0"], ["send", "-w", ELSEWHERE, source]):
         taken = min(scene.run(*words).expect(2, err="keygen").seconds for _ in range(3))
@@ -195,7 +195,7 @@ def stalled(scene):
          f"{usual:.2f}; {grown / MIB:.1f} MiB more; all gone after {gone:.1f} s")
     ensure(grown <= 16 * MIB or SLOW > 1, f"grew by {grown / MIB:.1f} MiB")
     ensure(gone < 3 + 2.5 * SLOW, f"gone after {gone:.1f} s")  # the bound is 3 s from when the agent took them
-    ensure(answer.seconds < 3 * usual + 1 * SLOW, f"{answer.seconds:.2f} s instead of {usual:.2f}")
+    ensure(answer.seconds < 3 * usual + 3 * SLOW, f"{answer.seconds:.2f} s instead of {usual:.2f}")
     scene.require_published([agent], "a", source)
 
 

@@ -53,7 +53,7 @@ def check(result, what):
         raise OSError(code, f"{what}: {os.strerror(code)}")
 
 
-def wait_for(condition, what, timeout=10.0):
+def wait_for(condition, what, timeout=30.0):
     """Return condition()'s first true value; LabError after timeout seconds."""
     deadline = time.monotonic() + timeout
     while True:

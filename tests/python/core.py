@@ -12,7 +12,7 @@ import sys
 
 import world
 from world import PACKAGE, Thread, raises
-from agents import Process, Skip, ensure, hosts_of, main, scenario, scenarios, wait_for
+from agents import SLOW, Process, Skip, ensure, hosts_of, main, scenario, scenarios, wait_for
 
 import numpy
 
@@ -246,7 +246,7 @@ def failures_reach_waiters(scene):
     waiting = Thread(treecast.attach, "slow.bin", agent.folder)
     wait_for(lambda: agent.sockets() - before, "a worker at the door")
     error = raises(treecast.DeadlineError, treecast.send, scene.crumbs("slow.bin", 24 * MIB), hosts=agent.address,
-                   deadline=0.3, **SLOWLY)
+                   deadline=SLOW, **SLOWLY)
     ensure(error.exit_code == 7 and error.hosts[0]["state"] != "published", f"{error.exit_code} {error.hosts}")
     raises(treecast.DeadlineError, waiting.result, text="deadline")
 
@@ -403,7 +403,7 @@ def on_this_host(scene):
 def for_a_while(scene):
     """An array that is sent with a time to live goes by itself; who has it mapped keeps it"""
     agent = scene.agent()
-    mapped = treecast.send(numpy.arange(10), "a.npy", hosts=agent.address, dir=agent.folder, ttl=1).attach(5)
+    mapped = treecast.send(numpy.arange(10), "a.npy", hosts=agent.address, dir=agent.folder, ttl=4).attach(5)
     wait_for(lambda: not agent.published(), "the end of the array", timeout=20)
     ensure(mapped.sum() == 45, "what is mapped")
 

@@ -21,7 +21,8 @@ def smooth(scene, name, size):
 def check_lines(run, agents, name, size):
     """The promises of --json, whatever happened."""
     for line in run.lines:
-        ensure(line["schema"] == 1 and line["type"] in ("plan", "progress", "host", "summary", "error"), f"{line}")
+        ensure(line["schema"] == 1 and line["type"] in ("plan", "progress", "replan", "host", "summary",
+                                                                   "error"), f"{line}")
     ensure([line["type"] for line in run.lines].count("plan") == 1, "not one plan")
     ensure(run.last["type"] in ("summary", "error") and run.last["exit"] == run.code, f"{run.last}")
     ensure(set(run.hosts) == {agent.address for agent in agents}, f"other hosts: {sorted(run.hosts)}")

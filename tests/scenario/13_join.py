@@ -4,7 +4,7 @@
 import re
 import signal
 
-from agents import ensure, main, read, scenario, wait_for
+from agents import SLOW, ensure, main, read, scenario, wait_for
 
 WAITING = re.compile(r"waiting for agents at (\S+)\n")
 
@@ -47,7 +47,8 @@ def hosts_join_in_any_order(scene):
 def keys_hold_both_ways(scene):
     """With a key: who has it joins, who has another or none is left out and told; the origin's signature counts."""
     source, key, other = scene.noise("a.bin", 1 << 20), scene.key(), scene.key("other")
-    sender, address = start_send(scene, "h[1-3]", source, "-k", key, "--join-time", "2", "--min-hosts", "1", "--json")
+    sender, address = start_send(scene, "h[1-3]", source, "-k", key, "--join-time", str(3 * SLOW), "--min-hosts", "1",
+                                 "--json")
     good = join(scene, address, "h1", "-k", key)
     join(scene, address, "h2", "-k", other).finish().expect(4)
     join(scene, address, "h3").finish()
@@ -79,7 +80,7 @@ def who_does_not_belong_is_turned_away(scene):
 def who_does_not_come_is_named(scene):
     """Hosts that have not joined in time are reported together; enough others still get it."""
     source = scene.noise("a.bin", 1 << 20)
-    sender, address = start_send(scene, "h[1-4]", source, "--join-time", "1", "--min-hosts", "1")
+    sender, address = start_send(scene, "h[1-4]", source, "--join-time", str(SLOW), "--min-hosts", "1")
     agent = join(scene, address, "h2")
     sender.finish().expect(3, err="h[1,3-4]: unreachable: its agent did not come up in time")
     agent.finish().expect(0)

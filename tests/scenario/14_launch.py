@@ -9,7 +9,7 @@ import re
 import signal
 import socket
 
-from agents import SLOW, ensure, main, read, same_bytes, scenario, wait_for
+from agents import SLOW, ensure, main, read, same_bytes, scenario, unused_port, wait_for
 
 # ssh: options, host, command. Notes how deep in the tree it is, which the real one would not know.
 SSH = """#!/bin/sh
@@ -148,7 +148,7 @@ def hosts_that_do_not_come_up_take_no_other_along(scene):
     """Hosts that are down or hang are reported, folded; those that hung below them come up."""
     environment, source = equip(scene), scene.noise("a.bin", 1 << 20)
     hosts = "down[1-2],n[1-20],hung1,n[21-30],down3"
-    run = scene.run("send", "--launch", "ssh", "--join-time", "12", "--min-hosts", "30", "-w", hosts, source,
+    run = scene.run("send", "--launch", "ssh", "--join-time", str(12 * SLOW), "--min-hosts", "30", "-w", hosts, source,
                     env=environment)
     run.expect(3, err="hung1: unreachable: not up in time")
     for number in (1, 2, 3):
@@ -257,9 +257,7 @@ def with_a_key_the_prologues_agents_serve(scene):
 def agents_may_stay(scene):
     """--stay leaves them to serve: the next broadcast finds them at the port, with the key."""
     environment, source, key = equip(scene), scene.noise("a.bin", 1 << 20), scene.key()
-    with socket.socket() as keeper:  # a port that is free now
-        keeper.bind(("127.0.0.1", 0))
-        port = keeper.getsockname()[1]
+    port = unused_port()
     scene.run("send", "--launch", "exec:env X=1", "--stay", "-k", key, "-p", port, "-w", "n1", source,
               env=environment).expect(0)
     scene.run("send", "-k", key, "-w", f"127.0.0.1:{port}", source, "b", env=environment).expect(0)

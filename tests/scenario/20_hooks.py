@@ -10,7 +10,7 @@ import socket
 import subprocess
 import time
 
-from agents import SLOW, Skip, ensure, main, scenario, wait_for
+from agents import SLOW, Skip, ensure, main, scenario, unused_port, wait_for
 
 ALICE, BOB = 4000001, 4000002  # users need no name; nobody has these
 EXPORT = re.compile(r"export (TREECAST_\w+)=(\S+)\n")
@@ -61,9 +61,7 @@ class Site:
 
     def port(self, job):
         if job not in self.ports:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                self.ports[job] = probe.getsockname()[1]
+            self.ports[job] = unused_port()
         return self.ports[job]
 
     def prolog(self, job=7, uid=ALICE, system="slurm", *options, **more):

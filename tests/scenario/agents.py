@@ -460,3 +460,12 @@ def free_port():
     keeper = socket.socket()
     keeper.bind(("127.0.0.1", 0))
     return keeper, f"127.0.0.1:{keeper.getsockname()[1]}"
+
+
+def unused_port():
+    """A port to listen at later: below those that the kernel gives to whoever asks for any."""
+    while True:
+        port = random.randrange(20000, 32000)
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port

@@ -161,7 +161,7 @@ class TorturedAgent(Agent):
         """With --once it ends by itself after a session, 5 s later when its sender is lost; one that never came to an
         offer leaves it waiting."""
         lost = re.search("torture: (send|recv|sendmsg)", self.err)
-        return self._ends_within(2 if sent.code == 0 else 8 if lost else 0.5)
+        return self._ends_within((2 if sent.code == 0 else 8 if lost else 0.5) * SLOW)
 
 
 if __name__ == "__main__":
