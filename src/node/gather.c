@@ -7,7 +7,10 @@
 #include "node/strangers.h"
 #include "site/launch.h"
 
-enum { GONE_SECONDS = 5 }; /* for launched agents, when the session is over */
+enum {
+    WORD_SECONDS = 15, /* to the first word: hundreds come at once, and start while they dial */
+    GONE_SECONDS = 5   /* for launched agents, when the session is over */
+};
 
 struct tc_gather {
     struct tc_runner *runner;
@@ -93,6 +96,7 @@ struct tc_gather *tc_gather_open(const struct tc_gather_options *options, struct
     struct tc_strangers_options strangers = {
         .listen = options->listen,
         .limits = {.pending = most > 256 ? most : 256, .pending_per_address = most},
+        .seconds = WORD_SECONDS,
         .first_link = TC_LINK_ACCEPTED,
         .tls = options->key != NULL,
         .lookup = look_up,

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { JOIN_MS = 15000 /* to reach the coordinator: it listens before it launches */ };
+enum { JOIN_MS = 15000 /* to reach the coordinator: it listens before it launches, and hundreds come at once */ };
 
 /* Links that came in. */
 
@@ -174,6 +174,7 @@ int tc_recv_join(struct tc_recv_node *node, struct tc_err *err)
                                       .most = node->options.message_most,
                                       .low_water = TC_RUNNER_LOW_WATER,
                                       .connect_ms = JOIN_MS,
+                                      .handshake_ms = JOIN_MS,
                                       .tls = node->options.key != NULL,
                                       .identity = (const uint8_t *)TC_JOIN_IDENTITY,
                                       .identity_size = sizeof TC_JOIN_IDENTITY - 1,

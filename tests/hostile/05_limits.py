@@ -48,6 +48,14 @@ def max_sessions(scene):
 
 
 @scenario
+def one_after_another(scene):
+    """--max-sessions 1: broadcasts that follow one another at once are all taken"""
+    agent = scene.agent("--max-sessions", "1")
+    for seed in range(30):
+        scene.run("send", "-w", agent.address, scene.noise("a", 1000, seed), "-f").expect(0)
+
+
+@scenario
 def max_message(scene):
     """--max-message 64K: larger chunks are refused as more than the limit, and other hosts get them"""
     bounded, other = scene.agent("--max-message", "64K"), scene.agents(1, first=1)[0]
