@@ -7,8 +7,8 @@ import time
 from agents import SLOW, ensure, free_port, hosts_of, main, same_bytes, scenario, wait_for
 
 MIB = 1 << 20
-SLOWLY = ("-C", "none", "-s", "64K", "--bwlimit", "4M", "--json")
-GENTLY = ("-C", "none", "-s", "64K", "--bwlimit", "512K")  # the same, however busy the machine is
+SLOWLY = ("-C", "none", "-s", "64K", "--bwlimit", "4M", "--json")  # as slow on any machine, however busy
+GENTLY = ("-C", "none", "-s", "64K", "--bwlimit", "512K")  # for what takes many looks
 REPLANNED = re.compile(r"replanned after [\d.]+ s: (\S+): lost, others take its places; \d+ moved")
 
 
