@@ -30,7 +30,7 @@ def replans(answer, agent):
 def ensure_named(answer, bad):
     """Two children had wrong bytes from bad and said so; of the others nobody says it."""
     ensure(replans(answer, bad) & {"corrupt", "slow"}, str(answer))  # what an unfit host does later changes nothing
-    ensure(answer.last["corrupt"] == {bad.address: 2} and "corrupt_sender" not in answer.last, str(answer))
+    ensure(answer.last.get("corrupt") == {bad.address: 2} and "corrupt_sender" not in answer.last, str(answer))
 
 
 def with_a_version(scene, environment):
