@@ -93,7 +93,7 @@ def relays_killed(scene):
         scene.under_way(sender, left, least=64 * 1024)
         victim.kill()
         left.remove(victim)
-        wait_for(lambda: sender.out.count('"type":"replan"') >= number, "another plan")
+        wait_for(lambda: sender.out.count('"type":"replan"') >= number, "another plan", timeout=20 * SLOW)
     answer = sender.finish(60).expect(3)
     scene.require_published(left, "a", source)
     ensure(answer.last["lost"] == 3 and answer.last["published"] == 5, str(answer))
@@ -109,15 +109,15 @@ def most_killed(scene):
     sender = scene.start_send(agents, source, "-C", "zstd:19", "-s", "64K", "-F", "double", "--min-hosts", "2")
     scene.under_way(sender, agents[-2:], least=64 * 1024)
     for agent in agents[:-2]:
-        agent.kill()
+        agent.signal(signal.SIGKILL)
     answer = sender.finish(60).expect(3, out="a: 6 MiB to 2 of 14 hosts in ")
     scene.require_published(agents[-2:], "a", source)
-    lines = answer.err.splitlines()
-    told = [REPLANNED.fullmatch(line) for line in lines if line.startswith("replanned after ")]
-    ensure(len(told) == 10 and all(told), str(answer))
-    dead = {agent.address for agent in agents[:-2]}
-    ensure(len({match[1] for match in told} & dead) == 10, str(answer))
-    ensure(lines[10] == "replanned 2 more times (-v and --json tell all)", str(answer))
+    lines, dead = answer.err.splitlines(), {agent.address for agent in agents[:-2]}
+    lost = {match[1] for line in lines[:10] if (match := REPLANNED.fullmatch(line))}
+    ensure(len(lost) >= 5 and lost < dead, str(answer))  # some others were kept apart, if it took a while
+    ensure([line.startswith("replanned after ") for line in lines[:11]] == 10 * [True] + [False], str(answer))
+    more = re.fullmatch(r"replanned (\d+) more times \(-v and --json tell all\)", lines[10])
+    ensure(more and int(more[1]) >= 2, str(answer))
     ensure(scene.named(answer) == sorted((address, "lost") for address in dead), str(answer))
 
 
@@ -127,7 +127,8 @@ def broadcast_with_victims(scene, hosts, dead, stopped, source):
     senders = [scene.start("send", *words, *GENTLY, *options, source, name)
                for name, options in (("a", ["--json"]), ("b", []), ("c", ["-v"]))]
     for victim in (dead, stopped):
-        wait_for(lambda: [session["state"] for session in victim.sessions()] == ["filling"] * 3, "three sessions")
+        wait_for(lambda: [session["state"] for session in victim.sessions()] == ["filling"] * 3, "three sessions",
+                 timeout=20 * SLOW)
     dead.kill()
     stopped.signal(signal.SIGTERM)
     return [sender.finish(30).expect(3) for sender in senders]

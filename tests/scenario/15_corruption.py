@@ -97,7 +97,7 @@ def under_the_hand(scene):
     good = scene.agents(3, first=1)
     source = scene.crumbs("a", SIZE)
     sender = scene.start_send([bad, *good], source, "-C", "zstd:19", "-s", "64K", "-F", "kary:2", "--json")
-    wait_for(lambda: '"why":"corrupt"' in sender.out, "the verdict")
+    wait_for(lambda: '"why":"corrupt"' in sender.out, "the verdict", timeout=40)
     part, = (name for name in os.listdir(bad.path(".treecast")) if name.endswith(".part"))
     with open(bad.path(".treecast", part), "r+b") as file:
         file.seek(100)
