@@ -157,6 +157,39 @@ START_TEST(who_does_not_answer_what_others_have_is_late)
 }
 END_TEST
 
+/* A child that is unfit to relay costs the others what it draws alone: a chunk for each ration while they want something. */
+START_TEST(who_is_served_last_waits_for_the_others)
+{
+    struct world *w = make_world();
+    struct tc_child *last = &w->children.items[1];
+    last->self.flags = TC_LINK_LAST;
+    poll(w);
+    for (unsigned t = 0; t < 2; t++)
+        for (uint32_t page = 0; page < 4; page++)
+            answer(w, t, page);
+    for (unsigned i = 0; i < 10; i++, leave(w, 0, 8)) { /* 80 of 128 chunks that the first one wants */
+        poll(w);
+        ck_assert_uint_eq(w->given[0], 8);
+        ck_assert_uint_eq(w->given[1], 0);
+    }
+    for (unsigned i = 0; i < 4; i++, leave(w, 0, 4)) {
+        tc_children_ration(&w->children);
+        poll(w);
+        ck_assert_uint_gt(w->given[0], 0);
+        ck_assert_uint_eq(w->given[1], i % 2 == 0); /* one, and no second before that has left */
+        poll(w);
+        ck_assert_uint_eq(w->given[1], 0);
+        if (i % 2)
+            ck_assert_uint_eq(leave(w, 1, 8), 1);
+    }
+    for (unsigned i = 0; i < 10 && w->children.items[0].feed.wants.count > 0; i++, leave(w, 0, 8))
+        poll(w);
+    ck_assert_uint_eq(w->children.items[0].feed.wants.count, 0);
+    ck_assert_uint_eq(last->feed.on_way, 8); /* nobody wants more: it has all there is */
+    free_world(w);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("children");
@@ -164,6 +197,7 @@ int main(void)
     tcase_add_test(tcase, who_waits_for_the_other_tree_goes_on_at_once);
     tcase_add_test(tcase, who_holds_up_the_others_is_slow_and_not_busy_catching_up);
     tcase_add_test(tcase, who_does_not_answer_what_others_have_is_late);
+    tcase_add_test(tcase, who_is_served_last_waits_for_the_others);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }
