@@ -16,7 +16,7 @@ struct member { /* rank 0 too */
     uint64_t late_since[TC_TREES_MAX]; /* 0: not late */
     uint32_t load, moved;              /* hungry children in all trees */
     unsigned root_tries, slow_moves;
-    uint32_t held_then; /* chunks, at the last of root_tries */
+    uint32_t held_then[TC_TREES_MAX]; /* chunks, when it was tried last there */
 };
 
 struct quarrel { /* rank complained of a parent */

@@ -153,9 +153,9 @@ static void try_again(struct tc_replan *r, unsigned t, uint32_t rank, bool corru
 {
     struct member *member = &r->members[rank];
     uint32_t held = tc_lookout_held(r->lookout, t, rank);
-    if (held > member->held_then)
+    if (held > member->held_then[t])
         member->root_tries = 0; /* a link that breaks now and then gets on all the same */
-    member->held_then = held;
+    member->held_then[t] = held;
     member->root_tries++;
     if (member->root_tries > TC_REPLAN_ROOT_TRIES) {
         r->steps[r->step_count - 1].why = TC_REPLAN_GIVEN_UP;
