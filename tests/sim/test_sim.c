@@ -60,6 +60,13 @@ static struct tc_tree_spec any_tree(uint64_t *state)
     return trees[sim_random(state) % 4];
 }
 
+/* Below few, in a quarter of the cases below many. One call a statement: all compilers are to make the same session. */
+static uint32_t few_or_many(uint64_t *state, uint32_t few, uint32_t many)
+{
+    uint32_t limit = sim_random(state) % 4 ? few : many;
+    return (uint32_t)(sim_random(state) % limit);
+}
+
 static void run_perfect(const struct sim_options *o)
 {
     struct sim *sim = sim_new(o);
@@ -93,7 +100,7 @@ START_TEST(any_timing_completes)
     for (struct seeds s = seeds(250); s.next < s.end; s.next++) {
         uint64_t state = s.next;
         unsigned hosts = 1 + (unsigned)(sim_random(&state) % 20);
-        uint32_t chunks = (uint32_t)(sim_random(&state) % (sim_random(&state) % 4 ? 140 : 400));
+        uint32_t chunks = few_or_many(&state, 140, 400);
         struct sim_options o = options(s.next, hosts, chunks, any_tree(&state));
         run_perfect(&o);
     }
@@ -106,7 +113,7 @@ static struct sim_options with_here(uint64_t seed, enum sim_here here)
 {
     uint64_t state = seed * 7919;
     unsigned hosts = 1 + (unsigned)(sim_random(&state) % 16);
-    uint32_t chunks = (uint32_t)(sim_random(&state) % (sim_random(&state) % 4 ? 140 : 400));
+    uint32_t chunks = few_or_many(&state, 140, 400);
     struct sim_options o = options(seed, hosts, chunks, any_tree(&state));
     o.here = here;
     o.flags = sim_random(&state) % 4 ? TC_OFFER_FORCE : 0;
@@ -210,10 +217,11 @@ START_TEST(many_faults_harm_nobody_else)
         unsigned host;
         struct sim_options o = faulty(s.next, kinds[sim_random(&state) % 11], &host);
         unsigned more = (unsigned)(sim_random(&state) % 6);
-        for (unsigned i = 1; i <= more; i++)
-            o.faults[i] =
-                (struct sim_fault){kinds[sim_random(&state) % 11], 1 + (unsigned)(sim_random(&state) % o.hosts),
-                                   (uint32_t)(sim_random(&state) % (o.chunks + 1)), 0};
+        for (unsigned i = 1; i <= more; i++) {
+            enum sim_fault_kind kind = kinds[sim_random(&state) % 11];
+            host = 1 + (unsigned)(sim_random(&state) % o.hosts);
+            o.faults[i] = (struct sim_fault){kind, host, (uint32_t)(sim_random(&state) % (o.chunks + 1)), 0};
+        }
         o.min_hosts = 0;
         o.here = s.next % 2 ? SIM_HERE_MIXED : SIM_HERE_NOTHING;
         o.flags = TC_OFFER_FORCE;
@@ -223,6 +231,28 @@ START_TEST(many_faults_harm_nobody_else)
         sim_assert(sim, sim_sender_ended(sim, &why));
         if (why.reason != TC_E_ABORTED) /* nobody was ready */
             sim_check_survivors(sim);
+        sim_free(sim);
+    }
+}
+END_TEST
+
+/* A head that only dials is served by others until its links break, and then by nobody: it is given up soon, whatever it
+ * holds of which tree. */
+START_TEST(a_host_that_nobody_can_serve_is_given_up)
+{
+    for (struct seeds s = seeds(40); s.next < s.end; s.next++) {
+        unsigned host;
+        struct sim_options o = faulty(s.next, SIM_DEAF, &host);
+        o.tree = trees[1];
+        o.faults[1] = (struct sim_fault){SIM_CUT, 1, o.faults[0].after, 0};
+        o.faults[0].host = 1;
+        struct sim *sim = sim_new(&o);
+        sim_run(sim, 90000);
+        sim_check_survivors(sim);
+        sim_assert(sim, sim_took_ms(sim) < 30000);
+        const struct tc_host_view *view = sim_view(sim, 1);
+        sim_assert(sim, view->end == TC_END_PUBLISHED ||
+                            (view->end == TC_END_FAILED && view->why.reason == TC_E_UNREACHABLE));
         sim_free(sim);
     }
 }
@@ -259,9 +289,9 @@ static void any_faults(struct sim_options *o, uint64_t *state, const enum sim_fa
         enum sim_fault_kind kind = kinds[sim_random(state) % kind_count];
         bool sender = with_sender && sim_random(state) % 12 == 0;
         unsigned host = sender ? 0 : 1 + (unsigned)(sim_random(state) % o->hosts);
-        o->faults[i] = (struct sim_fault){kind, host, (uint32_t)(sim_random(state) % (o->chunks + 1)),
-                                          1 + (uint32_t)(sim_random(state) % most_ms)};
-        /* A sender that stands still for ever is waited for: its user may want it to. */
+        uint32_t after = (uint32_t)(sim_random(state) % (o->chunks + 1));
+        o->faults[i] = (struct sim_fault){kind, host, after, 1 + (uint32_t)(sim_random(state) % most_ms)};
+        /* A sender that stands still for ever is waited for where there is no deadline: its user may want it to. */
         if (sender && (kind == SIM_REFUSE || kind == SIM_UNREACHABLE || kind == SIM_DEAF || kind == SIM_FREEZE))
             o->faults[i].kind = SIM_KILL;
     }
@@ -271,7 +301,7 @@ static void any_faults(struct sim_options *o, uint64_t *state, const enum sim_fa
 static struct sim_options any_session(uint64_t seed, uint64_t *state)
 {
     unsigned hosts = 2 + (unsigned)(sim_random(state) % 11);
-    uint32_t chunks = 1 + (uint32_t)(sim_random(state) % (sim_random(state) % 4 ? 100 : 300));
+    uint32_t chunks = 1 + few_or_many(state, 100, 300);
     if (seed % 100 == 0) {
         hosts = 13 + (unsigned)(sim_random(state) % 500);
         chunks = 1 + (uint32_t)(sim_random(state) % 70);
@@ -300,6 +330,9 @@ START_TEST(any_faults_are_safe)
             if (o.faults[i].kind == SIM_ISOLATE && sim_random(&state) % 3 == 0)
                 o.faults[i].for_ms = 0;
         o.deadline_ms = sim_random(&state) % 2 ? 1000 + sim_random(&state) % 30000 : 0;
+        for (unsigned i = 0; i < SIM_FAULTS_MAX && o.deadline_ms; i++)
+            if (o.faults[i].kind == SIM_KILL && o.faults[i].host == 0 && sim_random(&state) % 2)
+                o.faults[i].kind = SIM_FREEZE;
         struct sim *sim = sim_new(&o);
         sim_run(sim, 1000000);
         sim_check_safe(sim);
@@ -309,24 +342,51 @@ START_TEST(any_faults_are_safe)
 }
 END_TEST
 
+enum place { HEAD, RELAY, LEAF, PLACES };
+
+/* A host that stands so in one tree at least; a leaf gives to nobody. */
+static unsigned host_at(const struct sim_options *o, enum place place, uint64_t *state)
+{
+    struct tc_tree *tree = tc_tree_new(o->tree, o->hosts, NULL);
+    unsigned found = 0, count = 0;
+    for (uint32_t rank = 1; rank <= o->hosts; rank++) {
+        bool head = false, gives = false;
+        for (unsigned t = 0; t < tc_tree_count(tree); t++) {
+            head |= tc_tree_parent(tree, t, rank) == 0;
+            for (uint32_t child = 1; child <= o->hosts; child++)
+                gives |= tc_tree_parent(tree, t, child) == rank;
+        }
+        if (place == (head ? HEAD : gives ? RELAY : LEAF) && sim_random(state) % ++count == 0)
+            found = rank;
+    }
+    tc_tree_free(tree);
+    return found ? found : 1 + (unsigned)(sim_random(state) % o->hosts);
+}
+
 /* A file of many pages, and one host that is slow, or stops for a while, wherever it stands: all the others have it soon,
- * whatever they asked of whom meanwhile. */
+ * whatever they asked of whom meanwhile. One copy takes 5.37 s; the most of 400 seeds was 9.19, 8.60 and 5.45 s, and 9.54,
+ * 9.24 and 5.53 s with a pause of up to 4.2 s. What is lost to a relay is lost once: a fifth of a file of 20 s. */
 START_TEST(a_slow_host_costs_the_others_little)
 {
-    for (struct seeds s = seeds(15); s.next < s.end; s.next++) {
+    static const uint64_t most_ms[] = {9500, 9000, 5650, 9900, 9600, 5700};
+    enum sim_fault_kind kind = _i < PLACES ? SIM_SLOW : SIM_PAUSE;
+    enum place place = (enum place)(_i % PLACES);
+    for (struct seeds s = seeds(5); s.next < s.end; s.next++) {
         uint64_t state = s.next * 15485863;
-        struct sim_options o =
-            options(s.next, 4 + (unsigned)(sim_random(&state) % 24), 1024, (struct tc_tree_spec){TC_TREE_DOUBLE, 0});
+        unsigned hosts = 4 + (unsigned)(sim_random(&state) % 24);
+        hosts |= place == LEAF; /* of an even number every one relays */
+        struct sim_options o = options(s.next, hosts, 1024, trees[1]);
         o.loop = (unsigned)_i;
         o.rate = 12500000;
         o.delay_us = 500;
-        o.faults[0] =
-            (struct sim_fault){_i ? SIM_PAUSE : SIM_SLOW, 1 + (unsigned)(sim_random(&state) % o.hosts),
-                               (uint32_t)(sim_random(&state) % 600), 1200 + (unsigned)(sim_random(&state) % 3000)};
+        uint32_t after = (uint32_t)(sim_random(&state) % 600);
+        uint32_t for_ms = 1200 + (uint32_t)(sim_random(&state) % 3000);
+        o.faults[0] = (struct sim_fault){kind, host_at(&o, place, &state), after, for_ms};
         struct sim *sim = sim_new(&o);
         sim_run(sim, 200000);
-        for (unsigned i = 1; i <= o.hosts; i++) /* one copy takes 5.4 s */
-            sim_assert(sim, i == o.faults[0].host || (sim_whole_ms(sim, i) > 0 && sim_whole_ms(sim, i) <= 10500));
+        for (unsigned i = 1; i <= o.hosts; i++)
+            if (i != o.faults[0].host && (sim_whole_ms(sim, i) == 0 || sim_whole_ms(sim, i) > most_ms[_i]))
+                sim_fail(sim, "host %u is whole after %u ms", i, (unsigned)sim_whole_ms(sim, i));
         sim_free(sim);
     }
 }
@@ -338,7 +398,7 @@ START_TEST(dying_is_not_being_slow)
 {
     for (struct seeds s = seeds(8); s.next < s.end; s.next++) {
         bool slow = s.next % 2;
-        struct sim_options o = options(s.next, 16, 800, (struct tc_tree_spec){TC_TREE_DOUBLE, 0});
+        struct sim_options o = options(s.next, 16, 800, trees[1]);
         o.rate = 12500000;
         o.delay_us = 500;
         unsigned host = 1 + (unsigned)(s.next % 8);
@@ -377,16 +437,26 @@ START_TEST(faults_that_stop_harm_nobody)
 }
 END_TEST
 
-/* A link that is slow and fast in turns for minutes: everybody completes and is moved a few times at most. */
+/* A link that is slow and fast in turns, in some sessions for three minutes: everybody completes and is moved a few times
+ * at most. */
 START_TEST(a_flapping_link_settles)
 {
-    for (struct seeds s = seeds(40); s.next < s.end; s.next++) {
+    bool lasts = _i > 0;
+    for (struct seeds s = seeds(lasts ? 4 : 40); s.next < s.end; s.next++) {
         unsigned host;
         struct sim_options o = faulty(s.next, SIM_FLAP, &host);
+        o.loop = (unsigned)_i;
         o.rate = 1 << 21;
+        if (lasts) {
+            o.hosts = 4 + (unsigned)(s.next % 5);
+            o.chunks = 6000;
+            o.tree = trees[1 + s.next % 2]; /* double, chain */
+            o.faults[0].host = 1 + host % o.hosts;
+        }
         struct sim *sim = sim_new(&o);
         sim_run(sim, 1000000);
         sim_check_survivors(sim);
+        sim_assert(sim, !lasts || sim_sender_took_ms(sim) >= 180000);
         for (unsigned i = 1; i <= o.hosts; i++)
             if (sim_moves(sim, i) > 12)
                 sim_fail(sim, "host %u got %u plans more", i, sim_moves(sim, i));
@@ -479,15 +549,16 @@ static uint32_t given_by_sender(const struct sim_options *o)
  * so, the rest fail in bounded time and say why. */
 START_TEST(agents_outlive_the_sender)
 {
-    static const enum sim_fault_kind kinds[] = {SIM_NOTHING, SIM_NOTHING, SIM_NOTHING, SIM_KILL,
-                                                SIM_CUT,     SIM_PAUSE,   SIM_SLOW,    SIM_LATE};
+    static const enum sim_fault_kind kinds[] = {SIM_NOTHING, SIM_NOTHING, SIM_KILL, SIM_KILL,
+                                                SIM_CUT,     SIM_PAUSE,   SIM_SLOW, SIM_LATE};
     unsigned completed = 0;
-    for (struct seeds s = seeds(120); s.next < s.end; s.next++) {
+    for (struct seeds s = seeds(200); s.next < s.end; s.next++) {
         uint64_t state = s.next * 49157;
         unsigned host;
         struct sim_options o = faulty(s.next, SIM_NOTHING, &host);
-        uint32_t given = given_by_sender(&o),
-                 late = (uint32_t)(sim_random(&state) % (sim_random(&state) % 3 ? 4 : given));
+        if (s.next % 2)
+            o.tree = trees[1]; /* there it takes two to tell what is lost */
+        uint32_t given = given_by_sender(&o), late = few_or_many(&state, 4, given);
         o.faults[1] = (struct sim_fault){kinds[sim_random(&state) % 8], host, o.faults[0].after, 3000};
         o.faults[0] = (struct sim_fault){SIM_KILL, 0, given > late ? given - late : 0, 0};
         o.here = sim_random(&state) % 4 ? SIM_HERE_NOTHING : SIM_HERE_MIXED;
@@ -683,12 +754,13 @@ int main(void)
     ADD(one_faulty_host_harms_nobody_else, sizeof single / sizeof single[0]);
     ADD(an_unreachable_relay_is_passed_over, 1);
     ADD(many_faults_harm_nobody_else, 1);
+    ADD(a_host_that_nobody_can_serve_is_given_up, 1);
     ADD(silent_hosts_hold_up_nobody, 1);
-    ADD(a_slow_host_costs_the_others_little, 2);
+    ADD(a_slow_host_costs_the_others_little, 2 * PLACES);
     ADD(dying_is_not_being_slow, 1);
     ADD(any_faults_are_safe, 1);
     ADD(faults_that_stop_harm_nobody, 1);
-    ADD(a_flapping_link_settles, 1);
+    ADD(a_flapping_link_settles, 2);
     ADD(a_changed_source_is_published_nowhere, 1);
     ADD(a_sender_that_cannot_read_aborts, 1);
     ADD(too_few_hosts_get_nothing, 1);
