@@ -253,22 +253,26 @@ bool tc_child_answers_late(const struct tc_children *children, const struct tc_c
     return false;
 }
 
-bool tc_child_holds_up(const struct tc_children *children, const struct tc_child *child, const struct tc_store *store)
+enum tc_hold tc_child_holds_up(const struct tc_children *children, const struct tc_child *child,
+                               const struct tc_store *store)
 {
-    bool any = false;
+    bool any = false, on_way = false;
     double best = 0;
     if (!child->fed || is_last(child) || child->feed.on_way == 0)
-        return false;
+        return TC_HOLD_NOT;
     uint64_t limit = (uint64_t)position(child, store) + lead_of(store);
     for (unsigned i = 0; i < children->count; i++) {
         const struct tc_child *other = &children->items[i];
         if (!other->fed || is_last(other) || other->tree == child->tree)
             continue;
         uint32_t next = tc_feed_peek(&other->feed, store->have);
-        if (next == TC_BITS_NONE || next < limit || other->feed.on_way > 0 || other->backlog > 0)
-            return false;
+        if (next == TC_BITS_NONE || next < limit)
+            return TC_HOLD_NOT;
         any = true;
+        on_way |= other->feed.on_way > 0 || other->backlog > 0;
         best = speed(other) > best ? speed(other) : best;
     }
-    return any && (best == 0 || 2 * speed(child) < best);
+    if (!any || (best == 0 && on_way) || (best > 0 && 2 * speed(child) >= best))
+        return TC_HOLD_NOT;
+    return on_way ? TC_HOLD_OPEN : TC_HOLD_UP;
 }

@@ -71,9 +71,16 @@ void tc_child_flow(struct tc_child *child, uint32_t backlog, uint64_t arrived, u
 /* Whether child has not said what it wants of a page that another tree's child has had all of. */
 bool tc_child_answers_late(const struct tc_children *children, const struct tc_child *child);
 
+/* Whether child holds up the others. */
+enum tc_hold {
+    TC_HOLD_NOT,
+    TC_HOLD_OPEN, /* what the others were given by its last step has not arrived yet: the next look will tell */
+    TC_HOLD_UP
+};
 /* Whether all that children of other trees want lies too far ahead of what child has been given, all that these have been
  * given has arrived, and took less than half of the time for each byte: they wait for it, and not because it has more to
  * catch up with. */
-bool tc_child_holds_up(const struct tc_children *children, const struct tc_child *child, const struct tc_store *store);
+enum tc_hold tc_child_holds_up(const struct tc_children *children, const struct tc_child *child,
+                               const struct tc_store *store);
 
 #endif

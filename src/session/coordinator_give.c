@@ -206,8 +206,9 @@ void tc_coordinator_watch_children(struct tc_coordinator *c)
     struct tc_store store = store_of(c);
     for (unsigned i = 0; i < c->children.count; i++) {
         const struct tc_child *child = &c->children.items[i];
-        bool holds_up = tc_child_holds_up(&c->children, child, &store) || is_late(c, child);
-        tc_replan_holds_up(c->replan, child->tree, child->self.rank, holds_up, c->now);
+        enum tc_hold hold = is_late(c, child) ? TC_HOLD_UP : tc_child_holds_up(&c->children, child, &store);
+        if (hold != TC_HOLD_OPEN)
+            tc_replan_holds_up(c->replan, child->tree, child->self.rank, hold == TC_HOLD_UP, c->now);
     }
     tc_children_ration(&c->children);
     if (feed_children(c, &err) < 0)

@@ -381,7 +381,7 @@ def test_slow_link():
     slow_host("link.bin", 1, Harm.slow_link, "network in", 9, 3 * SIZE, "aborted")
 
 
-# What the following cost the others over 20 s, the bench measures (slow-long, slow-disk, slow-cpu).
+# What the following cost the others over 20 s, the bench measures (slow-long* and those after it).
 
 def test_slow_out():
     """Only what leaves the head of a tree is slow: network out, and as a leaf it is as fast as any."""

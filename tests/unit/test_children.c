@@ -80,10 +80,15 @@ static unsigned leave(struct world *w, unsigned t, unsigned most)
     return count;
 }
 
-static bool holds_up(struct world *w, unsigned t)
+static enum tc_hold hold(struct world *w, unsigned t)
 {
     struct tc_store store = store_of(w);
     return tc_child_holds_up(&w->children, &w->children.items[t], &store);
+}
+
+static bool holds_up(struct world *w, unsigned t)
+{
+    return hold(w, t) == TC_HOLD_UP;
 }
 
 /* Both trees run until child slow takes nothing more, and the other has what it may have. */
@@ -127,11 +132,12 @@ START_TEST(who_holds_up_the_others_is_slow_and_not_busy_catching_up)
         ck_assert(holds_up(w, slow) && !holds_up(w, !slow)); /* where nothing is known of speeds */
         tc_child_flow(other, 0, 1000000, 100000);
         tc_child_flow(child, 500000, 1000000, 100000);
-        ck_assert(!holds_up(w, slow)); /* it runs as fast as the line, there is only more to catch up with */
+        ck_assert_int_eq(hold(w, slow),
+                         TC_HOLD_NOT); /* it runs as fast as the line, there is only more to catch up with */
         tc_child_flow(other, 1, 1000000, 100000);
         for (unsigned i = 1; i <= 10; i++)
             tc_child_flow(child, 500000, 1000000 + i * 10000, 100000 + i * 100000);
-        ck_assert(!holds_up(w, slow)); /* what the other was given has not arrived yet */
+        ck_assert_int_eq(hold(w, slow), TC_HOLD_OPEN); /* what the other was given has not arrived yet */
         tc_child_flow(other, 0, 1000000, 100000);
         ck_assert(holds_up(w, slow));
         free_world(w);
