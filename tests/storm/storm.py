@@ -6,6 +6,7 @@ a kill reaches every host, two agents are killed a last time, and `clean` leaves
 SEED and BROADCASTS are read from the environment; one seed makes the same plan of kills (not the same timing)."""
 
 import hashlib
+import math
 import os
 import random
 import signal
@@ -25,7 +26,7 @@ CHUNK = 65536
 SEED = int(os.environ.get("SEED") or 1)
 BROADCASTS = int(os.environ.get("BROADCASTS") or 20)
 MOST_SECONDS = 60  # of one broadcast: an agent that dies without a word is noticed after 5
-ORPHANS_SECONDS = 70  # so long may agents go on without their sender
+ORPHANS_SECONDS = 2  # then agents of a sender that was killed show whether they go on without it
 NOT_TAKEN = ("refused", "unreachable", "failed", "aborted")  # a lost host may have it or not
 
 
@@ -86,7 +87,7 @@ class Storm:
         if self.random.random() < 0.4:
             victims.insert(self.random.randint(0, len(victims)), HOSTS)  # the sender
         moments = sorted(self.random.uniform(0, 1.1 * self.took) for _ in victims)
-        before = [shown(agent, name) for agent in self.agents]
+        before = [self.free_of(agent, name, digest(source)) for agent in self.agents]
         began = time.monotonic()
         sender = self.scene.start("send", "-w", hosts_of(self.agents), *options, source, name)
         for victim, moment in zip(victims, moments):
@@ -106,18 +107,23 @@ class Storm:
         if not victims:
             self.took = 0.5 * self.took + 0.5 * (time.monotonic() - began)
 
+    def free_of(self, agent, name, sent):
+        """Whether only a broadcast that begins now can bring these bytes there: they are not to be seen, and the agent has
+        no session left of a sender that was killed."""
+        recent = time.monotonic() - self.orphans.get((name, sent), -math.inf) < ORPHANS_SECONDS * SLOW
+        return not recent and shown(agent, name) != sent and all(row["name"] != name for row in agent.sessions())
+
     def check(self, answer, name, sent, before):
         """The report of a sender that lived: each host once; who is said to have it has it, and who is said not to has
         not, unless it had the same bytes before, or may have them from agents that went on without their sender."""
         self.lived += 1
         if set(answer.hosts) != {agent.address for agent in self.agents}:
             raise Wrong(f"hosts are not reported: {answer}")
-        orphans = time.monotonic() - self.orphans.get((name, sent), -ORPHANS_SECONDS) < ORPHANS_SECONDS * SLOW
-        for agent, had in zip(self.agents, before):
+        for agent, free in zip(self.agents, before):
             state = answer.hosts[agent.address]["state"]
             if state in ("published", "unchanged") and shown(agent, name) != sent:
                 raise Wrong(f"{agent.address} is said to be {state}: {answer}")
-            if state in NOT_TAKEN and had != sent and not orphans:
+            if state in NOT_TAKEN and free:
                 self.judged += 1
                 if shown(agent, name) == sent:
                     raise Wrong(f"{agent.address} has it and is said to be {state}: {answer}")
