@@ -1608,7 +1608,7 @@ static bool doomed(const struct sim *sim, unsigned host)
     for (unsigned i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         if (fault_of(sim, host, kinds[i]))
             return true;
-    uint64_t silent_ms = 0;
+    uint64_t silent_ms = fault_of(sim, host, SIM_LATE) ? LATE_US / 1000 : 0; /* its next word takes that long */
     for (unsigned i = 0; i < SIM_FAULTS_MAX; i++) {
         const struct sim_fault *fault = &sim->options.faults[i];
         bool silent = fault->kind == SIM_PAUSE || fault->kind == SIM_ISOLATE;
