@@ -443,7 +443,7 @@ def half_of_it(row, cast):
     """kill -9 of the sender when the hosts have half of it: with headers and what is on its way more has left then."""
     before = cast.lab.sent_bytes(0)
     process = cast.start_send(SOURCE, NAME, *row.options())
-    await_part(cast, process, before, 0.55 * row.size)
+    await_part(cast, process, before, 0.52 * row.size)
     process.kill()
     cast.lab.end(process)
 
