@@ -20,12 +20,14 @@ struct tc_host {
     bool local; /* it is on this host, and has the source itself */
     uint8_t instance[16];
     uint8_t nonce[TC_NONCE_SIZE];
-    char address[TC_ADDRESS_MAX];      /* for other agents */
-    uint64_t heard;                    /* last control message */
-    uint64_t slow_at;                  /* when it was called slow; 0: never */
-    uint64_t compared, compared_at;    /* bytes that it has looked for in what it has, and when it said so last */
-    bool changed;                      /* its row differs from what it was told */
-    uint32_t row_epoch;                /* of the last row it was told: older complaints are of no interest */
+    char address[TC_ADDRESS_MAX];   /* for other agents */
+    uint64_t heard;                 /* last control message */
+    uint64_t slow_at;               /* when it was called slow; 0: never */
+    uint64_t compared, compared_at; /* bytes that it has looked for in what it has, and when it said so last */
+    bool changed;                   /* its row differs from what it was told */
+    uint32_t row_epoch;             /* of the last row it was told: older complaints are of no interest */
+    uint32_t told[TC_TREES_MAX];    /* its parents by that row, and those before them; TC_NO_RANK: none */
+    uint32_t before[TC_TREES_MAX];
     uint64_t received[TC_TREES_MAX];   /* bytes it had from its parents, as it said last */
     uint64_t fed_at;                   /* when a child of its last said that it had a byte from it */
     uint32_t charges[TC_CHARGES_MOST]; /* ranks from which it says it had wrong bytes; while it is believed */

@@ -61,6 +61,13 @@ static void say_why(const struct tc_coordinator *c, char *out, size_t size)
         snprintf(out + used, size - (size_t)used, " (and %u more)", more);
 }
 
+static void note_parent(struct tc_host *host, unsigned t, uint32_t up)
+{
+    if (host->told[t] != up)
+        host->before[t] = host->told[t];
+    host->told[t] = up;
+}
+
 static void send_row(struct tc_coordinator *c, uint32_t rank, struct tc_msg_link *scratch)
 {
     struct tc_host *host = tc_rank_host(c, rank);
@@ -75,8 +82,10 @@ static void send_row(struct tc_coordinator *c, uint32_t rank, struct tc_msg_link
     say_why(c, plan->why, sizeof plan->why);
     if (!plan->why[0] && tc_host_doubted(host))
         snprintf(plan->why, sizeof plan->why, "%.80s: gave wrong bytes", tc_host_name(c, host));
-    for (unsigned t = 0; t < c->trees; t++)
+    for (unsigned t = 0; t < c->trees; t++) {
         fill_row(c, rank, t, &plan->rows[t], scratch + (size_t)t * c->ranks);
+        note_parent(host, t, plan->rows[t].parent.rank);
+    }
     tc_coordinator_send(c, host->control, &message);
     host->changed = false;
     host->row_epoch = c->epoch;
@@ -163,6 +172,8 @@ static uint32_t give_ranks(struct tc_coordinator *c, bool local, uint32_t rank)
         host->view.rank = rank;
         host->view.phase = TC_PHASE_RUNNING;
         host->changed = true;
+        for (unsigned t = 0; t < TC_TREES_MAX; t++)
+            host->told[t] = host->before[t] = TC_NO_RANK;
         host->heard = c->now;
         c->host_of_rank[rank++] = i;
         c->running++;

@@ -54,22 +54,32 @@ static void doubt_charges(struct tc_coordinator *c, struct tc_host *host)
     host->charge_count = host->quarrelsome ? 0 : host->charge_count;
 }
 
+/* What a parent gave was wrong, though another may have taken its place since. */
+static void on_wrong_bytes(struct tc_coordinator *c, struct tc_host *host, const struct tc_msg_complaint *complaint)
+{
+    uint32_t rank = complaint->rank;
+    if (rank > c->ranks || (host->told[complaint->tree] != rank && host->before[complaint->tree] != rank))
+        return;
+    charge(c, host, rank);
+    if (rank == 0) /* read again for a slow child, it may be another file by now */
+        tc_actions_add(&c->actions, TC_ACT_CHECK);
+}
+
 /* A parent does not deliver: what is to be done follows with the next decision. */
 void tc_coordinator_on_complaint(struct tc_coordinator *c, struct tc_host *host,
                                  const struct tc_msg_complaint *complaint)
 {
     struct tc_err err = {0};
     uint32_t rank = host->view.rank;
-    if (complaint->tree >= c->trees || complaint->epoch < host->row_epoch || !tc_host_needs_data(host) ||
-        tc_replan_parent(c->replan, complaint->tree, rank) != complaint->rank)
+    bool corrupt = complaint->reason == TC_E_INTEGRITY;
+    if (complaint->tree >= c->trees || !tc_host_needs_data(host))
+        return;
+    if (corrupt)
+        on_wrong_bytes(c, host, complaint);
+    if (complaint->epoch < host->row_epoch || tc_replan_parent(c->replan, complaint->tree, rank) != complaint->rank)
         return; /* has been moved since */
     tc_coordinator_trace(c, "%s complains of %s: %s", tc_host_name(c, host), tc_rank_name(c, complaint->rank),
                          tc_reason_text(complaint->reason));
-    bool corrupt = complaint->reason == TC_E_INTEGRITY;
-    if (corrupt)
-        charge(c, host, complaint->rank);
-    if (corrupt && complaint->rank == 0) /* read again for a slow child, it may be another file by now */
-        tc_actions_add(&c->actions, TC_ACT_CHECK);
     if (tc_replan_complain(c->replan, complaint->tree, rank, complaint->rank,
                            corrupt ? TC_COMPLAINT_CORRUPT : TC_COMPLAINT_LINK, c->now, &err) < 0)
         c->actions.failed = true;

@@ -956,6 +956,35 @@ START_TEST(a_dead_host_does_not_change_the_plan_for_ever)
 }
 END_TEST
 
+/* What host 1 says of a parent of the plan with that epoch. */
+static void complain(struct rig *rig, uint32_t epoch, uint32_t parent, int reason)
+{
+    struct tc_message message = {.type = TC_MSG_COMPLAIN};
+    message.complaint = (struct tc_msg_complaint){.epoch = epoch, .rank = parent, .reason = (uint16_t)reason};
+    frame(rig, 1, &message, NULL);
+}
+
+START_TEST(wrong_bytes_of_an_earlier_parent_count)
+{
+    struct rig rig = coordinator_in(TC_PHASE_RUNNING);
+    const struct tc_host_view *parent = tc_coordinator_host(rig.coordinator, 0);
+    complain(&rig, 1, 1, TC_E_CLOSED);
+    tick(&rig, TC_REPLAN_GATHER);
+    ck_assert_uint_eq(rig.dialled, 1); /* host 1 hangs below the sender now */
+    complain(&rig, 1, 1, TC_E_CLOSED);
+    complain(&rig, 1, 2, TC_E_INTEGRITY); /* itself */
+    complain(&rig, 1, 3, TC_E_INTEGRITY); /* nobody */
+    complain(&rig, 1, TC_NO_RANK, TC_E_INTEGRITY);
+    ck_assert_uint_eq(parent->accused, 0);
+    tick(&rig, TC_REPLAN_GATHER);
+    ck_assert_uint_eq(rig.sent[TC_MSG_PLAN], 0);
+    complain(&rig, 1, 1, TC_E_INTEGRITY);
+    ck_assert_uint_eq(parent->accused, 1);
+    ck_assert(!rig.ended && parent->phase == TC_PHASE_RUNNING);
+    free_rig(&rig);
+}
+END_TEST
+
 START_TEST(silence_is_death)
 {
     struct rig rig = coordinator_in(TC_PHASE_RUNNING);
@@ -1086,6 +1115,7 @@ int main(void)
     TCase *coordinator = tcase_create("coordinator");
     tcase_add_loop_test(coordinator, a_coordinator_drops_a_host_for_a_wrong_message_and_goes_on, 0, 4);
     tcase_add_test(coordinator, a_dead_host_does_not_change_the_plan_for_ever);
+    tcase_add_test(coordinator, wrong_bytes_of_an_earlier_parent_count);
     tcase_add_test(coordinator, silence_is_death);
     tcase_add_test(coordinator, a_host_that_never_answers_is_left_out);
     tcase_add_test(coordinator, hosts_that_join_are_offered_and_planned);
