@@ -627,7 +627,7 @@ static bool is_served(int state_fd)
         bool locked = errno == EWOULDBLOCK;
         if (!locked || tries == CLAIM_TRIES || answers(state_fd))
             return locked || answers(state_fd);
-        nanosleep(&(struct timespec){.tv_nsec = CLAIM_PAUSE_MS * 1000000l}, NULL);
+        nanosleep(&(struct timespec){.tv_nsec = CLAIM_PAUSE_MS * 1000000L}, NULL);
     }
     return false;
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Fresh fuzzing: builds every target of targets.def with clang and libFuzzer, runs each for a while, prints TAP.
 
-    fuzz.py [--seconds S] [--jobs N] [--build DIR] [--keep] [TARGET ...]
+    fuzz.py [--seconds S] [--jobs N] [--build DIR] [--keep | --only-build] [TARGET ...]
 
 Starts from tests/fuzz/corpus and from what earlier runs left in DIR/found. What ends a target lies in DIR/crashes and is
 replayed by `tests/fuzz/replay TARGET FILE`. --keep adds what reaches new code to tests/fuzz/corpus, as few and small
@@ -120,11 +120,14 @@ def main():
     parser.add_argument("--build", default="fuzz-build")
     parser.add_argument("--compiler", default=shutil.which("clang") or "clang-14")
     parser.add_argument("--keep", action="store_true")
+    parser.add_argument("--only-build", action="store_true")
     parser.add_argument("names", nargs="*", metavar="TARGET")
     options = parser.parse_args()
     table = targets()
     wanted = options.names or list(table)
     build(options, wanted)
+    if options.only_build:
+        return 0
     if options.keep:
         for name in wanted:
             keep(options, name, table[name])

@@ -12,7 +12,7 @@ import sys
 
 import world
 from world import PACKAGE, Thread, raises
-from agents import SLOW, Process, Skip, ensure, hosts_of, main, scenario, scenarios, wait_for
+from agents import Process, Skip, ensure, hosts_of, main, scenario, scenarios, wait_for
 
 import numpy
 
@@ -246,7 +246,7 @@ def failures_reach_waiters(scene):
     waiting = Thread(treecast.attach, "slow.bin", agent.folder)
     wait_for(lambda: agent.sockets() - before, "a worker at the door")
     error = raises(treecast.DeadlineError, treecast.send, scene.crumbs("slow.bin", 24 * MIB), hosts=agent.address,
-                   deadline=SLOW, **SLOWLY)
+                   deadline=1, **SLOWLY)
     ensure(error.exit_code == 7 and error.hosts[0]["state"] != "published", f"{error.exit_code} {error.hosts}")
     raises(treecast.DeadlineError, waiting.result, text="deadline")
 
