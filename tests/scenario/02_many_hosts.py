@@ -8,6 +8,7 @@ from agents import ensure, hosts_of, main, scenario
 
 HOSTS = 8
 MIB = 1 << 20
+LINE_TYPES = ("plan", "progress", "replan", "host", "summary", "error")
 
 
 def smooth(scene, name, size):
@@ -21,8 +22,7 @@ def smooth(scene, name, size):
 def check_lines(run, agents, name, size):
     """The promises of --json, whatever happened."""
     for line in run.lines:
-        ensure(line["schema"] == 1 and line["type"] in ("plan", "progress", "replan", "host", "summary",
-                                                                   "error"), f"{line}")
+        ensure(line["schema"] == 1 and line["type"] in LINE_TYPES, f"{line}")
     ensure([line["type"] for line in run.lines].count("plan") == 1, "not one plan")
     ensure(run.last["type"] in ("summary", "error") and run.last["exit"] == run.code, f"{run.last}")
     ensure(set(run.hosts) == {agent.address for agent in agents}, f"other hosts: {sorted(run.hosts)}")
