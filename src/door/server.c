@@ -623,13 +623,16 @@ static bool answers(int state_fd)
  * that have no locks. Who tidies up takes the lock for a moment too, so one that does not answer is given time. */
 static bool is_served(int state_fd)
 {
-    for (int tries = 0; flock(state_fd, LOCK_EX | LOCK_NB) < 0; tries++) {
-        bool locked = errno == EWOULDBLOCK;
-        if (!locked || tries == CLAIM_TRIES || answers(state_fd))
-            return locked || answers(state_fd);
+    for (int tries = 0; tries < CLAIM_TRIES; tries++) {
+        if (flock(state_fd, LOCK_EX | LOCK_NB) == 0)
+            return false;
+        if (errno != EWOULDBLOCK)
+            return answers(state_fd);
+        if (answers(state_fd))
+            break;
         nanosleep(&(struct timespec){.tv_nsec = CLAIM_PAUSE_MS * 1000000L}, NULL);
     }
-    return false;
+    return true;
 }
 
 static int claim(struct tc_door *door, int state_fd, struct tc_err *err)
@@ -642,6 +645,26 @@ static int claim(struct tc_door *door, int state_fd, struct tc_err *err)
     if (is_served(door->state_fd))
         return tc_fail(err, TC_E_BUSY, "an agent already serves %s", door->dir);
     return 0;
+}
+
+/* An agent holds the lock from before it makes its door until its end: while it is ours, a door is a dead one's. */
+int tc_door_clean(int state_fd, unsigned *files, struct tc_err *err)
+{
+    static const char *const names[] = {TC_DOOR_NAME, NEW_NAME};
+    struct stat status;
+    int rc = 0, lock = openat(state_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool ours = lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) == 0;
+    for (unsigned i = 0; i < 2 && ours && rc == 0; i++) {
+        if (fstatat(state_fd, names[i], &status, AT_SYMLINK_NOFOLLOW) || !S_ISSOCK(status.st_mode))
+            continue;
+        if (unlinkat(state_fd, names[i], 0))
+            rc = tc_fail_errno(err, errno, "cannot remove .treecast/%s", names[i]);
+        else
+            ++*files;
+    }
+    if (lock >= 0)
+        close(lock);
+    return rc;
 }
 
 /* The socket gets its name when it listens, so whoever sees the name can connect. Touching DIR then wakes those who

@@ -46,4 +46,8 @@ int tc_door_source(const struct tc_door *door, const uint8_t session[TC_SESSION_
 /* Waiters get {"ok":false,"reason":"closed"}; the socket file goes. NULL allowed. Not from the door's own callbacks. */
 void tc_door_close(struct tc_door *door);
 
+/* Remove the socket that a killed agent has left in .treecast (state_fd), finished or not; nothing while an agent serves
+ * there, and one that starts meanwhile waits. files grows by what went. */
+int tc_door_clean(int state_fd, unsigned *files, struct tc_err *err);
+
 #endif

@@ -468,25 +468,6 @@ static bool orphan(int state, const char *name, const ino_t *inodes, size_t coun
     return fstatat(state, name, status, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-/* The door's socket, finished or not. */
-static bool is_door(int state, const char *name, struct stat *status)
-{
-    return (strcmp(name, TC_INSIDE_DOOR) == 0 || strcmp(name, TC_INSIDE_DOOR ".new") == 0) &&
-           fstatat(state, name, status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISSOCK(status->st_mode);
-}
-
-/* The flock on .treecast itself that an agent holds from before it makes its door until its end; -1 when there is one.
- * While it is ours a door is a dead one's, and no agent makes another. */
-static int lock_out_agents(int state)
-{
-    int fd = tc_inside_open(state, ".", O_RDONLY | O_DIRECTORY, 0);
-    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0)
-        return fd;
-    if (fd >= 0)
-        close(fd);
-    return -1;
-}
-
 static int clean_arrays(struct tc_folder *folder, char **names, size_t count, unsigned *files, uint64_t *bytes,
                         struct tc_err *err)
 {
@@ -518,15 +499,6 @@ static bool newest_of_name(int state, char **names, size_t count, const char *na
     return true;
 }
 
-/* Anything else is the lock, or nobody's. */
-static bool is_rubbish(int state, const char *name, const ino_t *inodes, size_t count, bool no_agent,
-                       struct stat *status)
-{
-    if (is_part(name) || is_link(name))
-        return left_over(state, name, status);
-    return (no_agent && is_door(state, name, status)) || orphan(state, name, inodes, count, status);
-}
-
 static int clean_state(struct tc_folder *folder, const ino_t *inodes, size_t count, bool keep_newest, unsigned *files,
                        uint64_t *bytes, struct tc_err *err)
 {
@@ -535,10 +507,11 @@ static int clean_state(struct tc_folder *folder, const ino_t *inodes, size_t cou
     int rc = list(folder->state, &names, &all, err);
     if (rc)
         return rc;
-    int agents = lock_out_agents(folder->state);
     for (size_t i = 0; rc == 0 && i < all; i++) {
         struct stat status;
-        if (!is_rubbish(folder->state, names[i], inodes, count, agents >= 0, &status))
+        /* Anything else is the lock, or the door's. */
+        if (is_part(names[i]) || is_link(names[i]) ? !left_over(folder->state, names[i], &status)
+                                                   : !orphan(folder->state, names[i], inodes, count, &status))
             continue;
         if (keep_newest && is_part(names[i]) && newest_of_name(folder->state, names, all, names[i], &status))
             continue;
@@ -549,8 +522,6 @@ static int clean_state(struct tc_folder *folder, const ino_t *inodes, size_t cou
         ++*files;
         *bytes += (uint64_t)status.st_size;
     }
-    if (agents >= 0)
-        close(agents);
     free_names(names, all);
     return rc;
 }

@@ -51,9 +51,8 @@ int tc_folder_each(struct tc_folder *folder, int (*each)(const struct tc_descrip
  * TC_E_FORMAT. */
 int tc_folder_remove(struct tc_folder *folder, const char *name, struct tc_err *err);
 
-/* Remove what failed sessions left (temporary files that no live process holds: they are flock'ed by their writer),
- * descriptions without a file, and the door of an agent that is dead; all: published arrays too. Counts what went; files
- * and bytes are set also on error. */
+/* Remove what failed sessions left (temporary files that no live process holds: they are flock'ed by their writer) and
+ * descriptions without a file; all: published arrays too. Counts what went; files and bytes are set also on error. */
 int tc_folder_clean(struct tc_folder *folder, bool all, unsigned *files, uint64_t *bytes, struct tc_err *err);
 
 /* What an agent does when it starts: descriptions without a file go, and of what failed sessions left of one NAME all but

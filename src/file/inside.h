@@ -36,6 +36,5 @@ static inline const char *tc_inside_name(char text[TC_INSIDE_NAME_MAX], ino_t in
 #define TC_INSIDE_TMP ".json.tmp"
 #define TC_INSIDE_PART ".part"
 #define TC_INSIDE_LINK ".link"
-#define TC_INSIDE_DOOR "door" /* the door room's TC_DOOR_NAME, which this room does not see */
 
 #endif

@@ -754,6 +754,48 @@ START_TEST(a_dead_socket_is_replaced_a_living_one_is_not)
 }
 END_TEST
 
+/* A socket at which nobody listens, as an agent leaves it that is killed. */
+static void dead_door(int state, const char *name)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%s", state, name);
+    ck_assert_int_eq(bind(fd, (const struct sockaddr *)&address, sizeof address), 0);
+    close(fd);
+}
+
+START_TEST(clean_takes_the_door_of_the_dead)
+{
+    static const char *const names[] = {"door", "door.new", "mine"};
+    char path[600];
+    snprintf(path, sizeof path, "%s/.treecast", folder);
+    int state = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    unsigned files = 0;
+    for (unsigned i = 0; i < 3; i++)
+        dead_door(state, names[i]);
+    int agent = openat(state, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    ck_assert_int_eq(flock(agent, LOCK_EX | LOCK_NB), 0);
+    ck_assert_int_eq(tc_door_clean(state, &files, NULL), 0);
+    ck_assert_uint_eq(files, 0);
+    close(agent);
+
+    ck_assert_int_eq(tc_door_clean(state, &files, NULL), 0);
+    ck_assert_uint_eq(files, 2);
+    for (unsigned i = 0; i < 3; i++)
+        ck_assert_int_eq(faccessat(state, names[i], F_OK, 0) == 0, i == 2);
+    ck_assert_int_eq(unlinkat(state, "mine", 0), 0);
+    int file = openat(state, "door", O_CREAT | O_WRONLY | O_CLOEXEC, 0600); /* no socket: nobody's */
+    close(file);
+    ck_assert_int_eq(tc_door_clean(state, &files, NULL), 0);
+    ck_assert_uint_eq(files, 2);
+    ck_assert_int_eq(unlinkat(state, "door", 0), 0);
+    agent = openat(state, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    ck_assert_int_eq(flock(agent, LOCK_EX | LOCK_NB), 0); /* the next agent may come */
+    close(agent);
+    close(state);
+}
+END_TEST
+
 /* As treecast clean holds it, while it sees whether a dead agent has left its door. */
 START_TEST(a_lock_that_nobody_serves_is_waited_for)
 {
@@ -1051,6 +1093,7 @@ int main(void)
     tcase_add_test(all, strangers_are_refused);
     tcase_add_test(all, a_friend_sees_an_agent_come);
     tcase_add_test(all, a_dead_socket_is_replaced_a_living_one_is_not);
+    tcase_add_test(all, clean_takes_the_door_of_the_dead);
     tcase_add_test(all, a_lock_that_nobody_serves_is_waited_for);
     tcase_add_test(all, a_long_directory_is_served);
     tcase_add_test(all, ask_and_its_errors);

@@ -4,8 +4,6 @@
 
 #include <sys/file.h>
 #include <sys/mman.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 
 #include "file_help.h"
@@ -240,7 +238,7 @@ START_TEST(clean_takes_the_dead_alone)
     dead_part(folder);
     put_file(state, "999999999.json", "{}");
     put_file(state, "999999999.json.tmp", "{");
-    put_file(state, "door", ""); /* no socket: nobody's */
+    put_file(state, "door", ""); /* no business of the folder's */
     put_file(state, "mine.json", "{}");
     put_file(at, "bare", "x");
     ck_assert_int_eq(tc_folder_clean(folder, false, &files, &bytes, NULL), 0);
@@ -256,43 +254,6 @@ START_TEST(clean_takes_the_dead_alone)
     ck_assert_uint_eq(entries(at), 2); /* .treecast, bare */
     tc_sink_free(alive);
     ck_assert_uint_eq(entries(state), 3);
-    tc_folder_close(folder);
-}
-END_TEST
-
-/* A socket at which nobody listens, as an agent leaves it that is killed. */
-static void dead_door(int state, const char *name)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    snprintf(address.sun_path, sizeof address.sun_path, "/proc/self/fd/%d/%s", state, name);
-    ck_assert_int_eq(bind(fd, (const struct sockaddr *)&address, sizeof address), 0);
-    close(fd);
-}
-
-START_TEST(clean_takes_the_door_of_the_dead)
-{
-    struct tc_folder *folder = fresh_folder();
-    int state = tc_folder_state_fd(folder);
-    unsigned files;
-    uint64_t bytes;
-    ck_assert_int_eq(publish(folder, "A", 1000, 1, false, NULL), 0);
-    dead_door(state, "door");
-    dead_door(state, "door.new");
-    dead_door(state, "mine");
-    int agent = openat(state, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    ck_assert_int_eq(flock(agent, LOCK_EX | LOCK_NB), 0);
-    ck_assert_int_eq(tc_folder_clean(folder, false, &files, &bytes, NULL), 0);
-    ck_assert_uint_eq(files, 0);
-    close(agent);
-
-    ck_assert_int_eq(tc_folder_clean(folder, false, &files, &bytes, NULL), 0);
-    ck_assert_uint_eq(files, 2);
-    ck_assert_uint_eq(bytes, 0);
-    ck_assert_uint_eq(entries(state), 3); /* lock, A's description, mine */
-    agent = openat(state, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    ck_assert_int_eq(flock(agent, LOCK_EX | LOCK_NB), 0); /* the next agent may come */
-    close(agent);
     tc_folder_close(folder);
 }
 END_TEST
@@ -357,7 +318,6 @@ int main(void)
     tcase_add_test(tcase, each_goes_by_name);
     tcase_add_test(tcase, removed_arrays_stay_with_their_readers);
     tcase_add_test(tcase, clean_takes_the_dead_alone);
-    tcase_add_test(tcase, clean_takes_the_door_of_the_dead);
     tcase_add_test(tcase, verify_reads_every_byte);
     if (geteuid() == 0) {
         tcase_add_test(tcase, directories_of_others_are_refused);
