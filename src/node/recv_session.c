@@ -213,7 +213,7 @@ int tc_recv_new_session(struct tc_recv_node *node, struct tc_wire *wire, bool jo
 {
     unsigned count = 0;
     for (const struct tc_recv_session *other = node->sessions; other; other = other->next)
-        count += !other->over; /* one that is over is only put away */
+        count += !other->over || other->runner.tasks > 0; /* else it is only put away */
     if (count >= node->options.sessions_most)
         return tc_fail(err, TC_E_LIMIT, "%u sessions are under way already (--max-sessions)", count);
     struct tc_recv_session *session = calloc(1, sizeof *session);

@@ -49,10 +49,18 @@ def max_sessions(scene):
 
 @scenario
 def one_after_another(scene):
-    """--max-sessions 1: broadcasts that follow one another at once are all taken"""
+    """--max-sessions 1: broadcasts that follow one another at once are all taken, though the last one's links linger"""
     agent = scene.agent("--max-sessions", "1")
     for seed in range(30):
         scene.run("send", "-w", agent.address, scene.noise("a", 1000, seed), "-f").expect(0)
+    words = ("-C", "none", "-s", "64K", "--bwlimit", "512K", "-t", "2")
+    sender = scene.start("send", "-w", agent.address, *words, scene.noise("slow", 8 * MIB))
+    wait_for(lambda: on_their_way(agent) or not sender.running(), "its offer", timeout=20 * SLOW)
+    sender.signal(signal.SIGSTOP)  # it does not hear that the agent is done with it
+    wait_for(lambda: "deadline passed" in agent.err, "the deadline", timeout=20 * SLOW)
+    scene.run("send", "-w", agent.address, scene.path("a"), "b").expect(0)
+    sender.signal(signal.SIGCONT)
+    sender.finish().expect(7)
 
 
 @scenario
