@@ -360,17 +360,17 @@ def test_no_room():
         case.within(1.3)
 
 
-def slow_host(name, host, way, cause, seconds, size, state, bound=1.5, lasts=None):
-    """One host is slow: it alone is called so, with its cause, and a leaf; by the deadline it is in this state."""
+def slow_host(name, host, way, cause, seconds, size, states, bound=2, lasts=None):
+    """One host is slow: it alone is called so, with its cause, and a leaf; by the deadline it is in one of these states."""
     with Case(name, [host], way, after=None, size=size, options=["--deadline", str(seconds)], lasts=lasts) as case:
-        places = Places(case.cast, host)
-        sent = case.run(places if state == "published" else None).sent
+        places, whole = Places(case.cast, host), "published" in states
+        sent = case.run(places if whole else None).sent
         slow = [line for line in sent.hosts if line.get("slow")]
         ensure([case.is_of(line, host) for line in slow] == [True] and slow[0]["slow"] == cause and slow[0]["leaf"],
                f"called slow: {slow}; {replans(sent)}")
         ensure(any(line["why"] == "slow" for line in sent.of_type("replan")), f"planned anew: {replans(sent)}")
-        ensure(case.state(host) == state, f"h{host} is {case.state(host)}: {sent.errors}")
-        ensure(state != "published" or places.is_leaf(), f"h{host} at its end: {places.plan}")
+        ensure(case.state(host) in states, f"h{host} is {case.state(host)}: {sent.errors}")
+        ensure(not whole or places.is_leaf(), f"h{host} at its end: {places.plan}")
         ensure(sent.seconds <= seconds + 2.5, f"ended {sent.seconds:.1f} s after its start, its deadline was {seconds} s")
         case.settle(host)
         case.within(bound)
@@ -378,24 +378,25 @@ def slow_host(name, host, way, cause, seconds, size, state, bound=1.5, lasts=Non
 
 def test_slow_link():
     """The head of a tree is ten times slower: network in, a leaf, nobody waits for it, the deadline holds."""
-    slow_host("link.bin", 1, Harm.slow_link, "network in", 9, 3 * SIZE, "aborted")
+    slow_host("link.bin", 1, Harm.slow_link, "network in", 9, 3 * SIZE, ["aborted"])
 
 
-# What the following cost the others over 20 s, the bench measures (slow-long* and those after it).
+# What slow hosts cost the others to a tenth of a copy, the bench measures (slow-head, slow-long* and those after it).
 
 def test_slow_out():
     """Only what leaves the head of a tree is slow: network out, and as a leaf it is as fast as any."""
-    slow_host("out.bin", 2, Harm.slow_out, "network out", 60, 4 * SIZE, "published")
+    slow_host("out.bin", 2, Harm.slow_out, "network out", 60, 4 * SIZE, ["published"])
 
 
 def test_slow_disk():
     """A relay's disk is slow for 5 s: disk. It stays a leaf, and has the whole array too, later."""
-    slow_host("disk.bin", 3, Harm.slow_disk, "disk", 60, 4 * SIZE, "published", lasts=5)
+    slow_host("disk.bin", 3, Harm.slow_disk, "disk", 60, 4 * SIZE, ["published"], lasts=5)
 
 
 def test_starved():
-    """A relay gets hardly any CPU: CPU. Those who help its children out are not slow."""
-    slow_host("cpu.bin", 3, Harm.starve, "CPU", 14, 4 * SIZE, "aborted")
+    """A relay gets hardly any CPU: CPU. Those who help its children out are not slow.
+    At the deadline it may well need more than the second that there is to say how it ended."""
+    slow_host("cpu.bin", 3, Harm.starve, "CPU", 14, 4 * SIZE, ["aborted", "lost"])
 
 
 if __name__ == "__main__":
