@@ -80,6 +80,15 @@ void tc_lookout_moved(struct tc_lookout *lookout, unsigned t, uint32_t rank, uin
     lookout->seen[rank].places[t] = (struct place){.since = now, .told_at = now};
 }
 
+void tc_lookout_begin_anew(struct tc_lookout *lookout, uint64_t now)
+{
+    for (uint32_t rank = 1; rank <= lookout->ranks; rank++) {
+        lookout->seen[rank].count = 0;
+        for (unsigned t = 0; t < lookout->trees; t++)
+            tc_lookout_moved(lookout, t, rank, now);
+    }
+}
+
 void tc_lookout_holds_up(struct tc_lookout *lookout, unsigned t, uint32_t rank, bool holds_up, uint64_t now)
 {
     struct place *place = &lookout->seen[rank].places[t];

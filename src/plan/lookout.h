@@ -45,6 +45,8 @@ void tc_lookout_free(struct tc_lookout *lookout); /* NULL allowed */
 void tc_lookout_report(struct tc_lookout *lookout, uint32_t rank, const struct tc_sighting *sighting, uint64_t now);
 /* rank has got another parent in tree t. */
 void tc_lookout_moved(struct tc_lookout *lookout, unsigned t, uint32_t rank, uint64_t now);
+/* Nobody was listened to for a while, up to now: what was seen before leads to nothing that is seen from now on. */
+void tc_lookout_begin_anew(struct tc_lookout *lookout, uint64_t now);
 /* For a child of rank 0, as often as one likes: whether all of rank 0's children wait for this one now. */
 void tc_lookout_holds_up(struct tc_lookout *lookout, unsigned t, uint32_t rank, bool holds_up, uint64_t now);
 

@@ -179,6 +179,11 @@ void tc_replan_gone(struct tc_replan *r, uint32_t rank, uint64_t now)
     gather(r, now);
 }
 
+void tc_replan_slept(struct tc_replan *r, uint64_t now)
+{
+    tc_lookout_begin_anew(r->lookout, now);
+}
+
 uint64_t tc_replan_due(const struct tc_replan *r)
 {
     return r->due;

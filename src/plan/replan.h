@@ -65,6 +65,9 @@ int tc_replan_complain(struct tc_replan *replan, unsigned t, uint32_t rank, uint
 void tc_replan_whole(struct tc_replan *replan, uint32_t rank); /* needs no parent any more, may still be one */
 void tc_replan_gone(struct tc_replan *replan, uint32_t rank, uint64_t now);
 
+/* The caller itself stood still until now: what it did not hear meanwhile is nobody's fault. */
+void tc_replan_slept(struct tc_replan *replan, uint64_t now);
+
 /* When to decide next, for sure: UINT64_MAX when nothing was noted that waits for a decision. Slowness is looked for at
  * every decision, so the caller decides from time to time anyway. */
 uint64_t tc_replan_due(const struct tc_replan *replan);

@@ -7,6 +7,7 @@
 enum {
     TICK_MS = 250,
     TICK_PLANNED_MS = 100, /* while it is watched who holds up whom */
+    SLEPT_MS = 1000,       /* a tick that is late by so much: this process stood still */
     SYNC_RATE = 16 << 10   /* bytes a millisecond that a disk takes at least */
 };
 
@@ -166,6 +167,16 @@ static void on_tick(struct tc_coordinator *c)
     }
 }
 
+/* A process that was stopped, or whose machine was, has heard nobody meanwhile: all are given as long again. */
+static void forgive(struct tc_coordinator *c, uint64_t slept)
+{
+    for (uint32_t i = 0; i < c->config.host_count; i++)
+        c->hosts[i].heard += c->hosts[i].heard ? slept : 0; /* 0: it is not connected yet */
+    c->moved_at += slept;
+    if (c->planned)
+        tc_replan_slept(c->replan, c->now);
+}
+
 uint64_t tc_coordinator_wake(const struct tc_coordinator *c)
 {
     if (c->ended)
@@ -284,9 +295,14 @@ static void dispatch(struct tc_coordinator *c, const struct tc_event *event)
 
 void tc_coordinator_event(struct tc_coordinator *c, const struct tc_event *event, uint64_t now)
 {
+    uint64_t passed = now - c->now;
     c->now = now;
     if (c->ended)
         return;
+    if (now >= c->tick_due + SLEPT_MS) {
+        forgive(c, passed);
+        c->tick_due = now;
+    }
     bool due = event->kind == TC_EV_TICK;
     bool asking = c->asked > 0;
     dispatch(c, event);

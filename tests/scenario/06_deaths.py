@@ -247,6 +247,22 @@ def coordinator_frozen(scene):
 
 
 @scenario
+def coordinator_paused(scene):
+    """A sender that stands still for longer than silence kills blames nobody for it when it goes on: all publish."""
+    agents = scene.agents(3)
+    source = scene.crumbs("a", 12 * MIB)
+    sender = scene.start_send(agents, source, *SLOWLY)
+    scene.under_way(sender, agents, least=64 * 1024)
+    sender.signal(signal.SIGSTOP)
+    time.sleep(6)
+    ensure(not any(agent.published() for agent in agents), "there is nothing left that the sender is needed for")
+    sender.signal(signal.SIGCONT)
+    answer = sender.finish(60).expect(0)
+    scene.require_published(agents, "a", source)
+    ensure(replans(answer) == [] and not any(line.get("slow") for line in answer.hosts.values()), str(answer))
+
+
+@scenario
 def coordinator_killed_at_the_end(scene):
     """kill -9 of the sender at any moment: on every host the whole array is there or nothing of it."""
     agents = scene.agents(4)

@@ -287,7 +287,7 @@ static void any_faults(struct sim_options *o, uint64_t *state, const enum sim_fa
     unsigned count = 1 + (unsigned)(sim_random(state) % SIM_FAULTS_MAX);
     for (unsigned i = 0; i < count; i++) {
         enum sim_fault_kind kind = kinds[sim_random(state) % kind_count];
-        bool sender = with_sender && sim_random(state) % 12 == 0;
+        bool sender = (with_sender || kind == SIM_PAUSE) && sim_random(state) % 12 == 0;
         unsigned host = sender ? 0 : 1 + (unsigned)(sim_random(state) % o->hosts);
         uint32_t after = (uint32_t)(sim_random(state) % (o->chunks + 1));
         o->faults[i] = (struct sim_fault){kind, host, after, 1 + (uint32_t)(sim_random(state) % most_ms)};
@@ -414,8 +414,28 @@ START_TEST(dying_is_not_being_slow)
 }
 END_TEST
 
+/* A sender that stands still, for longer than silence kills, blames nobody for it. */
+START_TEST(a_sender_that_stands_still_goes_on)
+{
+    for (struct seeds s = seeds(40); s.next < s.end; s.next++) {
+        uint64_t state = s.next * 32452843;
+        struct sim_options o = options(s.next, 2 + (unsigned)(sim_random(&state) % 15), 800, any_tree(&state));
+        o.rate = 12500000;
+        o.delay_us = 500;
+        uint32_t after = (uint32_t)(sim_random(&state) % 800), for_ms = 1000 + (uint32_t)(sim_random(&state) % 29000);
+        o.faults[0] = (struct sim_fault){SIM_PAUSE, 0, after, for_ms};
+        struct sim *sim = sim_new(&o);
+        sim_run(sim, 90000);
+        sim_check_survivors(sim);
+        for (unsigned i = 1; i <= o.hosts; i++)
+            sim_assert(sim, sim_view(sim, i)->end == TC_END_PUBLISHED && sim_moves(sim, i) == 0);
+        sim_free(sim);
+    }
+}
+END_TEST
+
 /* Faults that stop: every host that has not failed for good, or been silent for as long as the dead, completes. The sender
- * is well, for without it nobody is owed that: see agents_outlive_the_sender. */
+ * stands still at most, for without it nobody is owed that: see agents_outlive_the_sender. */
 START_TEST(faults_that_stop_harm_nobody)
 {
     static const enum sim_fault_kind kinds[] = {
@@ -759,6 +779,7 @@ int main(void)
     ADD(a_slow_host_costs_the_others_little, 2 * PLACES);
     ADD(dying_is_not_being_slow, 1);
     ADD(any_faults_are_safe, 1);
+    ADD(a_sender_that_stands_still_goes_on, 1);
     ADD(faults_that_stop_harm_nobody, 1);
     ADD(a_flapping_link_settles, 2);
     ADD(a_changed_source_is_published_nowhere, 1);

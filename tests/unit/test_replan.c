@@ -212,6 +212,21 @@ END_TEST
 
 /* --- reports --- */
 
+/* All hosts from first on say what they have. */
+static void report(struct world *w, uint32_t first)
+{
+    for (uint32_t rank = first; rank <= w->hosts; rank++) {
+        struct tc_sighting sighting = {.cause = w->cause[rank]};
+        for (unsigned t = 0; t < w->trees; t++) {
+            sighting.trees[t].held = w->held[t][rank];
+            sighting.trees[t].brought = w->brought[t][rank];
+            sighting.trees[t].waiting = w->waits[t][rank];
+        }
+        if (!w->gone[rank] && !w->silent[rank])
+            tc_replan_report(w->replan, rank, &sighting, w->now);
+    }
+}
+
 /* All hosts report every 250 ms. A tree's chunks come at rate (a quarter second's worth) times the share of the slowest
  * on the way, down included; a host cannot hold more than its parent does. */
 static void live(struct world *w, unsigned quarters, uint32_t rate, const double *down, const double *out)
@@ -237,16 +252,7 @@ static void live(struct world *w, unsigned quarters, uint32_t rate, const double
                     w->held[of][rank] = next;
                     w->waits[t][rank] = stands ? w->waits[t][rank] + 250 : 0;
                 }
-        for (uint32_t rank = 1; rank <= w->hosts; rank++) {
-            struct tc_sighting sighting = {.cause = w->cause[rank]};
-            for (unsigned t = 0; t < w->trees; t++) {
-                sighting.trees[t].held = w->held[t][rank];
-                sighting.trees[t].brought = w->brought[t][rank];
-                sighting.trees[t].waiting = w->waits[t][rank];
-            }
-            if (!w->gone[rank] && !w->silent[rank])
-                tc_replan_report(w->replan, rank, &sighting, w->now);
-        }
+        report(w, 1);
         decide(w);
     }
 }
@@ -421,6 +427,36 @@ START_TEST(a_slow_head_is_found)
         decide(w);
     }
     MUST(!tc_replan_fit(w->replan, head) && up(w, 0, head) != 0 && tc_replan_load(w->replan, 0) == 2);
+    tc_replan_free(w->replan);
+}
+END_TEST
+
+/* Rank 0 stood still for a minute. Then it hears from some hosts sooner than from others, and finds a head that it waited
+ * for before. */
+START_TEST(what_rank_0_slept_through_is_nobodys_fault)
+{
+    static double one[MOST + 1];
+    even(one, 24);
+    struct world *w = make(TC_TREE_DOUBLE, 0, 24);
+    uint32_t head = 0;
+    for (uint32_t rank = 1; rank <= 24; rank++)
+        head = up(w, 0, rank) == 0 ? rank : head;
+    live(w, 12, 20, one, one);
+    tc_replan_holds_up(w->replan, 0, head, false, w->now);
+    w->now += 60000;
+    tc_replan_slept(w->replan, w->now);
+    tc_replan_holds_up(w->replan, 0, head, true, w->now);
+    for (uint32_t rank = 1; rank <= 24; rank++)
+        w->waits[0][rank] = w->waits[1][rank] = 60000;
+    for (unsigned i = 0; i < 20; i++) {
+        w->now += 100;
+        report(w, 12);
+        decide(w);
+    }
+    live(w, 40, 20, one, one);
+    MUST(unfit_hosts(w) == 0);
+    for (uint32_t rank = 1; rank <= 24; rank++)
+        MUST(tc_replan_moved(w->replan, rank) == 0);
     tc_replan_free(w->replan);
 }
 END_TEST
@@ -611,6 +647,7 @@ int main(void)
     tcase_add_test(tcase, who_is_ahead_of_its_brothers_is_not_slow);
     tcase_add_test(tcase, a_slow_downlink_is_found);
     tcase_add_test(tcase, a_slow_head_is_found);
+    tcase_add_test(tcase, what_rank_0_slept_through_is_nobodys_fault);
     tcase_add_loop_test(tcase, a_flipping_link_moves_nobody_often, 0, KINDS);
     tcase_add_test(tcase, one_complaint_keeps_a_pair_apart);
     tcase_add_test(tcase, two_who_get_wrong_bytes_make_their_parent_a_leaf);

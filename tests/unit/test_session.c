@@ -98,6 +98,14 @@ static void tick(struct rig *rig, uint64_t ms)
     tell(rig, &(struct tc_event){.kind = TC_EV_TICK});
 }
 
+/* So long with all the ticks that a machine which runs has in it. */
+static void pass(struct rig *rig, uint64_t ms)
+{
+    for (; ms > 100; ms -= 100)
+        tick(rig, 100);
+    tick(rig, ms);
+}
+
 static struct tc_message hello(enum tc_role role, const uint8_t *id)
 {
     struct tc_message message = {.type = TC_MSG_HELLO};
@@ -988,14 +996,32 @@ END_TEST
 START_TEST(silence_is_death)
 {
     struct rig rig = coordinator_in(TC_PHASE_RUNNING);
-    rig.now += TC_MS_SILENCE - 1;
+    pass(&rig, TC_MS_SILENCE - 1);
     frame(&rig, 1, &(struct tc_message){.type = TC_MSG_PROGRESS}, NULL);
     ck_assert_int_eq(tc_coordinator_host(rig.coordinator, 0)->end, TC_END_NONE);
     tick(&rig, 1);
     ck_assert_int_eq(tc_coordinator_host(rig.coordinator, 0)->end, TC_END_LOST);
     ck_assert_int_eq(tc_coordinator_host(rig.coordinator, 1)->end, TC_END_NONE);
-    tick(&rig, TC_MS_SILENCE);
+    pass(&rig, TC_MS_SILENCE);
     ck_assert(rig.ended);
+    free_rig(&rig);
+}
+END_TEST
+
+/* What the coordinator itself slept through is no silence of others, nor is it patience of its own. */
+START_TEST(sleep_is_not_silence)
+{
+    static const enum tc_host_phase phases[] = {TC_PHASE_OFFERED, TC_PHASE_RUNNING};
+    struct rig rig = coordinator_in(phases[_i]);
+    enum tc_host_phase phase = tc_coordinator_host(rig.coordinator, 0)->phase;
+    pass(&rig, TC_MS_SILENCE - 1000);
+    tick(&rig, 2 * TC_MS_STALL);
+    ck_assert(!rig.ended);
+    for (uint32_t host = 0; host < 2; host++)
+        ck_assert_int_eq(tc_coordinator_host(rig.coordinator, host)->end, TC_END_NONE);
+    ck_assert_int_eq(tc_coordinator_host(rig.coordinator, 0)->phase, phase);
+    pass(&rig, TC_MS_ANSWER);
+    ck_assert_int_ne(tc_coordinator_host(rig.coordinator, 0)->end, TC_END_NONE);
     free_rig(&rig);
 }
 END_TEST
@@ -1003,7 +1029,7 @@ END_TEST
 START_TEST(a_host_that_never_answers_is_left_out)
 {
     struct rig rig = coordinator_in(TC_PHASE_READY);
-    tick(&rig, TC_MS_ANSWER);
+    pass(&rig, TC_MS_ANSWER);
     ck_assert_int_eq(tc_coordinator_host(rig.coordinator, 1)->end, TC_END_UNREACHABLE);
     ck_assert_int_eq(tc_coordinator_host(rig.coordinator, 0)->phase, TC_PHASE_RUNNING);
     free_rig(&rig);
@@ -1117,6 +1143,7 @@ int main(void)
     tcase_add_test(coordinator, a_dead_host_does_not_change_the_plan_for_ever);
     tcase_add_test(coordinator, wrong_bytes_of_an_earlier_parent_count);
     tcase_add_test(coordinator, silence_is_death);
+    tcase_add_loop_test(coordinator, sleep_is_not_silence, 0, 2);
     tcase_add_test(coordinator, a_host_that_never_answers_is_left_out);
     tcase_add_test(coordinator, hosts_that_join_are_offered_and_planned);
     tcase_add_test(coordinator, joiners_that_do_not_belong_are_turned_away);
