@@ -59,6 +59,8 @@ bool tc_replan_may_relay(const struct tc_replan *r, unsigned t, uint32_t rank);
 bool tc_replan_has_children(const struct tc_replan *r, unsigned t, uint32_t rank);
 /* rank hangs below to. One that has everything needs no parent: for it this is only the table's business. */
 void tc_replan_hang(struct tc_replan *r, unsigned t, uint32_t rank, uint32_t to);
+/* rank is not below the other, nor is it the other. */
+bool tc_replan_is_besides(const struct tc_replan *r, unsigned t, uint32_t rank, uint32_t other);
 /* The fit host that rank, with all that is below it, can hang under in tree t: the least loaded, of these the nearest to
  * the root, of these the first. Rank 0 where there is none. */
 uint32_t tc_replan_best_parent(const struct tc_replan *r, unsigned t, uint32_t rank);

@@ -53,6 +53,11 @@ static uint32_t hops_besides(const struct tc_replan *r, unsigned t, uint32_t ran
     return hops;
 }
 
+bool tc_replan_is_besides(const struct tc_replan *r, unsigned t, uint32_t rank, uint32_t other)
+{
+    return hops_besides(r, t, rank, other) != UINT32_MAX;
+}
+
 bool tc_replan_may_relay(const struct tc_replan *r, unsigned t, uint32_t rank)
 {
     const struct member *member = &r->members[rank];

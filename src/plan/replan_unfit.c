@@ -74,6 +74,16 @@ static void demote(struct tc_replan *r, uint32_t rank)
     }
 }
 
+/* What rank has said of slow parents was its own slowness: it may hang below them. */
+static void take_back_slow_words(struct tc_replan *r, uint32_t rank)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < r->quarrel_count; i++)
+        if (r->quarrels[i].rank != rank || r->quarrels[i].kind != TC_COMPLAINT_SLOW)
+            r->quarrels[kept++] = r->quarrels[i];
+    r->quarrel_count = kept;
+}
+
 static void declare_unfit(struct tc_replan *r, uint32_t rank, enum tc_replan_why why, enum tc_cause cause)
 {
     struct member *member = &r->members[rank];
@@ -84,6 +94,8 @@ static void declare_unfit(struct tc_replan *r, uint32_t rank, enum tc_replan_why
     tc_replan_begin_step(r, why, rank, TC_NO_RANK);
     if (!r->failed)
         r->steps[r->step_count - 1].cause = member->cause;
+    if (why == TC_REPLAN_SLOW)
+        take_back_slow_words(r, rank);
     demote(r, rank);
     tc_replan_end_step(r);
 }
@@ -169,6 +181,16 @@ static void try_again(struct tc_replan *r, unsigned t, uint32_t rank, bool corru
         tc_replan_hang(r, t, rank, 0);
 }
 
+/* rank has gone from below of to below to. Where that had no room for it, a child of to takes its place. */
+static void change_places(struct tc_replan *r, unsigned t, uint32_t rank, uint32_t of, uint32_t to)
+{
+    bool may = tc_replan_may_relay(r, t, of);
+    for (uint32_t child = 1; may && child <= r->ranks && r->members[to].load > r->members[of].load + 1; child++)
+        if (child != rank && r->up[t][child] == to && r->members[child].hungry && !tc_replan_apart(r, child, of) &&
+            tc_replan_is_besides(r, t, of, child))
+            tc_replan_hang(r, t, child, of);
+}
+
 static void part(struct tc_replan *r, const struct quarrel *quarrel)
 {
     uint32_t rank = quarrel->rank, t = quarrel->tree;
@@ -182,6 +204,8 @@ static void part(struct tc_replan *r, const struct quarrel *quarrel)
         try_again(r, t, rank, corrupt);
     else
         tc_replan_hang(r, t, rank, to);
+    if (quarrel->kind == TC_COMPLAINT_SLOW && to != 0 && quarrel->of != 0)
+        change_places(r, t, rank, quarrel->of, to);
     tc_replan_end_step(r);
 }
 

@@ -431,6 +431,28 @@ START_TEST(a_slow_head_is_found)
 }
 END_TEST
 
+/* A host is parted from one slow parent, and slow itself below the next, in either tree: room is used so that nobody gives
+ * more than before. */
+START_TEST(nobody_gives_more_for_one_that_is_moved)
+{
+    static double one[MOST + 1];
+    even(one, 23);
+    unsigned first = (unsigned)_i;
+    struct world *w = make(TC_TREE_DOUBLE, 0, 23);
+    live(w, 8, 20, one, one);
+    for (unsigned i = 0; i < 2; i++) {
+        unsigned t = i == 0 ? first : !first;
+        w->now += 100;
+        MUST(tc_replan_complain(w->replan, t, 5, up(w, t, 5), TC_COMPLAINT_SLOW, w->now, NULL) == 0);
+        gather(w);
+        MUST(decide(w) && tc_replan_fit(w->replan, 5) == (i == 0));
+        for (uint32_t rank = 0; rank <= 23; rank++)
+            MUST(tc_replan_load(w->replan, rank) <= 2);
+    }
+    tc_replan_free(w->replan);
+}
+END_TEST
+
 /* Rank 0 stood still for a minute. Then it hears from some hosts sooner than from others, and finds a head that it waited
  * for before. */
 START_TEST(what_rank_0_slept_through_is_nobodys_fault)
@@ -647,6 +669,7 @@ int main(void)
     tcase_add_test(tcase, who_is_ahead_of_its_brothers_is_not_slow);
     tcase_add_test(tcase, a_slow_downlink_is_found);
     tcase_add_test(tcase, a_slow_head_is_found);
+    tcase_add_loop_test(tcase, nobody_gives_more_for_one_that_is_moved, 0, 2);
     tcase_add_test(tcase, what_rank_0_slept_through_is_nobodys_fault);
     tcase_add_loop_test(tcase, a_flipping_link_moves_nobody_often, 0, KINDS);
     tcase_add_test(tcase, one_complaint_keeps_a_pair_apart);
