@@ -758,10 +758,10 @@ static void set_tick(struct sim *sim, unsigned node)
         return;
     }
     uint64_t at = wake * 1000 > sim->now ? wake * 1000 : sim->now;
-    n->stuck = at == sim->now ? n->stuck + 1 : 0;
-    sim_assert(sim, n->stuck < 1000);
     if (n->tick_at == at)
         return;
+    n->stuck = at == sim->now ? n->stuck + 1 : 0;
+    sim_assert(sim, n->stuck < 1000);
     n->tick_at = at;
     push(sim, at, IT_TICK)->node = node;
 }
