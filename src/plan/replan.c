@@ -131,7 +131,8 @@ bool tc_replan_add_quarrel(struct tc_replan *r, const struct quarrel *quarrel)
 
 bool tc_replan_counts(const struct tc_replan *r, const struct quarrel *quarrel)
 {
-    return quarrel->kind != TC_COMPLAINT_SLOW || r->now < quarrel->at + SLOW_MEMORY_MS;
+    return quarrel->kind != TC_COMPLAINT_SLOW ||
+           (!r->members[quarrel->rank].unfit && r->now < quarrel->at + SLOW_MEMORY_MS);
 }
 
 bool tc_replan_apart(const struct tc_replan *r, uint32_t rank, uint32_t of)

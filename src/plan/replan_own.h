@@ -45,10 +45,11 @@ struct tc_replan {
 };
 
 /* Notes. */
-bool tc_replan_add_quarrel(struct tc_replan *r, const struct quarrel *quarrel);  /* false: no memory */
-bool tc_replan_counts(const struct tc_replan *r, const struct quarrel *quarrel); /* is not too old */
-bool tc_replan_apart(const struct tc_replan *r, uint32_t rank, uint32_t of);     /* rank has complained of the other */
-bool tc_replan_is_hungry(const struct tc_replan *r, uint32_t rank);              /* is here, and wants more */
+bool tc_replan_add_quarrel(struct tc_replan *r, const struct quarrel *quarrel); /* false: no memory */
+/* Not a word about slowness that is too old, or whose speaker is unfit: then it may have been its own. */
+bool tc_replan_counts(const struct tc_replan *r, const struct quarrel *quarrel);
+bool tc_replan_apart(const struct tc_replan *r, uint32_t rank, uint32_t of); /* rank has complained of the other */
+bool tc_replan_is_hungry(const struct tc_replan *r, uint32_t rank);          /* is here, and wants more */
 /* What follows is told as one step. */
 void tc_replan_begin_step(struct tc_replan *r, enum tc_replan_why why, uint32_t rank, uint32_t other);
 void tc_replan_end_step(struct tc_replan *r);

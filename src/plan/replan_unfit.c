@@ -74,16 +74,6 @@ static void demote(struct tc_replan *r, uint32_t rank)
     }
 }
 
-/* What rank has said of slow parents was its own slowness: it may hang below them. */
-static void take_back_slow_words(struct tc_replan *r, uint32_t rank)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < r->quarrel_count; i++)
-        if (r->quarrels[i].rank != rank || r->quarrels[i].kind != TC_COMPLAINT_SLOW)
-            r->quarrels[kept++] = r->quarrels[i];
-    r->quarrel_count = kept;
-}
-
 static void declare_unfit(struct tc_replan *r, uint32_t rank, enum tc_replan_why why, enum tc_cause cause)
 {
     struct member *member = &r->members[rank];
@@ -94,8 +84,6 @@ static void declare_unfit(struct tc_replan *r, uint32_t rank, enum tc_replan_why
     tc_replan_begin_step(r, why, rank, TC_NO_RANK);
     if (!r->failed)
         r->steps[r->step_count - 1].cause = member->cause;
-    if (why == TC_REPLAN_SLOW)
-        take_back_slow_words(r, rank);
     demote(r, rank);
     tc_replan_end_step(r);
 }
@@ -204,7 +192,7 @@ static void part(struct tc_replan *r, const struct quarrel *quarrel)
         try_again(r, t, rank, corrupt);
     else
         tc_replan_hang(r, t, rank, to);
-    if (quarrel->kind == TC_COMPLAINT_SLOW && to != 0 && quarrel->of != 0)
+    if (quarrel->kind == TC_COMPLAINT_SLOW && to != 0)
         change_places(r, t, rank, quarrel->of, to);
     tc_replan_end_step(r);
 }

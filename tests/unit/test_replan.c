@@ -414,13 +414,20 @@ START_TEST(a_slow_downlink_is_found)
 }
 END_TEST
 
+/* The last of the first tree's hosts below rank 0. */
+static uint32_t head_of(const struct world *w)
+{
+    uint32_t head = 0;
+    for (uint32_t rank = 1; rank <= w->hosts; rank++)
+        head = up(w, 0, rank) == 0 ? rank : head;
+    return head;
+}
+
 /* The head of a tree: what rank 0 sees of its own children says it. */
 START_TEST(a_slow_head_is_found)
 {
     struct world *w = make(TC_TREE_DOUBLE, 0, 24);
-    uint32_t head = 0;
-    for (uint32_t rank = 1; rank <= 24; rank++)
-        head = up(w, 0, rank) == 0 ? rank : head;
+    uint32_t head = head_of(w);
     for (unsigned i = 0; i < 24; i++) {
         w->now += 50;
         tc_replan_holds_up(w->replan, 0, head, i % 10 != 0, w->now);
@@ -460,9 +467,7 @@ START_TEST(what_rank_0_slept_through_is_nobodys_fault)
     static double one[MOST + 1];
     even(one, 24);
     struct world *w = make(TC_TREE_DOUBLE, 0, 24);
-    uint32_t head = 0;
-    for (uint32_t rank = 1; rank <= 24; rank++)
-        head = up(w, 0, rank) == 0 ? rank : head;
+    uint32_t head = head_of(w);
     live(w, 12, 20, one, one);
     tc_replan_holds_up(w->replan, 0, head, false, w->now);
     w->now += 60000;
