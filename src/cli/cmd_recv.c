@@ -24,7 +24,7 @@ struct recv_values {
     bool once, detach, stay, no_sandbox;
     uint64_t max_size, max_message, max_sessions, max_connections, handshake_time, mode, threads, owner;
     double ttl;
-    struct tc_texts users;
+    struct tc_texts users, reached_as;
     unsigned quiet, verbose;
 };
 
@@ -223,6 +223,18 @@ static int take_dir(struct agent *agent, struct tc_err *err)
     return 0;
 }
 
+static int take_reached_as(struct agent *agent, struct tc_err *err)
+{
+    const struct tc_texts *texts = &agent->values->reached_as;
+    char text[TC_ADDRESS_TEXT];
+    for (size_t i = 0; i < texts->count; i++)
+        if (tc_address_numeric(text, texts->items[i], 0, err) < 0)
+            return tc_err_prefix(err, "--reached-as");
+    agent->recv.reached_as = (const char *const *)texts->items;
+    agent->recv.reached_count = (unsigned)texts->count;
+    return 0;
+}
+
 static void take_limits(struct agent *agent)
 {
     const struct recv_values *values = agent->values;
@@ -248,6 +260,8 @@ static int prepare(struct agent *agent, struct tc_err *err)
         result = take_listen(agent, err);
     if (result == 0)
         result = take_interface(agent, err);
+    if (result == 0)
+        result = take_reached_as(agent, err);
     if (result == 0)
         result = take_key(agent, err);
     if (result == 0)
@@ -299,6 +313,8 @@ static const struct tc_option options[] = {
      .help = "accept connections there (default 127.0.0.1:7117); [::]:7117 for IPv6; port 0 picks one and prints it"},
     {.name = "advertise", .argument = "ADDR[:PORT]", .kind = TC_OPT_TEXT, AT(advertise),
      .help = "address that other agents use for this one (default: the one that the sender used)"},
+    {.name = "reached-as", .argument = "ADDR[:PORT]", .kind = TC_OPT_LIST, AT(reached_as),
+     .help = "take offers for this address too: where a port is forwarded to this agent from; repeatable"},
     {.name = "interface", .argument = "IF", .kind = TC_OPT_TEXT, AT(interface),
      .help = "listen at this interface's address and have other agents use it (ib0, or the address itself)"},
     {.name = "bwlimit", .argument = "RATE", .kind = TC_OPT_SIZE, .least = 256 << 10, AT(bwlimit),

@@ -134,6 +134,25 @@ void tc_address_text(char out[TC_ADDRESS_TEXT], const struct sockaddr *address, 
         snprintf(out, TC_ADDRESS_TEXT, strchr(host, ':') ? "[%s]:%s" : "%s:%s", host, service);
 }
 
+int tc_address_numeric(char out[TC_ADDRESS_TEXT], const char *address, uint16_t port, struct tc_err *err)
+{
+    char host[TC_ADDRESS_HOST];
+    struct sockaddr_in four = {.sin_family = AF_INET};
+    struct sockaddr_in6 six = {.sin6_family = AF_INET6};
+    int status = tc_address_split(address, host, &port, err);
+    if (status < 0)
+        return status;
+    host[strcspn(host, "%")] = '\0';
+    four.sin_port = six.sin6_port = htons(port);
+    if (inet_pton(AF_INET, host, &four.sin_addr) == 1)
+        tc_address_text(out, (const struct sockaddr *)(const void *)&four, sizeof four);
+    else if (inet_pton(AF_INET6, host, &six.sin6_addr) == 1)
+        tc_address_text(out, (const struct sockaddr *)(const void *)&six, sizeof six);
+    else
+        return tc_fail(err, TC_E_USAGE, "%.128s: not an address in numbers, such as 10.0.0.7:7117", address);
+    return 0;
+}
+
 static bool numeric(const struct sockaddr *address, char out[TC_ADDRESS_HOST])
 {
     socklen_t size = address->sa_family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(struct sockaddr_in6);

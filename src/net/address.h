@@ -22,6 +22,10 @@ int tc_address_join(char *out, size_t size, const char *name, uint16_t port, str
 /* Take address apart; port is left alone where none is written. TC_E_USAGE for a malformed one. */
 int tc_address_split(const char *address, char host[TC_ADDRESS_HOST], uint16_t *port, struct tc_err *err);
 
+/* An address in numbers as tc_address_text writes it, with port where none is written, without the zone of a link-local
+ * one. TC_E_USAGE for anything else, names too. */
+int tc_address_numeric(char out[TC_ADDRESS_TEXT], const char *address, uint16_t port, struct tc_err *err);
+
 /* getaddrinfo for a stream socket; numeric: only literals, never blocks. "localhost" yields loopback addresses only,
  * whatever a resolver says. Returns 0 or an EAI_ number (gai_strerror); free with freeaddrinfo. */
 int tc_address_resolve(const char *host, uint16_t port, bool numeric, struct addrinfo **list);

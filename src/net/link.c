@@ -1002,6 +1002,32 @@ const char *tc_link_local(const struct tc_link *link)
     return link->local;
 }
 
+static void end_of(int result, struct sockaddr_storage *storage, socklen_t size, char out[TC_ADDRESS_TEXT])
+{
+    out[0] = '\0';
+    if (result != 0)
+        return;
+    if (storage->ss_family == AF_INET6) /* each side has its own name for the network between them */
+        ((struct sockaddr_in6 *)(void *)storage)->sin6_scope_id = 0;
+    tc_address_text(out, (const struct sockaddr *)(const void *)storage, size);
+}
+
+void tc_link_ends(const struct tc_link *link, char own[TC_ADDRESS_TEXT], char far[TC_ADDRESS_TEXT])
+{
+    struct sockaddr_storage storage = {0};
+    struct sockaddr *address = (struct sockaddr *)(void *)&storage;
+    socklen_t size = sizeof storage;
+    end_of(getsockname(link->fd, address, &size), &storage, size, own);
+    size = sizeof storage;
+    end_of(getpeername(link->fd, address, &size), &storage, size, far);
+}
+
+void tc_link_channel(const struct tc_link *link, uint8_t out[TC_TLS_CHANNEL])
+{
+    if (!link->tls || tc_tls_channel(link->tls, out, NULL) < 0)
+        memset(out, 0, TC_TLS_CHANNEL);
+}
+
 const uint8_t *tc_link_identity(const struct tc_link *link, size_t *size)
 {
     *size = 0;

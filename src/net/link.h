@@ -15,6 +15,7 @@
 
 #include "base/blob.h"
 #include "base/err.h"
+#include "net/address.h"
 #include "net/flow.h"
 #include "net/loop.h"
 #include "net/tls.h"
@@ -88,6 +89,11 @@ bool tc_link_up(const struct tc_link *link);
 bool tc_link_is_loopback(const struct tc_link *link);
 const char *tc_link_peer(const struct tc_link *link);  /* "10.0.0.7:41234" or the address that was dialled; borrowed */
 const char *tc_link_local(const struct tc_link *link); /* own address of the connection, "" before it is up */
+/* Both ends in numbers, "10.0.0.7:41234", as either side sees them: without the zone of a link-local address. "" where
+ * there is none. */
+void tc_link_ends(const struct tc_link *link, char own[TC_ADDRESS_TEXT], char far[TC_ADDRESS_TEXT]);
+/* What tells this connection from all others, the same at both ends; zero without TLS, or before it is up. */
+void tc_link_channel(const struct tc_link *link, uint8_t out[TC_TLS_CHANNEL]);
 const uint8_t *tc_link_identity(const struct tc_link *link, size_t *size); /* accepted with TLS: what the peer used */
 void tc_link_counts(const struct tc_link *link, uint64_t *received, uint64_t *sent); /* bytes of frames */
 

@@ -451,6 +451,16 @@ const uint8_t *tc_tls_identity(const struct tc_tls *tls, size_t *size)
     return tls->up ? tls->identity : NULL;
 }
 
+int tc_tls_channel(struct tc_tls *tls, uint8_t out[TC_TLS_CHANNEL], struct tc_err *err)
+{
+    static const char label[] = "EXPORTER-treecast-channel";
+    ERR_clear_error();
+    if (tls->up && SSL_export_keying_material(tls->ssl, out, TC_TLS_CHANNEL, label, sizeof label - 1, NULL, 0, 0) == 1)
+        return 0;
+    ERR_clear_error();
+    return tc_fail(err, TC_E_FAILED, "TLS: no name for the channel");
+}
+
 void tc_tls_set_rekey(struct tc_tls *tls, uint64_t records)
 {
     tls->rekey_after = records;

@@ -12,6 +12,7 @@
 #include "base/err.h"
 #include "net/key.h"
 
+#define TC_TLS_CHANNEL 32u  /* bytes of tc_tls_channel */
 #define TC_IDENTITY_MAX 64u /* bytes of a PSK identity */
 
 /* What a server knows of an identity. */
@@ -47,6 +48,9 @@ void tc_tls_end(struct tc_tls *tls);
 
 /* The identity that the handshake used: NULL before. */
 const uint8_t *tc_tls_identity(const struct tc_tls *tls, size_t *size);
+
+/* A value that only the two ends of this connection know (RFC 8446, 7.5), the same at both. TC_E_FAILED before it is up. */
+int tc_tls_channel(struct tc_tls *tls, uint8_t out[TC_TLS_CHANNEL], struct tc_err *err);
 
 /* The sending key is renewed after this many records; 2^23 (at most 128 GiB) unless set. */
 void tc_tls_set_rekey(struct tc_tls *tls, uint64_t records);

@@ -44,7 +44,10 @@ static int greet(void *arg, struct tc_wire *wire, const struct tc_link_event *ev
         gather->joined(gather->arg, &message.hello);
     tc_strangers_part(wire);
     tc_runner_adopt(gather->runner, wire);
-    struct tc_event out = {.kind = TC_EV_FRAME, .link = wire->number, .type = event->type, .body = event->body};
+    struct tc_destination own, far;
+    tc_wire_ends(wire, &own, &far);
+    struct tc_event out = {
+        .kind = TC_EV_FRAME, .link = wire->number, .type = event->type, .body = event->body, .far = &far};
     tc_runner_event(gather->runner, &out);
     return 0;
 }

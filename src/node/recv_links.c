@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "net/address.h"
+
 enum { JOIN_MS = 15000 /* to reach the coordinator: it listens before it launches, and hundreds come at once */ };
 
 /* Links that came in. */
@@ -90,6 +92,28 @@ static void on_deaf(void *arg, const struct tc_err *why)
         tc_runner_event(&session->runner, &event);
 }
 
+/* Where senders may have reached this agent though its end of their connection has another address. */
+static int take_reached_as(struct tc_recv_node *node, struct tc_err *err)
+{
+    const struct tc_recv_options *options = &node->options;
+    char host[TC_ADDRESS_HOST], text[TC_ADDRESS_TEXT];
+    uint16_t port = 0;
+    int status = tc_address_split(tc_strangers_address(node->strangers), host, &port, err);
+    node->reached_as = calloc(options->reached_count + 1u, sizeof(char *));
+    if (!node->reached_as)
+        return tc_fail(err, TC_E_NOMEM, "no memory for addresses");
+    for (unsigned i = 0; i <= options->reached_count && status == 0; i++) {
+        bool last = i == options->reached_count; /* other agents' way here may be a sender's too; it may be a name */
+        const char *address = last ? options->advertise : options->reached_as[i];
+        if (last && (!address || tc_address_numeric(text, address, port, NULL) < 0))
+            break;
+        status = last ? 0 : tc_address_numeric(text, address, port, err);
+        if (status == 0 && !(node->reached_as[node->reached_count++] = strdup(text)))
+            status = tc_fail(err, TC_E_NOMEM, "no memory for addresses");
+    }
+    return status;
+}
+
 int tc_recv_listen(struct tc_recv_node *node, const char *listen, struct tc_err *err)
 {
     struct tc_strangers_options options = {.listen = listen,
@@ -106,7 +130,7 @@ int tc_recv_listen(struct tc_recv_node *node, const char *listen, struct tc_err 
                                            .deaf = on_deaf,
                                            .arg = node};
     node->strangers = tc_strangers_open(node->loop, &options, err);
-    return node->strangers ? 0 : -err->reason;
+    return node->strangers ? take_reached_as(node, err) : -err->reason;
 }
 
 void tc_recv_say_ready(const struct tc_recv_node *node)

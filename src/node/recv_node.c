@@ -210,6 +210,9 @@ static void close_node(struct tc_recv_node *node)
         tc_loop_free(node->loop);
     tc_folder_close(node->folder);
     tc_verifier_free(node->origin);
+    for (unsigned i = 0; i < node->reached_count; i++)
+        free(node->reached_as[i]);
+    free(node->reached_as);
     explicit_bzero(node->control_key, sizeof node->control_key);
     explicit_bzero(node->join_key, sizeof node->join_key);
 }

@@ -21,6 +21,9 @@ struct tc_recv_options {
     int listen_fd;         /* a socket that listens already, taken; listen is its address then. 0: none */
     const char *advertise; /* address other agents use for this one, with or without port; NULL: the one the coordinator
                               dialled */
+    const char *const *reached_as; /* "ADDR[:PORT]" in numbers: where a port is forwarded to this agent from; without a
+                                      port its own. advertise is one, if it is in numbers */
+    unsigned reached_count;
     const struct tc_key *key; /* NULL: none; then listen must be loopback (checked before a socket exists) */
     bool once;
     const char *user;           /* whom to become once the port is bound, before the directory is touched; NULL: stay */

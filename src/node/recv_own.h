@@ -71,6 +71,8 @@ struct tc_recv_node {
     uint8_t control_key[TC_KEY_SIZE];
     uint8_t join_key[TC_KEY_SIZE];
     struct tc_bucket bucket; /* what leaves this host, of all sessions */
+    char **reached_as;       /* numeric addresses besides its own under which senders reach it: owned */
+    unsigned reached_count;
     bool stopping;
     bool joined;               /* the coordinator has been reached */
     char way[TC_ADDRESS_HOST]; /* own address on the way to it */

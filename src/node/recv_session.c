@@ -224,6 +224,12 @@ int tc_recv_new_session(struct tc_recv_node *node, struct tc_wire *wire, bool jo
     own_address(node, joined, session->address, sizeof session->address);
     config.address = session->address;
     config.host = joined ? node->options.host : NULL;
+    struct tc_destination far;
+    tc_wire_ends(wire, &config.here, &far);
+    if (joined) /* it was not reached anywhere: it dialled, as this host */
+        snprintf(config.here.address, sizeof config.here.address, "%s", node->options.host);
+    config.reached_as = joined ? NULL : (const char *const *)node->reached_as;
+    config.reached_count = joined ? 0 : node->reached_count;
     session->joined = joined;
     session->node = node;
     session->source = -1;

@@ -1,6 +1,7 @@
 #include "node/runner.h"
 
 #include <malloc.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -47,6 +48,17 @@ void tc_runner_adopt(struct tc_runner *runner, struct tc_wire *wire)
     runner->wire_count++;
 }
 
+void tc_wire_ends(const struct tc_wire *wire, struct tc_destination *own, struct tc_destination *far)
+{
+    _Static_assert(TC_CHANNEL_SIZE == TC_TLS_CHANNEL, "what TLS says of a channel fits a message");
+    char texts[2][TC_ADDRESS_TEXT];
+    tc_link_ends(wire->link, texts[0], texts[1]);
+    snprintf(own->address, sizeof own->address, "%.*s", (int)sizeof own->address - 1, texts[0]);
+    snprintf(far->address, sizeof far->address, "%.*s", (int)sizeof far->address - 1, texts[1]);
+    tc_link_channel(wire->link, own->channel);
+    memcpy(far->channel, own->channel, sizeof far->channel);
+}
+
 static void report_served(struct tc_wire *wire)
 {
     struct tc_event event = {.kind = TC_EV_SERVED, .link = wire->number};
@@ -63,11 +75,14 @@ static void report_served(struct tc_wire *wire)
 static void on_session_event(struct tc_wire *wire, const struct tc_link_event *event)
 {
     struct tc_event out = {.link = wire->number};
+    struct tc_destination own, far;
     if (wire->closing && event->kind != TC_LINK_CLOSED)
         return;
     switch (event->kind) {
     case TC_LINK_UP:
         out.kind = TC_EV_UP;
+        tc_wire_ends(wire, &own, &far);
+        out.far = &far;
         tc_runner_event(wire->runner, &out);
         break;
     case TC_LINK_FRAME:

@@ -95,6 +95,8 @@ void tc_runner_event(struct tc_runner *runner, const struct tc_event *event);
 void tc_runner_drain(struct tc_runner *runner);
 /* Make an accepted link one of this session's. */
 void tc_runner_adopt(struct tc_runner *runner, struct tc_wire *wire);
+/* Both ends of a control link, as OFFER and PLAN name the agent's. */
+void tc_wire_ends(const struct tc_wire *wire, struct tc_destination *own, struct tc_destination *far);
 /* Put a task of this session into the pool; its done() says runner->tasks-- first. */
 void tc_runner_add(struct tc_runner *runner, struct tc_task *task);
 /* A plain CHUNK frame in compressed form, in a worker: a new blob in exchange for plain's reference, or plain itself where

@@ -26,7 +26,11 @@ struct tc_agent_config {
     const char *address; /* where other agents reach this one; copied; "" or NULL: as the coordinator dialled */
     const char
         *host; /* which of the coordinator's hosts this is, when the agent dialled; used at once; NULL: it did not */
-    struct tc_verifier *origin;                 /* OFFER and PLAN must be signed by it; NULL: no origin. Borrowed */
+    struct tc_verifier *origin; /* OFFER and PLAN must be signed by it; NULL: no origin. Borrowed */
+    struct tc_destination
+        here; /* what OFFER and PLAN must say where there is an origin: this end of the control link */
+    const char *const *reached_as; /* other addresses that they may say, "10.0.0.7:7117"; borrowed */
+    unsigned reached_count;
     uint64_t max_size;                          /* bytes; 0: no limit */
     void (*trace)(void *arg, const char *line); /* every change of state; NULL: none */
     void *trace_arg;

@@ -17,8 +17,34 @@ void tc_agent_say_hello(struct tc_agent *agent)
     tc_agent_send(agent, agent->control, &message);
 }
 
+static bool is_here(const struct tc_agent *agent, const char *address)
+{
+    for (unsigned i = 0; i < agent->config.reached_count; i++)
+        if (strcmp(address, agent->config.reached_as[i]) == 0)
+            return true;
+    return strcmp(address, agent->config.here.address) == 0;
+}
+
+/* The origin has signed whom it speaks to. Else a member could show another agent's HELLO as its own, and that agent would
+ * take what was offered to the member: in the place of its own array, with a time to live. */
+static int check_destination(const struct tc_agent *agent, uint8_t type, const struct tc_destination *to,
+                             struct tc_err *err)
+{
+    const char *what = tc_message_name(type);
+    if (!is_here(agent, to->address))
+        return tc_fail(err, TC_E_AUTH,
+                       "%s is for %s, and this agent was reached as %s: somebody passed it on, or a port is forwarded "
+                       "(then recv --reached-as %s)",
+                       what, to->address, agent->config.here.address, to->address);
+    if (memcmp(to->channel, agent->config.here.channel, TC_CHANNEL_SIZE) != 0)
+        return tc_fail(err, TC_E_AUTH, "%s was said on another connection than it came on: somebody passed it on",
+                       what);
+    return 0;
+}
+
 int tc_agent_check_signed(struct tc_agent *agent, uint8_t type, enum tc_signed_by by,
-                          const uint8_t nonce[TC_NONCE_SIZE], const struct tc_blob *body, struct tc_err *err)
+                          const uint8_t nonce[TC_NONCE_SIZE], const struct tc_destination *to,
+                          const struct tc_blob *body, struct tc_err *err)
 {
     int status = 0;
     if (by == TC_SIGNED_SESSION)
@@ -27,7 +53,10 @@ int tc_agent_check_signed(struct tc_agent *agent, uint8_t type, enum tc_signed_b
         return status;
     if (memcmp(nonce, agent->config.nonce, TC_NONCE_SIZE) != 0)
         return tc_fail(err, TC_E_AUTH, "%s carries another session's nonce: a replay?", tc_message_name(type));
-    return agent->config.origin ? tc_message_check_origin(type, body->bytes, body->size, agent->config.origin, err) : 0;
+    if (!agent->config.origin)
+        return 0;
+    status = tc_message_check_origin(type, body->bytes, body->size, agent->config.origin, err);
+    return status == 0 ? check_destination(agent, type, to, err) : status;
 }
 
 /* The offer. */
@@ -77,7 +106,7 @@ static int on_offer(struct tc_agent *agent, const struct tc_msg_offer *offer, co
     agent->session_key = tc_verifier_new(offer->public_key, err);
     int status = agent->session_key ? 0 : -TC_E_NOMEM;
     if (status == 0)
-        status = tc_agent_check_signed(agent, TC_MSG_OFFER, offer->signed_by, offer->nonce, body, err);
+        status = tc_agent_check_signed(agent, TC_MSG_OFFER, offer->signed_by, offer->nonce, &offer->to, body, err);
     if (status == 0)
         status = take_job(agent, offer, err);
     if (status == 0)

@@ -98,9 +98,11 @@ void tc_agent_fail(struct tc_agent *agent, const struct tc_err *why); /* say why
 
 /* agent_control.c */
 void tc_agent_say_hello(struct tc_agent *agent);
-/* body, which carries nonce, is as it was sent, meant for this session, and signed by the origin where there is one. */
+/* body, which carries nonce and to, is as it was sent, meant for this session, and where there is an origin signed by it
+ * for this agent on this very link. */
 int tc_agent_check_signed(struct tc_agent *agent, uint8_t type, enum tc_signed_by by,
-                          const uint8_t nonce[TC_NONCE_SIZE], const struct tc_blob *body, struct tc_err *err);
+                          const uint8_t nonce[TC_NONCE_SIZE], const struct tc_destination *to,
+                          const struct tc_blob *body, struct tc_err *err);
 void tc_agent_on_prepared(struct tc_agent *agent, const struct tc_event *event);
 void tc_agent_on_control_frame(struct tc_agent *agent, const struct tc_event *event);
 void tc_agent_on_control_down(struct tc_agent *agent, const struct tc_event *event);

@@ -5,7 +5,7 @@
 static int check_plan(struct tc_agent *agent, const struct tc_msg_plan *plan, const struct tc_blob *body,
                       struct tc_err *err)
 {
-    int status = tc_agent_check_signed(agent, TC_MSG_PLAN, plan->signed_by, plan->nonce, body, err);
+    int status = tc_agent_check_signed(agent, TC_MSG_PLAN, plan->signed_by, plan->nonce, &plan->to, body, err);
     if (status < 0)
         return status;
     if (memcmp(plan->session, agent->job.session, TC_SESSION_ID_SIZE) != 0)

@@ -115,12 +115,15 @@ static void on_frame(struct tc_coordinator *c, const struct tc_event *event)
         tc_coordinator_on_join(c, event);
 }
 
-static void on_up(struct tc_coordinator *c, uint32_t link)
+static void on_up(struct tc_coordinator *c, const struct tc_event *event)
 {
+    uint32_t link = event->link;
     struct tc_host *host = tc_coordinator_by_control(c, link);
     struct tc_child *child = tc_children_by_link(&c->children, link);
     if (host) {
         host->heard = c->now;
+        if (event->far)
+            host->far = *event->far;
         tc_coordinator_say_hello(c, link, TC_ROLE_COORDINATOR, NULL);
     } else if (child) {
         tc_coordinator_say_hello(c, link, TC_ROLE_PARENT, child->self.id);
@@ -262,7 +265,7 @@ static void dispatch(struct tc_coordinator *c, const struct tc_event *event)
         on_tick(c);
         break;
     case TC_EV_UP:
-        on_up(c, event->link);
+        on_up(c, event);
         break;
     case TC_EV_FRAME:
         on_frame(c, event);

@@ -133,6 +133,14 @@ void tc_coordinator_say_hello(struct tc_coordinator *c, uint32_t link, enum tc_r
     tc_coordinator_send(c, link, &message);
 }
 
+struct tc_destination tc_coordinator_destination(const struct tc_coordinator *c, const struct tc_host *host)
+{
+    struct tc_destination to = host->far;
+    if (c->config.joins)
+        snprintf(to.address, sizeof to.address, "%s", tc_host_name(c, host));
+    return to;
+}
+
 static void offer(struct tc_coordinator *c, struct tc_host *host)
 {
     struct tc_message message = {.type = TC_MSG_OFFER};
@@ -140,6 +148,7 @@ static void offer(struct tc_coordinator *c, struct tc_host *host)
     o->signed_by = tc_coordinator_signed_by(c);
     memcpy(o->session, c->config.session, sizeof o->session);
     memcpy(o->nonce, host->nonce, sizeof o->nonce);
+    o->to = tc_coordinator_destination(c, host);
     snprintf(o->name, sizeof o->name, "%s", c->config.name);
     o->size = c->config.layout.size;
     o->chunk_size = c->config.layout.chunk_size;
@@ -368,6 +377,8 @@ void tc_coordinator_on_join(struct tc_coordinator *c, const struct tc_event *eve
     }
     host->control = event->link;
     host->heard = c->now;
+    if (event->far)
+        host->far = *event->far;
     tc_coordinator_say_hello(c, event->link, TC_ROLE_COORDINATOR, NULL);
     tc_coordinator_on_control_frame(c, host, event);
 }

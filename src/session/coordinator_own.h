@@ -20,6 +20,7 @@ struct tc_host {
     bool local; /* it is on this host, and has the source itself */
     uint8_t instance[16];
     uint8_t nonce[TC_NONCE_SIZE];
+    struct tc_destination far;      /* its end of the control link; of one that dialled, where it did so from */
     char address[TC_ADDRESS_MAX];   /* for other agents */
     uint64_t heard;                 /* last control message */
     uint64_t slow_at;               /* when it was called slow; 0: never */
@@ -140,6 +141,8 @@ void tc_coordinator_dismiss_host(struct tc_coordinator *c, struct tc_host *host,
 void tc_coordinator_check_silence(struct tc_coordinator *c, struct tc_host *host);
 struct tc_host *tc_coordinator_by_control(struct tc_coordinator *c, uint32_t link); /* NULL: no control link */
 void tc_coordinator_say_hello(struct tc_coordinator *c, uint32_t link, enum tc_role role, const uint8_t *id);
+/* Whom OFFER and PLAN to this host are for. */
+struct tc_destination tc_coordinator_destination(const struct tc_coordinator *c, const struct tc_host *host);
 void tc_coordinator_on_control_frame(struct tc_coordinator *c, struct tc_host *host, const struct tc_event *event);
 void tc_coordinator_on_control_down(struct tc_coordinator *c, struct tc_host *host, const struct tc_err *err);
 void tc_coordinator_on_join(struct tc_coordinator *c, const struct tc_event *event); /* the first frame of a link */

@@ -76,6 +76,7 @@ static void send_row(struct tc_coordinator *c, uint32_t rank, struct tc_msg_link
     plan->signed_by = tc_coordinator_signed_by(c);
     memcpy(plan->session, c->config.session, sizeof plan->session);
     memcpy(plan->nonce, host->nonce, sizeof plan->nonce);
+    plan->to = tc_coordinator_destination(c, host);
     plan->epoch = c->epoch;
     plan->rank = rank;
     plan->trees = (uint8_t)c->trees;

@@ -55,6 +55,9 @@ struct tc_event {
     const struct tc_digest *digest;
     const struct tc_digest *blocks; /* of the chunk, tc_chunk_blocks of them */
     const struct tc_err *err;       /* NULL or reason 0: success */
+    const struct tc_destination
+        *far; /* coordinator: the link's far end, with UP and the first frame of who dialled; NULL:
+                                         not known, as an empty one */
 };
 
 enum tc_action_kind {

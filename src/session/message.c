@@ -70,10 +70,25 @@ static void unpack_hello(struct tc_buf *buf, struct tc_msg_hello *hello)
         tc_buf_spoil(buf);
 }
 
+static void pack_destination(struct tc_buf *buf, const struct tc_destination *to)
+{
+    tc_buf_put_text(buf, to->address);
+    tc_buf_put(buf, to->channel, sizeof to->channel);
+}
+
+static void unpack_destination(struct tc_buf *buf, struct tc_destination *to)
+{
+    tc_buf_get_text(buf, to->address, sizeof to->address);
+    tc_buf_get(buf, to->channel, sizeof to->channel);
+}
+
 static void pack_offer(struct tc_buf *buf, const struct tc_msg_offer *offer)
 {
     tc_buf_put(buf, offer->session, sizeof offer->session);
     tc_buf_put(buf, offer->nonce, sizeof offer->nonce);
+    pack_destination(buf, &offer->to);
+    tc_buf_put(buf, offer->proof_id, sizeof offer->proof_id);
+    tc_buf_put(buf, offer->proof_key, sizeof offer->proof_key);
     tc_buf_put_text(buf, offer->name);
     tc_buf_put64(buf, offer->size);
     tc_buf_put32(buf, offer->chunk_size);
@@ -101,6 +116,9 @@ static void unpack_offer(struct tc_buf *buf, struct tc_msg_offer *offer)
 {
     tc_buf_get(buf, offer->session, sizeof offer->session);
     tc_buf_get(buf, offer->nonce, sizeof offer->nonce);
+    unpack_destination(buf, &offer->to);
+    tc_buf_get(buf, offer->proof_id, sizeof offer->proof_id);
+    tc_buf_get(buf, offer->proof_key, sizeof offer->proof_key);
     tc_buf_get_text(buf, offer->name, sizeof offer->name);
     offer->size = tc_buf_get64(buf);
     offer->chunk_size = tc_buf_get32(buf);
@@ -145,6 +163,7 @@ static void pack_plan(struct tc_buf *buf, const struct tc_msg_plan *plan)
 {
     tc_buf_put(buf, plan->session, sizeof plan->session);
     tc_buf_put(buf, plan->nonce, sizeof plan->nonce);
+    pack_destination(buf, &plan->to);
     tc_buf_put32(buf, plan->epoch);
     tc_buf_put32(buf, plan->rank);
     tc_buf_put8(buf, plan->trees);
@@ -163,6 +182,7 @@ static void unpack_plan(struct tc_buf *buf, struct tc_msg_plan *plan)
 {
     tc_buf_get(buf, plan->session, sizeof plan->session);
     tc_buf_get(buf, plan->nonce, sizeof plan->nonce);
+    unpack_destination(buf, &plan->to);
     plan->epoch = tc_buf_get32(buf);
     plan->rank = tc_buf_get32(buf);
     plan->trees = tc_buf_get8(buf);

@@ -13,8 +13,9 @@
 #include "plan/lookout.h"
 
 #define TC_WIRE_MAGIC 0x54435354u /* "TCST" */
-#define TC_WIRE_VERSION 1u
+#define TC_WIRE_VERSION 2u
 #define TC_NONCE_SIZE 16u
+#define TC_CHANNEL_SIZE 32u
 #define TC_LINK_ID_SIZE 16u
 #define TC_LINK_KEY_SIZE 32u
 #define TC_ADDRESS_MAX 272u /* bytes of "name:port" with NUL */
@@ -47,6 +48,13 @@ struct tc_msg_hello {
     const uint8_t *pages; /* borrowed from the body; NULL when page_bytes is 0 */
 };
 
+/* Whom an OFFER or PLAN is for: the far end of the control link that the coordinator says it on, as either end of that
+ * link knows it by itself. Who passes what was said to it on to another has another address or another channel. */
+struct tc_destination {
+    char address[TC_ADDRESS_MAX]; /* numeric, where the coordinator reached it; of an agent that dialled, its host */
+    uint8_t channel[TC_CHANNEL_SIZE]; /* TLS exporter value of the link (RFC 8446, 7.5); zero without TLS */
+};
+
 enum { TC_OFFER_FORCE = 1, TC_OFFER_DRY_RUN = 2 };
 
 /* Whose signature an OFFER or PLAN ends with, over everything before it. */
@@ -59,6 +67,10 @@ enum tc_signed_by {
 struct tc_msg_offer {
     uint8_t session[TC_SESSION_ID_SIZE];
     uint8_t nonce[TC_NONCE_SIZE]; /* the agent's own, from its HELLO */
+    struct tc_destination to;
+    uint8_t
+        proof_id[TC_LINK_ID_SIZE]; /* who dials HELLO's address as this link has found this very agent there; zero: */
+    uint8_t proof_key[TC_LINK_KEY_SIZE]; /* nobody will */
     char name[TC_NAME_MAX + 1];
     uint64_t size;
     uint32_t chunk_size;
@@ -94,6 +106,7 @@ struct tc_msg_row { /* one tree of a PLAN row */
 struct tc_msg_plan {
     uint8_t session[TC_SESSION_ID_SIZE];
     uint8_t nonce[TC_NONCE_SIZE];
+    struct tc_destination to;
     uint32_t epoch;
     uint32_t rank; /* the receiver's own */
     uint8_t trees; /* 1 .. TC_TREES_MAX */

@@ -91,9 +91,9 @@ def replay(scene):
 class Recorder(Between):
     """Keeps what the client said in each connection."""
 
-    def __init__(self, agent):
+    def __init__(self):
         self.said = {}
-        super().__init__(agent)
+        super().__init__()
 
     def pump(self, source, sink, up, number):
         kept = bytearray()
@@ -124,9 +124,9 @@ def say_again(agent, said):
 def replay_bytes(scene):
     """The TLS bytes of a true session said again, to the same agent and to another: nothing is published, both stay"""
     key = scene.key()
-    same, other = scene.agents(2, "-k", key)
-    source = scene.noise("a", 300000)
-    between = Recorder(same)
+    source, between = scene.noise("a", 300000), Recorder()
+    same = between.be_for(scene.agent("-k", key, "--reached-as", between.address))
+    other, = scene.agents(1, "-k", key, first=1)
     scene.send([between.address], source, "-k", key).expect(0)
     said = between.end()
     ensure(sum(map(len, said)) > 300000, f"recorded {[len(one) for one in said]} bytes")

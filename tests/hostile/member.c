@@ -70,11 +70,15 @@ static void sign(struct bytes *body, unsigned type, EVP_PKEY *key)
 
 static struct bytes own_offer(const uint8_t *nonce, const uint8_t *public_key, const char *name)
 {
+    static const uint8_t none[ID + KEY];
     struct bytes out = {0};
     uint8_t session[ID];
     RAND_bytes(session, ID);
     put(&out, session, ID);
     put(&out, nonce, ID);
+    put_text(&out, "127.0.0.1:7117"); /* whom it is for: that, the channel, and no proof of an address */
+    put(&out, none, KEY);
+    put(&out, none, ID + KEY);
     put_text(&out, name);
     put64(&out, 100);
     put32(&out, 65536);
@@ -89,8 +93,13 @@ static struct bytes own_offer(const uint8_t *nonce, const uint8_t *public_key, c
     return out;
 }
 
-/* Where the fields of a recorded OFFER lie: session, nonce, name, size ... */
-enum { AT_NONCE = ID, AT_NAME = 2 * ID + 2 };
+/* Where the fields of a recorded OFFER lie: session, nonce, address, channel, proof, name, size ... */
+enum { AT_NONCE = ID, AT_ADDRESS = 2 * ID + 2 };
+
+static size_t text_size(const uint8_t *text)
+{
+    return (size_t)text[-2] << 8 | text[-1];
+}
 
 /* The next lie: its type; body is new. */
 static unsigned lie(unsigned number, const uint8_t *nonce, const struct bytes *recorded, const struct bytes *plan,
@@ -98,7 +107,8 @@ static unsigned lie(unsigned number, const uint8_t *nonce, const struct bytes *r
 {
     uint8_t public_key[KEY], random[64];
     EVP_PKEY *key = own_key(public_key);
-    size_t name_size = (size_t)recorded->at[AT_NAME - 2] << 8 | recorded->at[AT_NAME - 1];
+    size_t at_name = AT_ADDRESS + text_size(recorded->at + AT_ADDRESS) + KEY + ID + KEY + 2;
+    size_t name_size = text_size(recorded->at + at_name);
     unsigned kind = number % 12, type = OFFER;
     RAND_bytes(random, sizeof random);
     if (kind >= 4 && kind <= 9) {
@@ -126,13 +136,13 @@ static unsigned lie(unsigned number, const uint8_t *nonce, const struct bytes *r
     case 5: /* recorded (4), for this nonce (5), and then another name, size, key or one bit (9) */
         break;
     case 6:
-        body->at[AT_NAME] = 'X';
+        body->at[at_name] = 'X';
         break;
     case 7:
-        body->at[AT_NAME + name_size + random[0] % 8] ^= 1;
+        body->at[at_name + name_size + random[0] % 8] ^= 1;
         break;
     case 8:
-        memcpy(body->at + AT_NAME + name_size + 8 + 4 + 2 + 10 + 2 + 4, public_key, KEY);
+        memcpy(body->at + at_name + name_size + 8 + 4 + 2 + 10 + 2 + 4, public_key, KEY);
         break;
     case 9:
         body->at[(random[0] << 8 | random[1]) % body->size] ^= (uint8_t)(1 << random[2] % 8);
@@ -238,7 +248,7 @@ static size_t take_link(const uint8_t *at, bool child)
 static void take_plan(const uint8_t *body)
 {
     pthread_mutex_lock(&lock);
-    size_t at = 2 * ID + 4 + 4;
+    size_t at = AT_ADDRESS + text_size(body + AT_ADDRESS) + KEY + 4 + 4;
     unsigned trees = body[at++];
     for (unsigned t = 0; t < trees; t++) {
         at += take_link(body + at, false);

@@ -234,8 +234,8 @@ void put_hello(struct bytes *out, unsigned role, const uint8_t *session, const u
         memcpy(instance, &(pid_t){getpid()}, sizeof(pid_t));
     instance[ID - 1] = 1;
     put32(out, 0x54435354);
-    put16(out, 1);
-    put16(out, 1);
+    put16(out, 2); /* the version: from, to */
+    put16(out, 2);
     put32(out, 0);
     put8(out, role);
     put(out, instance, ID);

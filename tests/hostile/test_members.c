@@ -65,6 +65,13 @@ static struct tc_message hello(enum tc_role role)
     return message;
 }
 
+static struct tc_destination destination(const char *address)
+{
+    struct tc_destination to = {.channel = "the control link"};
+    snprintf(to.address, sizeof to.address, "%s", address);
+    return to;
+}
+
 static struct tc_message offer(void)
 {
     struct tc_message message = {.type = TC_MSG_OFFER};
@@ -74,7 +81,8 @@ static struct tc_message offer(void)
                                           .array = "null",
                                           .array_size = 4,
                                           .digest = TC_DIGEST_NAME,
-                                          .codec = TC_CODEC_NAME};
+                                          .codec = TC_CODEC_NAME,
+                                          .to = destination("10.0.0.7:7117")};
     memcpy(message.offer.session, session, sizeof session);
     memcpy(message.offer.nonce, nonce, sizeof nonce);
     memcpy(message.offer.public_key, public_key, sizeof public_key);
@@ -84,7 +92,7 @@ static struct tc_message offer(void)
 static struct tc_message plan(void)
 {
     struct tc_message message = {.type = TC_MSG_PLAN};
-    message.plan = (struct tc_msg_plan){.epoch = 1, .rank = 1, .trees = 1};
+    message.plan = (struct tc_msg_plan){.epoch = 1, .rank = 1, .trees = 1, .to = destination("10.0.0.7:7117")};
     memcpy(message.plan.session, session, sizeof session);
     memcpy(message.plan.nonce, nonce, sizeof nonce);
     memcpy(message.plan.rows[0].parent.id, link_id, sizeof link_id);
@@ -136,7 +144,9 @@ static void tell_new(struct victim *victim, uint32_t link, const struct tc_messa
 
 static struct victim victim_new(struct tc_verifier *knows)
 {
-    struct tc_agent_config config = {.origin = knows};
+    static const char *const forwarded[] = {"192.0.2.1:80"};
+    struct tc_agent_config config = {
+        .origin = knows, .here = destination("10.0.0.7:7117"), .reached_as = forwarded, .reached_count = 1};
     struct victim victim = {0};
     struct tc_message message = hello(TC_ROLE_COORDINATOR);
     memcpy(config.nonce, nonce, sizeof nonce);
@@ -223,6 +233,42 @@ START_TEST(offers_and_plans)
     tc_blob_unref(true_offer);
     tc_blob_unref(true_plan);
     printf("# %u offers and plans: 0 accepted\n", tried);
+}
+END_TEST
+
+/* --- what the origin has said to another, passed on --- */
+
+START_TEST(passed_on)
+{
+    static const char *const others[] = {"10.0.0.8:7117",   "10.0.0.7:7118", "10.0.0.7", "",
+                                         "[10.0.0.7]:7117", "node7:7117"};
+    unsigned refused = 0;
+    for (unsigned i = 0; i < 2 * (sizeof others / sizeof others[0] + 1); i++) {
+        bool about_plan = i % 2;
+        struct victim victim = victim_new(trusted);
+        struct tc_message an_offer = offer(), a_plan = plan();
+        struct tc_destination *to = about_plan ? &a_plan.plan.to : &an_offer.offer.to;
+        if (i / 2 < sizeof others / sizeof others[0])
+            snprintf(to->address, sizeof to->address, "%s", others[i / 2]);
+        else
+            to->channel[number(TC_CHANNEL_SIZE)] ^= 1;
+        tell_new(&victim, CONTROL, &an_offer, origin);
+        if (about_plan) {
+            tell(&victim, CONTROL, 0, NULL);
+            tell_new(&victim, CONTROL, &a_plan, origin);
+        }
+        ck_assert(victim.prepared == about_plan && victim.planned == 0);
+        ck_assert_int_eq(tc_agent_state(victim.agent), TC_AGENT_ENDED);
+        refused++;
+        tc_agent_free(victim.agent);
+    }
+    struct tc_message forwarded = offer(); /* the operator has named where it comes from */
+    struct victim victim = victim_new(trusted);
+    forwarded.offer.to = destination("192.0.2.1:80");
+    tell_new(&victim, CONTROL, &forwarded, origin);
+    ck_assert_uint_eq(victim.prepared, 1);
+    tc_agent_free(victim.agent);
+    printf("# %u offers and plans for others, well signed: 0 accepted\n", refused);
 }
 END_TEST
 
@@ -573,6 +619,7 @@ int main(void)
     tcase_set_timeout(tcase, 240);
     tcase_add_checked_fixture(tcase, make_keys, free_keys);
     tcase_add_test(tcase, offers_and_plans);
+    tcase_add_test(tcase, passed_on);
     tcase_add_test(tcase, pages);
     tcase_add_test(tcase, chunks);
     tcase_add_test(tcase, words);

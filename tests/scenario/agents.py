@@ -352,13 +352,18 @@ class Scene:
 
 class Between:
     """Passes TCP connections on to an agent, numbered from 0. pump(source, sink, up, number) copies what goes one way
-    until it ends; up is towards the agent."""
+    until it ends; up is towards the agent. An agent whose key file names an origin is made after it, --reached-as its
+    address, and given to be_for."""
 
-    def __init__(self, agent):
+    def __init__(self, agent=None):
         self.agent, self.threads = agent, []
         self.listening = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self.listening.getsockname()[1]}"
         self.start(self.accept)
+
+    def be_for(self, agent):
+        self.agent = agent
+        return agent
 
     def start(self, function, *args):
         self.threads.append(threading.Thread(target=function, args=args, daemon=True))

@@ -1051,11 +1051,20 @@ static void happen(struct sim *sim, unsigned node, const struct sim_fault *fault
 
 /* --- what happens --- */
 
+/* A node's end of its control link. */
+static struct tc_destination destination_of(const struct sim *sim, unsigned node)
+{
+    struct tc_destination to = {0};
+    snprintf(to.address, sizeof to.address, "%s", sim->nodes[node].address);
+    memcpy(to.channel, &node, sizeof node);
+    return to;
+}
+
 static void make_agent(struct sim *sim, unsigned node, uint32_t link)
 {
     struct node *n = &sim->nodes[node];
     const struct sim_fault *twin = fault_of(sim, node, SIM_TWIN);
-    struct tc_agent_config config = {.origin = sim->trusted};
+    struct tc_agent_config config = {.origin = sim->trusted, .here = destination_of(sim, node)};
     uint32_t who = twin ? twin->after : node;
     config.trace = show;
     config.trace_arg = n;
@@ -1274,6 +1283,7 @@ static void put_off(struct sim *sim, const struct item *item, uint64_t until)
 static void on_item(struct sim *sim, struct item *item)
 {
     struct tc_event event = {.kind = TC_EV_TICK};
+    struct tc_destination far;
     struct conn *conn = item->conn;
     uint64_t until = waits_until(sim, item);
     if (until > 0) {
@@ -1297,7 +1307,8 @@ static void on_item(struct sim *sim, struct item *item)
         if (!conn->ends[0].open)
             return;
         conn->up = true;
-        event = (struct tc_event){.kind = TC_EV_UP, .link = conn->ends[0].link};
+        far = destination_of(sim, conn->ends[1].node);
+        event = (struct tc_event){.kind = TC_EV_UP, .link = conn->ends[0].link, .far = &far};
         tell(sim, conn->ends[0].node, &event);
         break;
     case IT_FRAME:

@@ -1,8 +1,14 @@
 #include "session/message.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "unit.h"
+
+/* For whom OFFER and PLAN are. */
+#define TO                           \
+    "000d31302e302e302e373a37313137" \
+    "9999999999999999999999999999999999999999999999999999999999999999"
 
 /* The wire format, byte for byte. The hex was made from the table in treecast-wire(7), not by the code under test. */
 static const struct golden {
@@ -12,20 +18,22 @@ static const struct golden {
     {TC_MSG_HELLO,
      "5443535400010003000000000411111111111111111111111111111111222222222222222222222222222222223333333333"
      "33333333333333333333334444444444444444444444444444444400076e373a3731313700026e37000000020580"},
-    {TC_MSG_OFFER,
-     "33333333333333333333333333333333222222222222222222222222222222220005412e6e70790102030405060708001000"
-     "00000a7368613235362d36346b00047a73746455555555555555555555555555555555555555555555555555555555555555"
-     "55000000010000005a00000e10000000046e756c6c00"},
+    {TC_MSG_OFFER, "3333333333333333333333333333333322222222222222222222222222222222" TO
+                   "5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5a5b5b5b5b5b5b5b5b5b5b5b5b5b5b5b5b5b5b5b5b5b5b5b5b5b5b5b5b5b5b5b5b"
+                   "0005412e6e7079010203040506070800100000000a7368613235362d36346b00047a737464"
+                   "5555555555555555555555555555555555555555555555555555555555555555"
+                   "000000010000005a00000e10000000046e756c6c00"},
     {TC_MSG_READY, "00000001"},
     {TC_MSG_REFUSE, "000700076e6f20726f6f6d"},
     {TC_MSG_FAILED, "000700076e6f20726f6f6d"},
     {TC_MSG_ABORT, "000700076e6f20726f6f6d"},
-    {TC_MSG_PLAN, "3333333333333333333333333333333322222222222222222222222222222222000000090000000202000000016060606060"
-                  "606060606060606060606061616161616161616161616161616161616161616161616161616161616161610000076e313a37"
-                  "3131370002000000056262626262626262626262626262626263636363636363636363636363636363636363636363636363"
-                  "6363636363636300000000066464646464646464646464646464646465656565656565656565656565656565656565656565"
-                  "6565656565656565656501000000006666666666666666666666666666666667676767676767676767676767676767676767"
-                  "67676767676767676767676767000000000000086e343a206c6f737400"},
+    {TC_MSG_PLAN,
+     "3333333333333333333333333333333322222222222222222222222222222222" TO "000000090000000202000000016060606060"
+     "606060606060606060606061616161616161616161616161616161616161616161616161616161616161610000076e313a37"
+     "3131370002000000056262626262626262626262626262626263636363636363636363636363636363636363636363636363"
+     "6363636363636300000000066464646464646464646464646464646465656565656565656565656565656565656565656565"
+     "6565656565656565656501000000006666666666666666666666666666666667676767676767676767676767676767676767"
+     "67676767676767676767676767000000000000086e343a206c6f737400"},
     {TC_MSG_PROGRESS, "00000009030000004d0000000500000000000000060000000000000007000000000000000800000000"
                       "0302"
                       "000000280000000300000000000000010000000000000000"
@@ -80,6 +88,12 @@ static void fill_hello(struct tc_msg_hello *hello)
     memset(hello->link, 0x44, sizeof hello->link);
 }
 
+static void fill_destination(struct tc_destination *to)
+{
+    snprintf(to->address, sizeof to->address, "10.0.0.7:7117");
+    memset(to->channel, 0x99, sizeof to->channel);
+}
+
 static void fill_offer(struct tc_msg_offer *offer)
 {
     *offer = (struct tc_msg_offer){.name = "A.npy",
@@ -95,6 +109,9 @@ static void fill_offer(struct tc_msg_offer *offer)
     memset(offer->session, 0x33, sizeof offer->session);
     memset(offer->nonce, 0x22, sizeof offer->nonce);
     memset(offer->public_key, 0x55, sizeof offer->public_key);
+    memset(offer->proof_id, 0x5a, sizeof offer->proof_id);
+    memset(offer->proof_key, 0x5b, sizeof offer->proof_key);
+    fill_destination(&offer->to);
 }
 
 static void fill_plan(struct tc_msg_plan *plan)
@@ -102,6 +119,7 @@ static void fill_plan(struct tc_msg_plan *plan)
     *plan = (struct tc_msg_plan){.epoch = 9, .rank = 2, .trees = 2, .why = "n4: lost"};
     memset(plan->session, 0x33, sizeof plan->session);
     memset(plan->nonce, 0x22, sizeof plan->nonce);
+    fill_destination(&plan->to);
     children[0] = link_of(5, 0x62);
     children[1] = link_of(6, 0x64);
     children[1].flags = TC_LINK_LAST;
@@ -227,8 +245,13 @@ START_TEST(unpacks_the_golden_bytes)
         ck_assert(got.offer.size == want.offer.size && got.offer.chunk_size == want.offer.chunk_size);
         ck_assert_str_eq(got.offer.digest, TC_DIGEST_NAME);
         ck_assert_str_eq(got.offer.codec, TC_CODEC_NAME);
+        ck_assert_str_eq(got.offer.to.address, "10.0.0.7:7117");
+        ck_assert_mem_eq(got.offer.to.channel, want.offer.to.channel, TC_CHANNEL_SIZE);
+        ck_assert_mem_eq(got.offer.proof_id, want.offer.proof_id, TC_LINK_ID_SIZE);
+        ck_assert_mem_eq(got.offer.proof_key, want.offer.proof_key, TC_LINK_KEY_SIZE);
         ck_assert_mem_eq(got.offer.public_key, want.offer.public_key, TC_PUBLIC_SIZE);
-        ck_assert(got.offer.flags == TC_OFFER_FORCE && got.offer.seconds_left == 90 && got.offer.ttl == 3600 && !got.offer.signed_by);
+        ck_assert(got.offer.flags == TC_OFFER_FORCE && got.offer.seconds_left == 90 && got.offer.ttl == 3600 &&
+                  !got.offer.signed_by);
         ck_assert_uint_eq(got.offer.array_size, 4);
         ck_assert_mem_eq(got.offer.array, "null", 4);
         break;
@@ -243,6 +266,8 @@ START_TEST(unpacks_the_golden_bytes)
         break;
     case TC_MSG_PLAN:
         ck_assert(got.plan.epoch == 9 && got.plan.rank == 2 && got.plan.trees == 2 && !got.plan.signed_by);
+        ck_assert_str_eq(got.plan.to.address, "10.0.0.7:7117");
+        ck_assert_mem_eq(got.plan.to.channel, want.plan.to.channel, TC_CHANNEL_SIZE);
         ck_assert_str_eq(got.plan.rows[0].address, "n1:7117");
         ck_assert_str_eq(got.plan.why, "n4: lost");
         ck_assert_uint_eq(got.plan.rows[0].child_count, 2);
