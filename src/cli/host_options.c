@@ -6,21 +6,23 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "plan/hostfile.h"
+
 enum { HOST_FILE_MAX = 16 << 20 }; /* bytes; far beyond any list of hosts */
 
 static int read_all(int fd, char **bytes, size_t *size, const char *what, struct tc_err *err)
 {
-    size_t room = 0;
+    size_t capacity = 0;
     *bytes = NULL;
     *size = 0;
     for (;;) {
-        if (*size == room) {
-            char *more = room < HOST_FILE_MAX ? realloc(*bytes, room = room ? 2 * room : 8192) : NULL;
+        if (*size == capacity) {
+            char *more = capacity < HOST_FILE_MAX ? realloc(*bytes, capacity = capacity ? 2 * capacity : 8192) : NULL;
             if (!more)
                 return tc_fail(err, TC_E_LIMIT, "%s: too long for a list of hosts", what);
             *bytes = more;
         }
-        ssize_t got = read(fd, *bytes + *size, room - *size);
+        ssize_t got = read(fd, *bytes + *size, capacity - *size);
         if (got < 0 && errno != EINTR)
             return tc_fail_errno(err, errno, "%s", what);
         if (got == 0)
@@ -29,25 +31,29 @@ static int read_all(int fd, char **bytes, size_t *size, const char *what, struct
     }
 }
 
-static int add_descriptor(struct tc_hostlist *list, int fd, const char *what, struct tc_err *err)
-{
-    char *bytes;
-    size_t size;
-    int result = read_all(fd, &bytes, &size, what, err);
-    if (result == 0)
-        result = tc_hostlist_add_file(list, bytes, size, what, err);
-    free(bytes);
-    return result;
-}
-
 /* A host file that cannot be read is the user's mistake, whatever errno says. */
-static int add_file(struct tc_hostlist *list, const char *path, struct tc_err *err)
+static int read_path(void *arg, const char *path, char **bytes, size_t *size, struct tc_err *err)
 {
+    (void)arg;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return tc_fail(err, TC_E_USAGE, "host file %s: %s", path, strerror(errno));
-    int result = add_descriptor(list, fd, path, err);
+    int result = read_all(fd, bytes, size, path, err);
     close(fd);
+    return result;
+}
+
+/* path NULL: standard input. */
+static int add_file(struct tc_hostlist *list, const char *path, struct tc_err *err)
+{
+    const struct tc_hostfile_source source = {.form = TC_HOSTFILE_LISTS, .read = read_path};
+    const char *what = path ? path : "standard input";
+    char *bytes = NULL;
+    size_t size = 0;
+    int result = path ? read_path(NULL, path, &bytes, &size, err) : read_all(STDIN_FILENO, &bytes, &size, what, err);
+    if (result == 0)
+        result = tc_hostfile_add(list, bytes, size, what, &source, err);
+    free(bytes);
     return result;
 }
 
@@ -57,8 +63,7 @@ static int gather(struct tc_hostlist *list, const struct tc_host_options *option
     int result = 0;
     for (size_t i = 0; result == 0 && i < options->hosts.count; i++) {
         const char *text = options->hosts.items[i];
-        result = strcmp(text, "-") == 0 ? add_descriptor(list, STDIN_FILENO, "standard input", err)
-                                        : tc_hostlist_add(list, text, err);
+        result = strcmp(text, "-") == 0 ? add_file(list, NULL, err) : tc_hostlist_add(list, text, err);
     }
     for (size_t i = 0; result == 0 && i < options->files.count; i++)
         result = add_file(list, options->files.items[i], err);

@@ -157,12 +157,14 @@ static int fill_hosts(struct tc_letter *letter, const struct tc_hostlist *hosts,
     letter->hosts = calloc(count + 1, sizeof *letter->hosts);
     for (size_t i = 0; letter->hosts && i < count; i++) {
         letter->hosts[i].number = (unsigned)i;
+        const char *user = tc_hostlist_user(hosts, i);
         letter->hosts[i].name = strdup(tc_hostlist_at(hosts, i));
-        if (!letter->hosts[i].name)
-            break;
+        letter->hosts[i].user = user ? strdup(user) : NULL;
         letter->host_count++;
+        if (!letter->hosts[i].name || (user && !letter->hosts[i].user))
+            return tc_fail(err, TC_E_NOMEM, "out of memory");
     }
-    return letter->host_count == count ? 0 : tc_fail(err, TC_E_NOMEM, "out of memory");
+    return letter->hosts ? 0 : tc_fail(err, TC_E_NOMEM, "out of memory");
 }
 
 /* The network that Slurm has sbcast use, where this host is a node with one. */

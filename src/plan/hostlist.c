@@ -15,6 +15,7 @@
 
 struct tc_hostlist {
     char **hosts;
+    char **users; /* of each host; NULL: none was written */
     size_t count, room;
     uint32_t *slots; /* open addressing; index + 1 of a host, 0 is empty; at most half full */
     size_t slot_count;
@@ -34,9 +35,12 @@ void tc_hostlist_free(struct tc_hostlist *list)
 {
     if (!list)
         return;
-    for (size_t i = 0; i < list->count; i++)
+    for (size_t i = 0; i < list->count; i++) {
         free(list->hosts[i]);
+        free(list->users[i]);
+    }
     free(list->hosts);
+    free(list->users);
     free(list->slots);
     free(list);
 }
@@ -49,6 +53,11 @@ size_t tc_hostlist_count(const struct tc_hostlist *list)
 const char *tc_hostlist_at(const struct tc_hostlist *list, size_t index)
 {
     return list->hosts[index];
+}
+
+const char *tc_hostlist_user(const struct tc_hostlist *list, size_t index)
+{
+    return list->users[index];
 }
 
 /* The slot that holds host, or the empty one where it belongs. FNV-1a. */
@@ -83,7 +92,10 @@ static int grow(struct tc_hostlist *list, struct tc_err *err)
     char **hosts = realloc(list->hosts, room * sizeof *hosts);
     if (hosts)
         list->hosts = hosts;
-    uint32_t *slots = hosts ? calloc(2 * room, sizeof *slots) : NULL;
+    char **users = hosts ? realloc(list->users, room * sizeof *users) : NULL;
+    if (users)
+        list->users = users;
+    uint32_t *slots = users ? calloc(2 * room, sizeof *slots) : NULL;
     if (!slots)
         return tc_fail(err, TC_E_NOMEM, "no memory for %zu hosts", room);
     free(list->slots);
@@ -94,7 +106,8 @@ static int grow(struct tc_hostlist *list, struct tc_err *err)
     return 0;
 }
 
-static int insert(struct tc_hostlist *list, const char *host, struct tc_err *err)
+/* user: NULL or its name. */
+static int insert(struct tc_hostlist *list, const char *host, const char *user, struct tc_err *err)
 {
     if (holds(list, host))
         return 0;
@@ -105,10 +118,14 @@ static int insert(struct tc_hostlist *list, const char *host, struct tc_err *err
         if (rc != 0)
             return rc;
     }
-    char *copy = strdup(host);
-    if (!copy)
+    char *copy = strdup(host), *name = user ? strdup(user) : NULL;
+    if (!copy || (user && !name)) {
+        free(copy);
+        free(name);
         return tc_fail(err, TC_E_NOMEM, "no memory for host %s", host);
+    }
     *slot_of(list, host) = (uint32_t)list->count + 1;
+    list->users[list->count] = name;
     list->hosts[list->count++] = copy;
     return 0;
 }
@@ -118,8 +135,10 @@ static void roll_back(struct tc_hostlist *list, size_t count)
 {
     if (list->count == count)
         return;
-    while (list->count > count)
+    while (list->count > count) {
         free(list->hosts[--list->count]);
+        free(list->users[list->count]);
+    }
     fill_slots(list);
 }
 
@@ -156,6 +175,10 @@ static int check_name(const char *name, struct tc_err *err)
     /* A dash would be an option to the programs that get the name. */
     if (name[0] == '-' || name[0] == '.')
         return tc_fail(err, TC_E_USAGE, "a host begins with a letter or a digit");
+    struct in_addr address;
+    /* What getaddrinfo(3) would take as an address in a short or a decimal form: 4 is 0.0.0.4, 10.1 is 10.0.0.1. */
+    if (name[strspn(name, "0123456789.")] == '\0' && inet_pton(AF_INET, name, &address) != 1)
+        return tc_fail(err, TC_E_USAGE, "a number is no host: neither a name nor an IPv4 address");
     unsigned char odd = (unsigned char)name[strspn(name, NAME_BYTES)];
     if (odd > ' ' && odd < 127)
         return tc_fail(err, TC_E_USAGE, "'%c' is in no host's name", odd);
@@ -205,7 +228,7 @@ struct reader {
 };
 
 struct range {
-    uint64_t first, last;
+    uint64_t first, last, step;
     int width;
 };
 
@@ -217,7 +240,8 @@ static size_t digits(const char *text, const char *end, uint64_t *value)
     return (size_t)(c - text);
 }
 
-/* The range at *at, which moves behind it and the comma that follows. The first number gives the width. */
+/* The range at *at (N, N-N or N-N/STEP), which moves behind it and the comma that follows. The first number gives the
+ * width. */
 static int next_range(const char **at, const char *end, struct range *range, struct tc_err *err)
 {
     const char *first = *at, *comma = memchr(first, ',', (size_t)(end - first));
@@ -226,15 +250,20 @@ static int next_range(const char **at, const char *end, struct range *range, str
     const char *c = first + width;
     int size = (int)(stop - first < 40 ? stop - first : 40);
     range->last = range->first;
+    range->step = 1;
     if (stop == first || (comma && comma + 1 == end))
         return tc_fail(err, TC_E_USAGE, "empty range");
     if (width > 0 && c < stop && *c == '-') {
         last = c + 1;
         last_width = digits(last, stop, &range->last);
         c = last + last_width;
+        if (last_width > 0 && c < stop && *c == '/')
+            c += 1 + digits(c + 1, stop, &range->step);
     }
-    if (width == 0 || last_width == 0 || c != stop)
-        return tc_fail(err, TC_E_USAGE, "range '%.*s' is not N or N-N", size, first);
+    if (width == 0 || last_width == 0 || c != stop || c[-1] == '/')
+        return tc_fail(err, TC_E_USAGE, "range '%.*s' is not N, N-N or N-N/STEP", size, first);
+    if (range->step == 0)
+        return tc_fail(err, TC_E_USAGE, "range '%.*s' has a step of 0", size, first);
     if (width > DIGITS_MAX || last_width > DIGITS_MAX)
         return tc_fail(err, TC_E_USAGE, "range '%.*s' has more than %u digits", size, first, DIGITS_MAX);
     if (last_width < width || (last_width > width && *last == '0'))
@@ -256,7 +285,7 @@ static int count_ranges(const struct part *part, uint64_t *count, struct tc_err 
         int rc = next_range(&at, end, &range, err);
         if (rc != 0)
             return rc;
-        *count += range.last - range.first + 1;
+        *count += (range.last - range.first) / range.step + 1;
         if (*count > TC_HOSTS_MAX)
             return tc_fail(err, TC_E_USAGE, "more than %u hosts", TC_HOSTS_MAX);
     } while (at < end);
@@ -311,6 +340,22 @@ static int take_apart(struct reader *reader, const char *word, const char *end, 
     return rc;
 }
 
+/* The host that stands in reader: [USER@]NAME[:PORT]. */
+static int add_host(struct reader *reader, struct tc_err *err)
+{
+    char name[TC_HOST_TEXT_MAX], user[TC_HOST_TEXT_MAX];
+    const char *at = strchr(reader->host, '@'), *host = at ? at + 1 : reader->host;
+    uint16_t port;
+    size_t size = at ? (size_t)(at - reader->host) : 0;
+    memcpy(user, reader->host, size);
+    user[size] = '\0';
+    /* It becomes a word of ssh's: no option, nothing that a shell would read otherwise. */
+    if (at && (size == 0 || user[0] == '-' || user[strspn(user, NAME_BYTES "+")] != '\0'))
+        return tc_fail(err, TC_E_USAGE, "before '@' stands no user's name");
+    int rc = tc_host_split(host, name, sizeof name, &port, err);
+    return rc == 0 ? insert(reader->list, host, at ? user : NULL, err) : rc;
+}
+
 /* Every host of the parts from index on, behind the length bytes that stand already. */
 static int expand(struct reader *reader, size_t index, size_t length, struct tc_err *err)
 {
@@ -318,11 +363,8 @@ static int expand(struct reader *reader, size_t index, size_t length, struct tc_
     const struct part *part = &reader->parts[index];
     int rc = 0;
     if (index == reader->count) {
-        char name[TC_HOST_TEXT_MAX];
-        uint16_t port;
         reader->host[length] = '\0';
-        rc = tc_host_split(reader->host, name, sizeof name, &port, err);
-        return rc == 0 ? insert(reader->list, reader->host, err) : rc;
+        return add_host(reader, err);
     }
     if (!part->ranges) {
         if (part->size >= room)
@@ -333,7 +375,7 @@ static int expand(struct reader *reader, size_t index, size_t length, struct tc_
     for (const char *at = part->text, *end = at + part->size; rc == 0 && at < end;) {
         struct range range;
         rc = next_range(&at, end, &range, err);
-        for (uint64_t value = range.first; rc == 0 && value <= range.last; value++) {
+        for (uint64_t value = range.first; rc == 0 && value <= range.last; value += range.step) {
             int used = snprintf(reader->host + length, room, "%0*llu", range.width, (unsigned long long)value);
             if (used < 0 || (size_t)used >= room)
                 return tc_fail(err, TC_E_USAGE, "a host is longer than %u bytes", TC_HOST_TEXT_MAX - 1);
@@ -370,47 +412,30 @@ static int read_word(struct reader *reader, const char *word, const char *end, s
     return tc_fail(err, why.reason, "host list: %s%s: %s", tc_escape(shown, sizeof shown, raw), more, why.text);
 }
 
-/* Words of a file that hold '=' belong to MPI: slots=4. */
-static int read_text(struct reader *reader, const char *at, const char *end, bool file, struct tc_err *err)
+int tc_hostlist_add_bytes(struct tc_hostlist *list, const char *at, size_t size, struct tc_err *err)
 {
+    struct reader reader = {.list = list};
+    size_t before = list->count;
     int rc = 0;
-    while (rc == 0 && at < end) {
+    for (const char *end = size ? at + size : at; rc == 0 && at < end; at++) {
         const char *word = at;
         at = word_end(word, end);
-        if (at > word && !(file && memchr(word, '=', (size_t)(at - word))))
-            rc = read_word(reader, word, at, err);
-        at++;
+        if (at > word)
+            rc = read_word(&reader, word, at, err);
     }
+    if (rc != 0)
+        roll_back(list, before);
     return rc;
 }
 
 int tc_hostlist_add(struct tc_hostlist *list, const char *text, struct tc_err *err)
 {
-    struct reader reader = {.list = list};
-    size_t before = list->count;
-    int rc = read_text(&reader, text, text + strlen(text), false, err);
-    if (rc != 0)
-        roll_back(list, before);
-    return rc;
+    return tc_hostlist_add_bytes(list, text, strlen(text), err);
 }
 
-int tc_hostlist_add_file(struct tc_hostlist *list, const char *bytes, size_t size, const char *what, struct tc_err *err)
+void tc_hostlist_cut(struct tc_hostlist *list, size_t count)
 {
-    struct reader reader = {.list = list};
-    size_t before = list->count, line = 1;
-    int rc = 0;
-    for (const char *at = bytes, *end = size ? bytes + size : bytes; rc == 0 && at < end; line++) {
-        const char *newline = memchr(at, '\n', (size_t)(end - at));
-        const char *stop = newline ? newline : end, *comment = memchr(at, '#', (size_t)(stop - at));
-        struct tc_err why = {0};
-        rc = read_text(&reader, at, comment ? comment : stop, true, &why);
-        if (rc != 0)
-            tc_fail(err, why.reason, "%s:%zu: %s", what, line, why.text);
-        at = stop + 1;
-    }
-    if (rc != 0)
-        roll_back(list, before);
-    return rc;
+    roll_back(list, count);
 }
 
 static bool excluded(const struct tc_hostlist *out, const char *host)
@@ -430,10 +455,13 @@ int tc_hostlist_exclude(struct tc_hostlist *list, const char *text, struct tc_er
     int rc = tc_hostlist_add(out, text, err);
     size_t kept = 0;
     for (size_t i = 0; rc == 0 && i < list->count; i++) {
-        if (excluded(out, list->hosts[i]))
+        if (excluded(out, list->hosts[i])) {
             free(list->hosts[i]);
-        else
-            list->hosts[kept++] = list->hosts[i];
+            free(list->users[i]);
+            continue;
+        }
+        list->users[kept] = list->users[i];
+        list->hosts[kept++] = list->hosts[i];
     }
     if (rc == 0) {
         list->count = kept;
@@ -441,173 +469,4 @@ int tc_hostlist_exclude(struct tc_hostlist *list, const char *text, struct tc_er
     }
     tc_hostlist_free(out);
     return rc;
-}
-
-/* --- folding ----------------------------------------------------------------------------------------------------- */
-
-/* A word on its way to the folded form, and the field that the current pass folds: digits at field .. field + size. A
- * word without such a field has size 0 and field at its end. */
-struct word {
-    char *text;
-    size_t field, size;
-    uint64_t value;
-};
-
-/* The field-th run of digits from the end that may be folded (0 is the last); a bracket, be it of an earlier pass
- * or of an IPv6 address, counts as one and is left alone. */
-static void find_field(struct word *word, unsigned field)
-{
-    const char *text = word->text;
-    size_t at = strlen(text);
-    *word = (struct word){.text = word->text, .field = at};
-    while (at > 0) {
-        size_t end = at;
-        if (text[at - 1] == ']') {
-            while (text[--at] != '[')
-                ;
-        } else if (isdigit((unsigned char)text[at - 1])) {
-            while (at > 0 && isdigit((unsigned char)text[at - 1]))
-                at--;
-        } else {
-            at--;
-            continue;
-        }
-        if (field-- > 0)
-            continue;
-        if (isdigit((unsigned char)text[at]) && end - at <= DIGITS_MAX) {
-            word->field = at;
-            word->size = digits(text + at, text + end, &word->value);
-        }
-        return;
-    }
-}
-
-/* Words that differ in the field only stand together, by width and number. */
-static int by_field(const void *one, const void *two)
-{
-    const struct word *a = one, *b = two;
-    size_t common = a->field < b->field ? a->field : b->field;
-    int order = memcmp(a->text, b->text, common);
-    if (order == 0 && a->field != b->field)
-        order = a->field < b->field ? -1 : 1;
-    if (order == 0)
-        order = strcmp(a->text + a->field + a->size, b->text + b->field + b->size);
-    if (order == 0 && a->size != b->size)
-        order = a->size < b->size ? -1 : 1;
-    return order != 0 ? order : a->value < b->value ? -1 : a->value > b->value;
-}
-
-static bool same_group(const struct word *a, const struct word *b)
-{
-    return a->size > 0 && b->size > 0 && a->field == b->field && memcmp(a->text, b->text, a->field) == 0 &&
-           strcmp(a->text + a->field + a->size, b->text + b->field + b->size) == 0;
-}
-
-/* b is written by a range that goes on from a: 8-9, 08-09, and 9-10 where the number outgrows its width. */
-static bool follows(const struct word *a, const struct word *b)
-{
-    return b->value == a->value + 1 && (b->size == a->size || b->text[b->field] != '0');
-}
-
-/* One word for the count words of a group. NULL: no memory. */
-static char *join(const struct word *words, size_t count)
-{
-    size_t room = strlen(words[0].text) + 3 + count * (DIGITS_MAX + 1), used;
-    for (size_t i = 0; i < count; i++)
-        room += words[i].size;
-    char *text = malloc(room);
-    if (!text)
-        return NULL;
-    used = (size_t)snprintf(text, room, "%.*s[", (int)words[0].field, words[0].text);
-    for (size_t i = 0, j; i < count; i = j) {
-        for (j = i + 1; j < count && follows(&words[j - 1], &words[j]); j++)
-            ;
-        used += (size_t)snprintf(text + used, room - used, "%s%.*s", i ? "," : "", (int)words[i].size,
-                                 words[i].text + words[i].field);
-        if (j - i > 1)
-            used += (size_t)snprintf(text + used, room - used, "-%.*s", (int)words[j - 1].size,
-                                     words[j - 1].text + words[j - 1].field);
-    }
-    snprintf(text + used, room - used, "]%s", words[0].text + words[0].field + words[0].size);
-    return text;
-}
-
-/* Fold one field in all words. Returns how many are left, 0 when there is no memory (then none is). */
-static size_t fold_field(struct word *words, size_t count, unsigned field)
-{
-    size_t kept = 0;
-    bool failed = false;
-    for (size_t i = 0; i < count; i++)
-        find_field(&words[i], field);
-    qsort(words, count, sizeof *words, by_field);
-    for (size_t i = 0, j; i < count; i = j) {
-        for (j = i + 1; j < count && same_group(&words[i], &words[j]); j++)
-            ;
-        char *text = j - i > 1 ? join(&words[i], j - i) : words[i].text;
-        failed = failed || !text;
-        for (size_t k = i; k < j; k++)
-            if (words[k].text != text)
-                free(words[k].text);
-        words[kept++].text = text;
-    }
-    for (size_t i = 0; failed && i < kept; i++)
-        free(words[i].text);
-    return failed ? 0 : kept;
-}
-
-/* As people would sort: numbers by width, then value. */
-static int by_nature(const void *one, const void *two)
-{
-    const char *a = ((const struct word *)one)->text, *b = ((const struct word *)two)->text;
-    for (;; a++, b++) {
-        a += *a == '[';
-        b += *b == '[';
-        size_t width = strspn(a, "0123456789"), other = strspn(b, "0123456789");
-        if (width > 0 && other > 0 && width != other)
-            return width < other ? -1 : 1;
-        if (*a != *b || *a == '\0')
-            return (unsigned char)*a - (unsigned char)*b;
-    }
-}
-
-static char *join_words(const struct word *words, size_t count)
-{
-    size_t room = 1, used = 0;
-    for (size_t i = 0; i < count; i++)
-        room += strlen(words[i].text) + 1;
-    char *text = malloc(room);
-    if (!text)
-        return NULL;
-    text[0] = '\0';
-    for (size_t i = 0; i < count; i++)
-        used += (size_t)snprintf(text + used, room - used, "%s%s", i ? "," : "", words[i].text);
-    return text;
-}
-
-/* Field by field from the last to the first: ports, then nodes, then racks. What a pass has folded is, for the next,
- * part of what must be equal: so rack[1-3]node[1-4]:[7201-7202] comes out whole. */
-char *tc_hostlist_fold(const struct tc_hostlist *list, struct tc_err *err)
-{
-    enum { FIELDS = 6 };
-    size_t count = list->count;
-    struct word *words = calloc(count + 1, sizeof *words);
-    bool failed = !words;
-    for (size_t i = 0; !failed && i < list->count; i++) {
-        words[i].text = strdup(list->hosts[i]);
-        failed = !words[i].text;
-    }
-    char *text = NULL;
-    if (!failed) {
-        for (unsigned field = 0; field < FIELDS && (count > 0 || list->count == 0); field++)
-            count = fold_field(words, count, field);
-        failed = count == 0 && list->count > 0;
-        qsort(words, count, sizeof *words, by_nature);
-        text = failed ? NULL : join_words(words, count);
-    }
-    for (size_t i = 0; words && i < count; i++)
-        free(words[i].text);
-    free(words);
-    if (!text)
-        tc_fail(err, TC_E_NOMEM, "no memory to fold %zu hosts", list->count);
-    return text;
 }

@@ -1,6 +1,7 @@
 noinst_LTLIBRARIES += libtc-plan.la
 libtc_plan_la_SOURCES = \
-	src/plan/hostlist.c src/plan/hostlist.h \
+	src/plan/hostfile.c src/plan/hostfile.h \
+	src/plan/hostlist.c src/plan/hostlist.h src/plan/hostlist_fold.c \
 	src/plan/replan.c src/plan/replan.h src/plan/replan_own.h \
 	src/plan/replan_table.c src/plan/replan_slow.c src/plan/replan_unfit.c \
 	src/plan/tree.c src/plan/tree.h \

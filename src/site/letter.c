@@ -48,7 +48,8 @@ char *tc_letter_write(const struct tc_letter *letter, size_t first, size_t count
     for (size_t i = 0; i < letter->option_count; i++)
         write_line(out, "option", letter->options[i]);
     for (size_t i = first; i < first + count; i++)
-        fprintf(out, "host %u %s\n", letter->hosts[i].number, letter->hosts[i].name);
+        fprintf(out, "host %u %s%s%s\n", letter->hosts[i].number, letter->hosts[i].user ? letter->hosts[i].user : "",
+                letter->hosts[i].user ? "@" : "", letter->hosts[i].name);
     fputs("end\n", out);
     if (fclose(out) == 0)
         return text;
@@ -94,9 +95,19 @@ static bool add_host(struct tc_letter *letter, const char *value)
             return false;
         letter->hosts = more;
     }
-    letter->hosts[letter->host_count].number = (unsigned)number;
-    letter->hosts[letter->host_count].name = *name == ' ' && name[1] ? strdup(name + 1) : NULL;
-    return letter->hosts[letter->host_count].name && ++letter->host_count;
+    char *at = *name == ' ' ? strchr(++name, '@') : NULL;
+    struct tc_letter_host *host = &letter->hosts[letter->host_count];
+    *host = (struct tc_letter_host){.number = (unsigned)number};
+    if (at) {
+        host->user = strndup(name, (size_t)(at - name));
+        name = at + 1;
+    }
+    host->name = *name ? strdup(name) : NULL;
+    if (host->name && (!at || host->user))
+        return ++letter->host_count;
+    free(host->name);
+    free(host->user);
+    return false;
 }
 
 static bool set_key(struct tc_letter *letter, char *value)
@@ -198,8 +209,10 @@ void tc_letter_free(struct tc_letter *letter)
     for (size_t i = 0; i < letter->option_count; i++)
         free(letter->options[i]);
     free(letter->options);
-    for (size_t i = 0; i < letter->host_count; i++)
+    for (size_t i = 0; i < letter->host_count; i++) {
         free(letter->hosts[i].name);
+        free(letter->hosts[i].user);
+    }
     free(letter->hosts);
     *letter = (struct tc_letter){0};
 }

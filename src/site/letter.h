@@ -17,6 +17,7 @@ enum tc_launcher {
 
 struct tc_letter_host {
     char *name;
+    char *user;      /* to log in as; NULL: whom ssh chooses */
     unsigned number; /* the sender's */
 };
 

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "plan/hostfile.h"
 #include "site/program.h"
 
 enum {
@@ -18,13 +19,13 @@ enum {
 
 const char *tc_site_name(enum tc_site_system system)
 {
-    static const char *const names[] = {"none", "flux", "slurm", "pbs", "lsf", "sge", "mpi", "wcoll"};
+    static const char *const names[] = {"none", "flux", "slurm", "pbs", "lsf", "sge", "oar", "cobalt", "mpi", "wcoll"};
     return (unsigned)system < sizeof names / sizeof names[0] ? names[system] : "unknown";
 }
 
 bool tc_site_is_batch(enum tc_site_system system)
 {
-    return system >= TC_SITE_FLUX && system <= TC_SITE_SGE;
+    return system >= TC_SITE_FLUX && system <= TC_SITE_COBALT;
 }
 
 /* The real world. */
@@ -131,9 +132,18 @@ static int add_slurm(struct search *search, const char *value, struct tc_err *er
     return result;
 }
 
+/* How a heterogeneous job names its components; until 19.05 Slurm called it a pack. */
+static const struct {
+    const char *count, *list;
+} slurm_parts[] = {
+    {"SLURM_HET_SIZE", "SLURM_JOB_NODELIST_HET_GROUP_"},
+    {"SLURM_PACK_SIZE", "SLURM_JOB_NODELIST_PACK_GROUP_"},
+};
+
 static int from_slurm(struct search *search, const char *value, struct tc_err *err)
 {
-    const char *parts = variable(search, "SLURM_HET_SIZE");
+    const size_t kind = !variable(search, slurm_parts[0].count) && variable(search, slurm_parts[1].count);
+    const char *parts = variable(search, slurm_parts[kind].count);
     unsigned long count = parts ? strtoul(parts, NULL, 10) : 0;
     int result = 0;
     search->found->parts = count > 1;
@@ -141,10 +151,10 @@ static int from_slurm(struct search *search, const char *value, struct tc_err *e
         return add_slurm(search, value, err);
     for (unsigned long i = 0; i < count && i < PARTS_MAX && result == 0; i++) {
         char name[64];
-        snprintf(name, sizeof name, "SLURM_JOB_NODELIST_HET_GROUP_%lu", i);
+        snprintf(name, sizeof name, "%s%lu", slurm_parts[kind].list, i);
         value = variable(search, name);
         result = value ? add_slurm(search, value, err)
-                       : tc_fail(err, TC_E_USAGE, "SLURM_HET_SIZE is %lu and %s is not set", count, name);
+                       : tc_fail(err, TC_E_USAGE, "%s is %lu and %s is not set", slurm_parts[kind].count, count, name);
     }
     return result;
 }
@@ -195,26 +205,38 @@ static int from_pairs(struct search *search, const char *value, struct tc_err *e
     return result;
 }
 
-/* Of each line the first word, without what MPI files put behind a colon: a number of slots, not a port. */
-static int from_columns(struct search *search, const char *path, struct tc_err *err)
+/* A file that is included, or the one that a variable names, into memory of its own. */
+static int read_file(void *arg, const char *path, char **bytes, size_t *size, struct tc_err *err)
 {
+    struct search *search = arg;
     int result = read_text(search, path, err);
-    char *at = search->text;
-    for (char *line; result == 0 && (line = next_line(&at));) {
-        char *host = next_word(&line);
-        char *colon = host ? strchr(host, ':') : NULL;
-        if (colon && !strchr(colon + 1, ':'))
-            *colon = '\0';
-        if (host)
-            result = tc_hostlist_add(search->list, host, err);
-    }
+    if (result < 0)
+        return result;
+    *bytes = strdup(search->text);
+    *size = strlen(search->text);
+    return *bytes ? 0 : tc_fail(err, TC_E_NOMEM, "out of memory");
+}
+
+static int from_file(struct search *search, const char *path, enum tc_hostfile_form form, struct tc_err *err)
+{
+    const struct tc_hostfile_source source = {.form = form, .read = read_file, .arg = search};
+    char *bytes = NULL;
+    size_t size = 0;
+    int result = read_file(search, path, &bytes, &size, err);
+    if (result == 0)
+        result = tc_hostfile_add(search->list, bytes, size, path, &source, err);
+    free(bytes);
     return result;
+}
+
+static int from_slots(struct search *search, const char *path, struct tc_err *err)
+{
+    return from_file(search, path, TC_HOSTFILE_SLOTS, err);
 }
 
 static int from_host_file(struct search *search, const char *path, struct tc_err *err)
 {
-    int result = read_text(search, path, err);
-    return result < 0 ? result : tc_hostlist_add_file(search->list, search->text, strlen(search->text), path, err);
+    return from_file(search, path, TC_HOSTFILE_LISTS, err);
 }
 
 static const struct source {
@@ -229,11 +251,13 @@ static const struct source {
     {TC_SITE_LSF, "LSB_DJOB_HOSTFILE", from_lines},
     {TC_SITE_LSF, "LSB_MCPU_HOSTS", from_pairs},
     {TC_SITE_LSF, "LSB_HOSTS", from_words},
-    {TC_SITE_SGE, "PE_HOSTFILE", from_columns},
-    {TC_SITE_MPI, "I_MPI_HYDRA_HOST_FILE", from_columns},
-    {TC_SITE_MPI, "HYDRA_HOST_FILE", from_columns},
-    {TC_SITE_MPI, "OMPI_MCA_orte_default_hostfile", from_columns},
-    {TC_SITE_MPI, "PRTE_MCA_prte_default_hostfile", from_columns},
+    {TC_SITE_SGE, "PE_HOSTFILE", from_slots},
+    {TC_SITE_OAR, "OAR_NODEFILE", from_lines},
+    {TC_SITE_COBALT, "COBALT_NODEFILE", from_lines},
+    {TC_SITE_MPI, "I_MPI_HYDRA_HOST_FILE", from_slots},
+    {TC_SITE_MPI, "HYDRA_HOST_FILE", from_slots},
+    {TC_SITE_MPI, "OMPI_MCA_orte_default_hostfile", from_slots},
+    {TC_SITE_MPI, "PRTE_MCA_prte_default_hostfile", from_slots},
     {TC_SITE_WCOLL, "WCOLL", from_host_file},
 };
 

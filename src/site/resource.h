@@ -5,14 +5,16 @@
  *
  *   flux   FLUX_URI: `flux jobs` for FLUX_JOB_ID where that is set (a task: the instance may be the whole cluster), else
  *          `flux getattr hostlist` (a batch script has an instance of its own). Before Slurm, which may have started it
- *   slurm  SLURM_JOB_NODELIST, of every component where SLURM_HET_SIZE says that there are some; SLURM_NODELIST
+ *   slurm  SLURM_JOB_NODELIST, of every component where SLURM_HET_SIZE says that there are some
+ *          (SLURM_PACK_SIZE until 19.05); SLURM_NODELIST
  *   pbs    PBS_NODEFILE (PBS and Torque): a line for each slot
  *   lsf    LSB_DJOB_HOSTFILE: a line for each slot; LSB_MCPU_HOSTS: pairs of host and slots; LSB_HOSTS: a word for each
  *          slot, missing in large jobs
  *   sge    PE_HOSTFILE: host, slots, queue, processors
- *   mpi    a host file that an MPI was told of: I_MPI_HYDRA_HOST_FILE, HYDRA_HOST_FILE (host or host:slots),
- *          OMPI_MCA_orte_default_hostfile, PRTE_MCA_prte_default_hostfile (host slots=N)
- *   wcoll  WCOLL: pdsh's, a host or list a line
+ *   oar    OAR_NODEFILE, cobalt COBALT_NODEFILE: a line for each slot
+ *   mpi    a host file that an MPI was told of: I_MPI_HYDRA_HOST_FILE, HYDRA_HOST_FILE (host, host:slots),
+ *          OMPI_MCA_orte_default_hostfile, PRTE_MCA_prte_default_hostfile (user@host slots=N); see plan/hostfile.h
+ *   wcoll  WCOLL: pdsh's, a host or list a line, and #include
  *
  * Order is kept and a host is named once, however many slots it has. */
 #ifndef TC_SITE_RESOURCE_H
@@ -30,6 +32,8 @@ enum tc_site_system {
     TC_SITE_PBS,
     TC_SITE_LSF,
     TC_SITE_SGE,
+    TC_SITE_OAR,
+    TC_SITE_COBALT,
     TC_SITE_MPI,
     TC_SITE_WCOLL
 };

@@ -148,6 +148,21 @@ static int run_shell(struct launch *launch, const char *command, const char *one
     return result;
 }
 
+static int run_ssh(struct launch *launch, const struct tc_letter *letter, const struct tc_letter_host *host,
+                   struct tc_err *err)
+{
+    char *program = quoted(letter->program, err), *target = NULL;
+    int result = program ? 0 : -err->reason;
+    if (result == 0 && asprintf(&target, "%s%s%s", host->user ? host->user : "", host->user ? "@" : "", host->name) < 0)
+        result = tc_fail(err, TC_E_NOMEM, "out of memory");
+    if (result == 0) {
+        result = run_shell(launch, letter->command, target, program, err);
+        free(target);
+    }
+    free(program);
+    return result;
+}
+
 static int run_launch(const struct spread *spread, struct launch *launch, bool here, struct tc_err *err)
 {
     const struct tc_letter *letter = &spread->letter;
@@ -160,8 +175,7 @@ static int run_launch(const struct spread *spread, struct launch *launch, bool h
     if (letter->launcher == TC_LAUNCH_ALL)
         return run_shell(launch, letter->command, letter->program, "spread", err);
     if (letter->launcher == TC_LAUNCH_SSH) {
-        text = quoted(letter->program, err);
-        result = text ? run_shell(launch, letter->command, host->name, text, err) : -err->reason;
+        result = run_ssh(launch, letter, host, err);
     } else {
         text = tc_letter_fill(letter->command, host, err);
         result = text ? run_shell(launch, text, letter->program, "spread", err) : -err->reason;

@@ -7,7 +7,7 @@
 #include "cli/cli.h"
 #include "fuzz.h"
 #include "net/key.h"
-#include "plan/hostlist.h"
+#include "plan/hostfile.h"
 
 static char *text_of(const uint8_t *bytes, size_t size)
 {
@@ -19,6 +19,11 @@ static char *text_of(const uint8_t *bytes, size_t size)
 }
 
 /* What was read folds to a text that reads as the same hosts. */
+struct piece {
+    const uint8_t *bytes;
+    size_t size;
+};
+
 static void must_fold(const struct tc_hostlist *list)
 {
     struct tc_hostlist *again = tc_hostlist_new(NULL);
@@ -52,16 +57,32 @@ void fuzz_hostlist(const uint8_t *bytes, size_t size)
     tc_hostlist_free(list);
 }
 
+/* Every file that is included holds the bytes again: depth and number are what ends that. */
+static int include_again(void *arg, const char *path, char **bytes, size_t *size, struct tc_err *err)
+{
+    const struct piece *piece = arg;
+    (void)path;
+    (void)err;
+    MUST(*bytes = malloc(piece->size + 1));
+    memcpy(*bytes, piece->bytes, piece->size);
+    *size = piece->size;
+    return 0;
+}
+
 void fuzz_hostfile(const uint8_t *bytes, size_t size)
 {
-    struct tc_hostlist *list = tc_hostlist_new(NULL);
-    struct tc_err err = {0};
-    MUST(list);
-    int status = tc_hostlist_add_file(list, (const char *)bytes, size, "hosts", &err);
-    MUST(status == 0 || (tc_hostlist_count(list) == 0 && strncmp(err.text, "hosts", 5) == 0));
-    if (status == 0)
-        must_fold(list);
-    tc_hostlist_free(list);
+    struct piece piece = {bytes, size};
+    for (enum tc_hostfile_form form = TC_HOSTFILE_LISTS; form <= TC_HOSTFILE_SLOTS; form++) {
+        const struct tc_hostfile_source source = {.form = form, .read = include_again, .arg = &piece};
+        struct tc_hostlist *list = tc_hostlist_new(NULL);
+        struct tc_err err = {0};
+        MUST(list);
+        int status = tc_hostfile_add(list, (const char *)bytes, size, "hosts", &source, &err);
+        MUST(status == 0 || (tc_hostlist_count(list) == 0 && strncmp(err.text, "hosts", 5) == 0));
+        if (status == 0)
+            must_fold(list);
+        tc_hostlist_free(list);
+    }
 }
 
 void fuzz_key(const uint8_t *bytes, size_t size)

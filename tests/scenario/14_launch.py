@@ -14,7 +14,8 @@ from agents import SLOW, ensure, main, read, same_bytes, scenario, unused_port, 
 # ssh: options, host, command. Notes how deep in the tree it is, which the real one would not know.
 SSH = """#!/bin/sh
 while [ "$1" = -o ]; do shift 2; done
-host=$1; shift
+host=${1#*@}
+echo "$1" >>"$NOTES/targets"; shift
 DEPTH=$((${DEPTH:-0} + 1)); export DEPTH
 echo "$host $DEPTH" >>"$NOTES/ssh"
 env >>"$NOTES/seen"; echo "$*" >>"$NOTES/seen"
@@ -140,6 +141,17 @@ def ssh_goes_as_a_tree(scene):
     logins = [line.split() for line in read(scene.path("notes", "ssh")).splitlines()]
     ensure(sorted(host for host, _ in logins) == names(1, count), f"{logins}")
     ensure(sorted({depth for _, depth in logins}) == ["1", "2"], f"{logins}")
+    require_gone(scene)
+
+
+@scenario
+def users_go_to_ssh(scene):
+    """user@host logs in as that user, also from a helper, and the host is called by its name alone"""
+    environment, source = equip(scene), scene.noise("a.bin", 1 << 20)
+    run = scene.run("send", "--launch", "ssh", "-w", "n1,alice@n[2-40],bob@n41", "--json", source, env=environment)
+    ensure(sorted(run.expect(0).hosts) == names(1, 41), f"{run}")
+    targets = read(scene.path("notes", "targets")).split()
+    ensure(sorted(targets) == sorted(["n1", *(f"alice@n{i}" for i in range(2, 41)), "bob@n41"]), f"{targets}")
     require_gone(scene)
 
 

@@ -1,4 +1,4 @@
-#include "plan/hostlist.h"
+#include "plan/hostfile.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -50,7 +50,11 @@ START_TEST(lists_expand)
         {"b,a,b,a[1-2],a1", "b a a1 a2"},
         {"node[0,00,000]", "node0 node00 node000"},
         {"node[999999999999999999]", "node999999999999999999"},
-        {"node01,[05-07]", "node01 05 06 07"},
+        {"node01,n[05-07]", "node01 n05 n06 n07"},
+        {"n[0-10/2],m[08-20/4]", "n0 n2 n4 n6 n8 n10 m08 m12 m16 m20"},
+        {"n[3-5/9]", "n3"},
+        {"1a,10.0.0.1,4-5", "1a 10.0.0.1 4-5"},
+        {"alice@n[1-2],bob@n2,carol@n3:7200,d.e+f@[::1]:1", "n1 n2 n3:7200 [::1]:1"},
     };
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
         struct tc_hostlist *list = read_list(pairs[i].text);
@@ -76,10 +80,18 @@ START_TEST(mistakes_are_named_and_change_nothing)
         {"node[9-3]", "range '9-3' counts down"},
         {"node[10-9]", "counts down"},
         {"node[1-03]", "changes its width"},
-        {"node[1-]", "is not N or N-N"},
-        {"node[-1]", "is not N or N-N"},
-        {"node[1-2-3]", "is not N or N-N"},
-        {"node[a-c]", "is not N or N-N"},
+        {"node[1-]", "is not N, N-N or N-N/STEP"},
+        {"node[-1]", "is not N, N-N or N-N/STEP"},
+        {"node[1-2-3]", "is not N, N-N or N-N/STEP"},
+        {"node[a-c]", "is not N, N-N or N-N/STEP"},
+        {"node[1-9/]", "is not N, N-N or N-N/STEP"},
+        {"node[1/2]", "is not N, N-N or N-N/STEP"},
+        {"node[1-9/2/3]", "is not N, N-N or N-N/STEP"},
+        {"node[1-9/0]", "a step of 0"},
+        {"4", "a number is no host"},
+        {"127.1", "a number is no host"},
+        {"10.0.0.256", "a number is no host"},
+        {"[1-3]", "a number is no host"},
         {"node[1234567890123456789]", "more than 18 digits"},
         {"node[0-999999999]", "more than 65536 hosts"},
         {"node[0-999999999999999999]", "more than 65536 hosts"},
@@ -98,7 +110,11 @@ START_TEST(mistakes_are_named_and_change_nothing)
         {"[fe80::1%]", "no IPv6 address"},
         {"-oProxyCommand=x", "begins with a letter"},
         {"a/b", "'/' is in no host's name"},
-        {"user@host", "'@' is in no host's name"},
+        {"@host", "before '@' stands no user's name"},
+        {"-l@host", "before '@' stands no user's name"},
+        {"a b@c@host", "'@' is in no host's name"},
+        {"a'b@host", "before '@' stands no user's name"},
+        {"user@", "no name"},
         {"n\303\266de", "\\xc3"},
         {"ok1 ok2 bad\033[1]", "bad\\x1b"},
     };
@@ -134,21 +150,101 @@ START_TEST(long_words_end_in_an_error)
 }
 END_TEST
 
+START_TEST(users_go_with_their_hosts)
+{
+    struct tc_hostlist *list = read_list("a@n1,n2,b@n[3-4]");
+    ck_assert_str_eq(tc_hostlist_user(list, 0), "a");
+    ck_assert_ptr_null(tc_hostlist_user(list, 1));
+    ck_assert_str_eq(tc_hostlist_user(list, 3), "b");
+    ck_assert_int_eq(tc_hostlist_exclude(list, "x@n2,n3", NULL), 0);
+    ck_assert_str_eq(spell(list), "n1 n4");
+    ck_assert_str_eq(tc_hostlist_user(list, 1), "b");
+    char *folded = tc_hostlist_fold(list, NULL);
+    ck_assert_str_eq(folded, "n[1,4]");
+    free(folded);
+    tc_hostlist_free(list);
+}
+END_TEST
+
+/* Files that include each other: "/d/a" is 1, "/d/b" is 2, and so on; "/d/self" includes itself. */
+static int read_test_file(void *arg, const char *path, char **bytes, size_t *size, struct tc_err *err)
+{
+    static const struct pair files[] = {
+        {"/d/more", "m[1-2]\n#include /d/most\n"}, {"/d/most", "m9 # last\n"}, {"/d/self", "s1\n#include self\n"}};
+    (void)arg;
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++)
+        if (strcmp(path, files[i].text) == 0) {
+            *bytes = strdup(files[i].want);
+            *size = strlen(files[i].want);
+            return 0;
+        }
+    return tc_fail(err, TC_E_USAGE, "%s: not here", path);
+}
+
+static int add_file(struct tc_hostlist *list, const char *bytes, size_t size, const char *what,
+                    enum tc_hostfile_form form, struct tc_err *err)
+{
+    struct tc_hostfile_source source = {.form = form, .read = read_test_file};
+    return tc_hostfile_add(list, bytes, size, what, &source, err);
+}
+
 START_TEST(host_files)
 {
-    static const char good[] =
-        "# the cluster\nnode1 slots=4 # first\n\nnode[2-3] max_slots=8\r\n  node4:7200,node1\nlast";
-    static const char bad[] = "a\n\nb[1-\n";
+    static const struct {
+        enum tc_hostfile_form form;
+        const char *text, *want;
+    } files[] = {
+        {TC_HOSTFILE_LISTS, "# the cluster\nnode1 slots=4 # first\n\nnode[2-3] max_slots=8\r\n  node4:7200,node1\nlast",
+         "node1 node2 node3 node4:7200 last"},
+        {TC_HOSTFILE_LISTS, "node1 slots = 4\nnode2 slots= 4 max-slots =8\nnode3 =\n", "node1 node2"},
+        {TC_HOSTFILE_LISTS, "// ours\nu@n1 slots=2 // two\nn2\n", "n1 n2"},
+        {TC_HOSTFILE_LISTS, "n[0-4/2]\n#include more\n#included is a comment\nz\n", "n0 n2 n4 m1 m2 m9 z"},
+        {TC_HOSTFILE_LISTS, "n1:1024 127.0.0.1:[7201-7202] [::1]:7117",
+         "n1:1024 127.0.0.1:7201 127.0.0.1:7202 [::1]:7117"},
+        {TC_HOSTFILE_LISTS, "", ""},
+        {TC_HOSTFILE_SLOTS, "n1:4\nn2:4:ib0\nu@n3 slots=2\n// no\n  n4 16 all.q@n4 UNDEFINED\n#no\n\nn1:1\n[::1]:3",
+         "n1 n2 n3 n4 [::1]"},
+    };
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        struct tc_err err = {0};
+        struct tc_hostlist *list = read_list("");
+        int result = add_file(list, files[i].text, strlen(files[i].text), "/d/hosts", files[i].form, &err);
+        ck_assert_msg(result == 0, "%s", err.text);
+        ck_assert_str_eq(spell(list), files[i].want);
+        tc_hostlist_free(list);
+    }
+}
+END_TEST
+
+START_TEST(mistakes_in_files_are_named_by_line)
+{
+    static const struct {
+        enum tc_hostfile_form form;
+        const char *text, *want;
+    } files[] = {
+        {TC_HOSTFILE_LISTS, "a\n\nb[1-\n", "/d/hosts:3: "},
+        {TC_HOSTFILE_LISTS, "a\nn1:4\n", "/d/hosts:2: 'n1:4' looks like MPICH's host:processes"},
+        {TC_HOSTFILE_LISTS, "n[1,2]:4:ib0\n", "/d/hosts:1: 'n[1,2]:4:ib0' looks like MPICH's"},
+        {TC_HOSTFILE_LISTS, "a\n4\n", "/d/hosts:2: host list: 4: a number is no host"},
+        {TC_HOSTFILE_LISTS, "#include\t\n", "/d/hosts:1: #include names no file"},
+        {TC_HOSTFILE_LISTS, "#include nowhere\n", "/d/hosts:1: /d/nowhere: not here"},
+        {TC_HOSTFILE_LISTS, "#include self\n", "8 inside each other"},
+        {TC_HOSTFILE_SLOTS, "a\n-x\n", "/d/hosts:2: "},
+    };
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        struct tc_err err = {0};
+        struct tc_hostlist *list = read_list("first");
+        int result = add_file(list, files[i].text, strlen(files[i].text), "/d/hosts", files[i].form, &err);
+        ck_assert_int_eq(result, -TC_E_USAGE);
+        ck_assert_msg(strstr(err.text, files[i].want), "%s", err.text);
+        ck_assert_str_eq(spell(list), "first");
+        tc_hostlist_free(list);
+    }
     static const char zero[] = "a\nb\0c\n";
-    struct tc_err err = {0};
-    struct tc_hostlist *list = read_list("");
-    ck_assert_int_eq(tc_hostlist_add_file(list, good, sizeof good - 1, "good", &err), 0);
-    ck_assert_str_eq(spell(list), "node1 node2 node3 node4:7200 last");
-    ck_assert_int_eq(tc_hostlist_add_file(list, bad, sizeof bad - 1, "hosts.txt", &err), -TC_E_USAGE);
-    ck_assert_msg(strncmp(err.text, "hosts.txt:3: ", 13) == 0, "%s", err.text);
-    ck_assert_int_eq(tc_hostlist_add_file(list, zero, sizeof zero - 1, "zero", NULL), -TC_E_USAGE);
-    ck_assert_int_eq(tc_hostlist_add_file(list, NULL, 0, "empty", NULL), 0);
-    ck_assert_str_eq(spell(list), "node1 node2 node3 node4:7200 last");
+    struct tc_hostlist *list = read_list("first");
+    ck_assert_int_eq(add_file(list, zero, sizeof zero - 1, "zero", TC_HOSTFILE_LISTS, NULL), -TC_E_USAGE);
+    ck_assert_int_eq(add_file(list, NULL, 0, "empty", TC_HOSTFILE_LISTS, NULL), 0);
+    ck_assert_str_eq(spell(list), "first");
     tc_hostlist_free(list);
 }
 END_TEST
@@ -184,7 +280,7 @@ START_TEST(folded_forms)
         {"10.0.0.[1-9]", "10.0.0.[1-9]"},
         {"rack[1-3]node[01-04]:[7201-7202]", "rack[1-3]node[01-04]:[7201-7202]"},
         {"[fe80::1]:[7201-7202],[fe80::2]", "[fe80::1]:[7201-7202],[fe80::2]"},
-        {"[1-3],[5-6]:8", "[1-3],[5-6]:8"},
+        {"[1-3]a,[5-6]a:8", "[1-3]a,[5-6]a:8"},
         {"node10,node9,login,node2-ib,node1-ib", "login,node[1-2]-ib,node[9-10]"},
         {"a1,a3,a5", "a[1,3,5]"},
     };
@@ -214,7 +310,7 @@ static const char *random_host(char *text, size_t size)
 {
     static const char *const forms[] = {
         "n%d",   "n%02d",   "n%03d-ib",       "r%dn%02d",   "10.0.%d.%d", "h%d:72%02d",
-        "%d",    "%d.x%d",  "[fe80::1]:%d%d", "[fe80::%d]", "a%db%dc%d",  "n%d00000000000000000%d",
+        "%da",   "%d.x%d",  "[fe80::1]:%d%d", "[fe80::%d]", "a%db%dc%d",  "n%d00000000000000000%d",
         "login", "x%d:7117"};
     int numbers[3];
     for (int i = 0; i < 3; i++)
@@ -310,7 +406,7 @@ START_TEST(noise_is_survived)
             tc_hostlist_free(again);
             free(folded);
         }
-        tc_hostlist_add_file(list, text, size, "noise", NULL);
+        add_file(list, text, size, "noise", round % 2 ? TC_HOSTFILE_LISTS : TC_HOSTFILE_SLOTS, NULL);
         tc_hostlist_free(list);
     }
 }
@@ -324,7 +420,9 @@ int main(void)
     tcase_add_test(tc, lists_expand);
     tcase_add_test(tc, mistakes_are_named_and_change_nothing);
     tcase_add_test(tc, long_words_end_in_an_error);
+    tcase_add_test(tc, users_go_with_their_hosts);
     tcase_add_test(tc, host_files);
+    tcase_add_test(tc, mistakes_in_files_are_named_by_line);
     tcase_add_test(tc, exclusion);
     tcase_add_test(tc, folded_forms);
     tcase_add_test(tc, fold_reads_back);

@@ -13,7 +13,8 @@ static struct tc_err err;
 
 static struct tc_letter sample(void)
 {
-    static struct tc_letter_host hosts[] = {{TEXT("n1"), 0}, {TEXT("n2"), 1}, {TEXT("n3.cluster"), 5}};
+    static struct tc_letter_host hosts[] = {
+        {TEXT("n1"), NULL, 0}, {TEXT("n2"), NULL, 1}, {TEXT("n3.cluster"), TEXT("alice"), 5}};
     static char *options[] = {TEXT("--stay"), TEXT("--listen=0.0.0.0:7117")};
     return (struct tc_letter){.key = TEXT("treecast key 1\ngroup 00ff\norigin 11\n"),
                               .join = TEXT("10.0.0.1:4242"),
@@ -60,6 +61,8 @@ START_TEST(a_letter_arrives_as_it_was_written)
     ck_assert_str_eq(got.options[1], want.options[1]);
     ck_assert_uint_eq(got.host_count, 2);
     ck_assert_str_eq(got.hosts[1].name, "n3.cluster");
+    ck_assert_str_eq(got.hosts[1].user, "alice");
+    ck_assert_ptr_null(got.hosts[0].user);
     ck_assert_uint_eq(got.hosts[1].number, 5);
     tc_letter_free(&got);
     tc_letter_text_free(text);
@@ -82,6 +85,7 @@ START_TEST(what_is_no_letter_is_refused)
         "treecast letter 1\njoin a:1\nprogram p\nend\n",
         "treecast letter 1\njoin a:1\nprogram p\nhost 0\nend\n",
         "treecast letter 1\njoin a:1\nprogram p\nhost 0 \nend\n",
+        "treecast letter 1\njoin a:1\nprogram p\nhost 0 alice@\nend\n",
         "treecast letter 1\nprogram p\nhost 0 a\nend\n",
         "treecast letter 1\njoin a:1\nprogram p\nlauncher 1\nhost 0 a\nend\n",
         "treecast letter 1\njoin a:1\nprogram p\nsurprise x\nhost 0 a\nend\n",
@@ -99,7 +103,7 @@ END_TEST
 
 START_TEST(commands_are_filled_in)
 {
-    struct tc_letter_host host = {TEXT("n7"), 6};
+    struct tc_letter_host host = {TEXT("n7"), NULL, 6};
     char *text = tc_letter_fill("ssh %h -n %n %i 100%%", &host, &err);
     ck_assert_str_eq(text, "ssh n7 -n 7 6 100%");
     free(text);
