@@ -66,6 +66,7 @@ struct tc_verb {
     const void *defaults;            /* a struct to start from; NULL: zero bytes */
     size_t least, most;              /* operands; most SIZE_MAX: any number */
     bool operands_are_files;         /* for completion */
+    bool operands_are_names;         /* for completion: of published arrays */
     bool hidden;                     /* neither in help nor in completion */
     bool unattended; /* run by a daemon in others' environments: only flags and the system's file count */
     /* What to exit with instead of code, which is not 0, when it failed outside of run; NULL: code. */
@@ -83,6 +84,8 @@ extern const struct tc_verb tc_verb_send, tc_verb_recv, tc_verb_wait, tc_verb_at
 /* All verbs in the order of help, ended by NULL; and one by name or NULL. */
 extern const struct tc_verb *const tc_verbs[];
 const struct tc_verb *tc_verb_find(const char *name);
+/* What other tools' word for a verb is called here: "ls" is "list". NULL: nothing that is known. */
+const char *tc_verb_meant(const char *name);
 
 /* Where values come from. Later ones win. */
 enum tc_origin {

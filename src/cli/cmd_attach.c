@@ -166,6 +166,7 @@ const struct tc_verb tc_verb_attach = {
         "  TREECAST_ARRAY_SHAPE   1000,1000 (empty: a scalar)\n"
         "  TREECAST_ARRAY_ORDER   C or F\n",
     .options = options,
+    .operands_are_names = true,
     .size = sizeof(struct attach_values),
     .defaults = &(const struct attach_values){.timeout = TC_FOREVER},
     .least = 1,

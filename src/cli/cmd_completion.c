@@ -43,12 +43,25 @@ static void bash_words(const struct tc_verb *verb)
     printf("--help\" ;;\n");
     if (verb->operands_are_files)
         printf("        %s:*) compopt -o default; return ;;\n", verb->name);
+    if (verb->operands_are_names)
+        printf("        %s:*) words=$(_treecast_names \"${COMP_WORDS[@]}\") ;;\n", verb->name);
 }
+
+/* The names that are published in the directory of the command line, or in the default one. Names hold no blanks. */
+static const char names_function[] = "_treecast_names()\n{\n"
+                                     "    local program=$1 dir=() word last=\n"
+                                     "    for word; do\n"
+                                     "        [[ $last != -d && $last != --dir ]] || dir=(-d \"$word\")\n"
+                                     "        [[ $word != --dir=* ]] || dir=(-d \"${word#--dir=}\")\n"
+                                     "        last=$word\n"
+                                     "    done\n"
+                                     "    \"$program\" list --names \"${dir[@]}\" 2>/dev/null\n}\n";
 
 static void bash(void)
 {
-    printf("# bash completion of treecast, made by `treecast completion bash`\n"
-           "_treecast()\n{\n"
+    printf("# bash completion of treecast, made by `treecast completion bash`\n");
+    fputs(names_function, stdout);
+    printf("_treecast()\n{\n"
            "    local verb=${COMP_WORDS[1]} cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words=\n"
            "    COMPREPLY=()\n"
            "    if [ \"$COMP_CWORD\" -eq 1 ]; then\n"
@@ -105,8 +118,9 @@ static void zsh_option(const struct tc_option *option, const char *dashes, const
 
 static void zsh(void)
 {
-    printf("#compdef treecast\n# zsh completion of treecast, made by `treecast completion zsh`\n"
-           "if (( CURRENT == 2 )); then\n    local -a verbs=(");
+    printf("#compdef treecast\n# zsh completion of treecast, made by `treecast completion zsh`\n");
+    fputs(names_function, stdout);
+    printf("if (( CURRENT == 2 )); then\n    local -a verbs=(");
     for (size_t i = 0; tc_verbs[i]; i++)
         if (!tc_verbs[i]->hidden) {
             printf("\n        '%s:", tc_verbs[i]->name);
@@ -125,7 +139,9 @@ static void zsh(void)
             zsh_option(option, "--", option->name);
         }
         printf(" \\\n            '--help[show help]'%s ;;\n",
-               tc_verbs[i]->operands_are_files ? " '*:file:_files'" : "");
+               tc_verbs[i]->operands_are_files   ? " '*:file:_files'"
+               : tc_verbs[i]->operands_are_names ? " '*:name:{compadd -- $(_treecast_names treecast $words)}'"
+                                                 : "");
     }
     printf("esac\n");
 }

@@ -62,13 +62,14 @@ static const struct tc_option options[] = {
 
 const struct tc_verb tc_verb_hosts = {
     .name = "hosts",
-    .arguments = "LIST ...",
+    .arguments = "[LIST ...]",
     .summary = "fold, expand or count a list of hosts",
     .more = "LIST is what send -w takes: node[001-128,200] node7:7200 127.0.0.1:[7201-7208]; - reads standard input.\n"
-            "Doubles go. Without an option: the shortest list of the same hosts.\n",
+            "Without LIST: the hosts of this batch job, of an MPI's host file or of the file that WCOLL names.\n"
+            "Duplicates are dropped. Without an option: the shortest list of the same hosts.\n",
     .options = options,
     .size = sizeof(struct hosts_values),
-    .least = 1,
+    .least = 0,
     .most = SIZE_MAX,
     .run = run,
 };

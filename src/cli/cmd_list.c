@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <limits.h>
 #include <string.h>
 #include <time.h>
@@ -8,13 +9,14 @@
 
 struct list_values {
     const char *dir;
-    bool json;
+    bool json, names;
 };
 
 struct listing {
     const char *only; /* NULL: all */
     const char *dir;
-    struct tc_table *table; /* NULL: JSON */
+    bool names;
+    struct tc_table *table; /* NULL: JSON, or names alone */
     size_t count;
     struct tc_err *err;
 };
@@ -45,6 +47,8 @@ static int each(const struct tc_description *description, void *arg)
     if (listing->only && strcmp(listing->only, description->name) != 0)
         return 0;
     listing->count++;
+    if (listing->names)
+        return puts(description->name) < 0 ? tc_fail_errno(listing->err, errno, "standard output") : 0;
     if (listing->table)
         return add_row(listing, description);
     char path[PATH_MAX];
@@ -76,11 +80,13 @@ static int run(const struct tc_call *call, struct tc_err *err)
     static const char *const heads[] = {"NAME", ">SIZE", "DTYPE", "SHAPE", "ORDER", "CREATED", NULL};
     const struct list_values *values = call->values;
     char dir[PATH_MAX];
-    struct listing listing = {.only = call->operands[0], .dir = dir, .err = err};
+    struct listing listing = {.only = call->operands[0], .dir = dir, .names = values->names, .err = err};
     int result = listing.only ? tc_name_check(listing.only, err) : 0;
     if (result == 0)
         result = tc_dir_resolve(dir, sizeof dir, values->dir, err);
-    if (result == 0 && !values->json) {
+    if (result == 0 && values->names && values->json)
+        result = tc_fail(err, TC_E_USAGE, "--names or --json, not both");
+    if (result == 0 && !values->json && !values->names) {
         listing.table = tc_table_new(heads, err);
         result = listing.table ? 0 : -TC_E_NOMEM;
     }
@@ -95,6 +101,7 @@ static int run(const struct tc_call *call, struct tc_err *err)
 static const struct tc_option options[] = {
     TC_DIR_ROW(struct list_values, dir),
     TC_JSON_ROW(struct list_values, json),
+    {.name = "names", .kind = TC_OPT_FLAG, TC_AT(struct list_values, names), .help = "names alone, one a line"},
     {.name = NULL},
 };
 /* clang-format on */
@@ -104,6 +111,7 @@ const struct tc_verb tc_verb_list = {
     .arguments = "[NAME]",
     .summary = "the arrays that are published here",
     .options = options,
+    .operands_are_names = true,
     .size = sizeof(struct list_values),
     .most = 1,
     .run = run,

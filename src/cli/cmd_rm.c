@@ -53,6 +53,7 @@ const struct tc_verb tc_verb_rm = {
     .arguments = "NAME ...",
     .summary = "remove published arrays; who has one mapped keeps it",
     .options = options,
+    .operands_are_names = true,
     .size = sizeof(struct rm_values),
     .least = 1,
     .most = SIZE_MAX,

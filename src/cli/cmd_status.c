@@ -243,6 +243,7 @@ const struct tc_verb tc_verb_status = {
     .arguments = "[NAME]",
     .summary = "ask this host's agent what is here, what is on its way, and over which links",
     .options = options,
+    .operands_are_names = true,
     .size = sizeof(struct status_values),
     .most = 1,
     .run = run,

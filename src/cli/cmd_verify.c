@@ -44,6 +44,7 @@ const struct tc_verb tc_verb_verify = {
     .arguments = "NAME",
     .summary = "digest a published file again and compare with its description",
     .options = options,
+    .operands_are_names = true,
     .size = sizeof(struct verify_values),
     .least = 1,
     .most = 1,

@@ -36,6 +36,7 @@ const struct tc_verb tc_verb_wait = {
     .arguments = "NAME",
     .summary = "block until NAME is published here, print its path",
     .options = options,
+    .operands_are_names = true,
     .size = sizeof(struct wait_values),
     .defaults = &(const struct wait_values){.timeout = TC_FOREVER},
     .least = 1,

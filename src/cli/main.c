@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "cli/cli.h"
+#include "cli/nearest.h"
 
 #ifndef PACKAGE_VERSION
 #define PACKAGE_VERSION "unknown"
@@ -15,43 +16,17 @@ static int complain(const char *verb, const struct tc_err *err)
     return tc_reason_exit(err->reason);
 }
 
-/* Edits (insert, drop, replace, swap neighbours) from a to b, both short. */
-static unsigned distance(const char *a, const char *b)
-{
-    enum { MAX = 16 };
-    unsigned d[MAX + 1][MAX + 1];
-    size_t n = strlen(a), m = strlen(b);
-    if (n > MAX || m > MAX)
-        return MAX;
-    for (size_t i = 0; i <= n; i++)
-        for (size_t j = 0; j <= m; j++) {
-            if (i == 0 || j == 0) {
-                d[i][j] = (unsigned)(i + j);
-                continue;
-            }
-            unsigned best = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
-            best = d[i - 1][j] + 1 < best ? d[i - 1][j] + 1 : best;
-            best = d[i][j - 1] + 1 < best ? d[i][j - 1] + 1 : best;
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] && d[i - 2][j - 2] + 1 < best)
-                best = d[i - 2][j - 2] + 1;
-            d[i][j] = best;
-        }
-    return d[n][m];
-}
-
 static int unknown(const char *name)
 {
-    const char *nearest = NULL;
-    unsigned least = 3;
-    for (size_t i = 0; tc_verbs[i]; i++) {
-        unsigned edits = distance(name, tc_verbs[i]->name);
-        if (!tc_verbs[i]->hidden && edits < least && edits < strlen(name)) {
-            least = edits;
-            nearest = tc_verbs[i]->name;
-        }
-    }
-    if (nearest)
-        fprintf(stderr, "treecast: no verb '%s'; did you mean '%s'? (treecast -h lists all)\n", name, nearest);
+    struct tc_nearest nearest = {.word = name};
+    const char *meant = tc_verb_meant(name);
+    for (size_t i = 0; tc_verbs[i]; i++)
+        if (!tc_verbs[i]->hidden)
+            tc_nearest_try(&nearest, tc_verbs[i]->name);
+    if (meant)
+        fprintf(stderr, "treecast: no verb '%s'; here it is '%s' (treecast -h lists all)\n", name, meant);
+    else if (nearest.found)
+        fprintf(stderr, "treecast: no verb '%s'; did you mean '%s'? (treecast -h lists all)\n", name, nearest.found);
     else
         fprintf(stderr, "treecast: no verb '%s' (treecast -h lists all)\n", name);
     return tc_reason_exit(TC_E_USAGE);

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "cli/nearest.h"
 #include "cli/size.h"
 #include "cli/values.h"
 
@@ -348,6 +349,12 @@ static int refuse(const struct tc_verb *verb, int code, const char *word, struct
         return tc_fail(err, TC_E_USAGE, "%.*s needs a value (see treecast %s -h)", length, shown, verb->name);
     if (optopt >= HELP)
         return tc_fail(err, TC_E_USAGE, "%.*s takes no value (see treecast %s -h)", length, shown, verb->name);
+    struct tc_nearest nearest = {.word = shown + 2, .size = length > 2 ? (size_t)length - 2 : 0};
+    for (const struct tc_option *option = verb->options; nearest.size && option->name; option++)
+        tc_nearest_try(&nearest, option->name);
+    if (nearest.found)
+        return tc_fail(err, TC_E_USAGE, "unknown option %.*s; did you mean --%s? (see treecast %s -h)", length, shown,
+                       nearest.found, verb->name);
     return tc_fail(err, TC_E_USAGE, "unknown option %.*s (see treecast %s -h)", length, shown, verb->name);
 }
 

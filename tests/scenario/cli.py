@@ -117,12 +117,18 @@ def test_unknown(place):
     expect(place.run("snd"), 2, err="did you mean 'send'?")
     expect(place.run("recieve"), 2, err="no verb 'recieve'")
     expect(place.run("help", "atach"), 2, err="'attach'")
+    for word, meant in (("ls", "list"), ("remove", "rm"), ("get", "attach"), ("version", "--version"), ("push", "send")):
+        expect(place.run(word), 2, err=f"no verb '{word}'; here it is '{meant}'")
+    expect(place.run("send", "--hosst", "a"), 2, err="unknown option --hosst; did you mean --hosts?")
+    expect(place.run("send", "--bwlimt=1M", "x"), 2, err="did you mean --bwlimit?")
+    answer = expect(place.run("send", "--xyzzy"), 2, err="unknown option --xyzzy (see")
+    assert "did you mean" not in answer.err, str(answer)
 
 
 def test_operands(place):
     """too few and too many operands are usage errors"""
     for words in (("send",), ("send", "a", "b", "c"), ("recv", "x"), ("wait",), ("attach",), ("rm",), ("keygen",),
-                  ("verify",), ("clean", "x"), ("hosts",)):
+                  ("verify",), ("clean", "x")):
         expect(place.run(*words), 2)
     expect(place.run("attach", "A", "ls"), 2, err="put -- between")
 
@@ -339,6 +345,23 @@ def test_completion(place):
         try treecast s; try treecast send --hos; try treecast send --tree d; try treecast attach A --format ''"""
     done = subprocess.run(["bash", "-c", offers], capture_output=True, text=True, check=False)
     assert done.stdout.splitlines() == ["send status", "--hosts --hostfile", "double", "path json sh"], done
+    scratch = place.path("published")
+    with subprocess.Popen([TREECAST, "recv", "-q", "-l", "127.0.0.1:0", "-d", scratch], stdout=subprocess.PIPE,
+                          text=True) as agent:
+        try:
+            port = READY.fullmatch(agent.stdout.readline())[1]
+            for name in ("one.npy", "two.bin"):
+                expect(place.run("send", "-q", "-w", f"127.0.0.1:{port}", place.write("source", "abc"), name), 0)
+            assert place.run("list", "--names", "-d", scratch).out == "one.npy\ntwo.bin\n"
+            expect(place.run("list", "--names", "--json"), 2)
+            names = f"""source {script}
+                try() {{ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _treecast; echo "${{COMPREPLY[*]}}"; }}
+                try {TREECAST} attach -d {scratch} t; try {TREECAST} rm --dir={scratch} ''"""
+            done = subprocess.run(["bash", "-c", names], capture_output=True,
+                                  text=True, check=False)
+            assert done.stdout.splitlines() == ["two.bin", "one.npy two.bin"], done
+        finally:
+            agent.terminate()
     script = place.write("_treecast", expect(place.run("completion", "zsh"), 0).out)
     if shutil.which("zsh"):
         assert subprocess.run(["zsh", "-n", script], check=False).returncode == 0
