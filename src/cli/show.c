@@ -284,8 +284,8 @@ static void print_summary(const struct tc_show *show, const struct tc_send_repor
     uint64_t whole = report->counts[TC_HOST_UNCHANGED] * report->size;
     if (report->adopted > whole)
         fprintf(out, ", %s were there already", tc_size_print(size, report->adopted - whole));
-    if (report->counts[TC_HOST_PUBLISHED] > 0 && report->transfer > 0)
-        fprintf(out, ", %s", tc_rate_print(rate, (double)report->size / report->transfer));
+    if (report->counts[TC_HOST_PUBLISHED] > 0 && report->total > 0)
+        fprintf(out, ", %s", tc_rate_print(rate, (double)report->size / report->total));
     if (report->counts[TC_HOST_PUBLISHED] > 0 && report->slowest < report->host_count)
         fprintf(out, "; slowest %s", host_name(show, report, report->slowest));
     fputc('\n', out);
@@ -503,8 +503,19 @@ void tc_show_news(void *arg, const struct tc_send_news *news)
     }
 }
 
+/* Hosts that could have it do without because of others: how to go on. */
+static const char *advice(const struct tc_send_report *report, char *out, size_t size)
+{
+    size_t able = have(report) + report->counts[TC_HOST_ABORTED], missing = failed(report);
+    *out = '\0';
+    if (!report->planned && report->counts[TC_HOST_ABORTED] > 0 && able < report->host_count && missing > 0)
+        snprintf(out, size, "; --min-hosts %zu goes on without the others, -x LIST leaves them out", able);
+    return out;
+}
+
 void tc_show_end(struct tc_show *show, const struct tc_send_report *report, int code, const struct tc_err *why)
 {
+    char text[128];
     clear_bar(show);
     if (show->options.quiet == 0 && !show->options.json)
         print_replans(show, report);
@@ -518,6 +529,6 @@ void tc_show_end(struct tc_show *show, const struct tc_send_report *report, int 
         print_summary(show, report);
     fflush(show->options.out);
     if (why && why->reason)
-        fprintf(show->options.err, "treecast send: %s\n", why->text);
+        fprintf(show->options.err, "treecast send: %s%s\n", why->text, advice(report, text, sizeof text));
     fflush(show->options.err);
 }

@@ -56,6 +56,8 @@ def max_size(scene):
     source = scene.noise("a", MIB + 1)
     answer = scene.send([small, large], source).expect(6)
     ensure(f"{small.address}: refused: 1048577 bytes" in answer.err and "1048576" in answer.err, str(answer))
+    ensure("only 1 of 2 hosts can take it (needed: 2); nothing was sent; --min-hosts 1 goes on without the others, "
+           "-x LIST leaves them out" in answer.err, str(answer))
     scene.require_nothing([small, large])
     scene.send([small, large], source, "--min-hosts", "1").expect(3)
     scene.require_published([large], "a", source)
