@@ -42,7 +42,7 @@ static int greet(void *arg, struct tc_wire *wire, const struct tc_link_event *ev
     if (tc_message_unpack(&message, event->type, event->body->bytes, event->body->size, NULL) == 0 &&
         message.type == TC_MSG_HELLO)
         gather->joined(gather->arg, &message.hello);
-    tc_strangers_part(wire);
+    tc_strangers_part(wire, false);
     tc_runner_adopt(gather->runner, wire);
     struct tc_destination own, far;
     tc_wire_ends(wire, &own, &far);

@@ -18,17 +18,6 @@ static bool identity_fits(const struct tc_wire *wire, const uint8_t *identity, s
     return shown && shown_size == size && memcmp(shown, identity, size) == 0;
 }
 
-/* To a coordinator for which there is no session that could say it. */
-static void refuse(struct tc_wire *wire, const struct tc_err *why)
-{
-    struct tc_message message = {.type = TC_MSG_REFUSE, .why.reason = (uint16_t)why->reason};
-    snprintf(message.why.text, sizeof message.why.text, "%s", why->text);
-    struct tc_blob *body = tc_message_pack(&message, NULL, NULL);
-    if (body)
-        (void)tc_link_send(wire->link, TC_MSG_REFUSE, NULL, 0, body, NULL);
-    tc_blob_unref(body);
-}
-
 static int greet_stranger(void *arg, struct tc_wire *wire, const struct tc_link_event *event, struct tc_err *err)
 {
     struct tc_recv_node *node = arg;
@@ -45,8 +34,6 @@ static int greet_stranger(void *arg, struct tc_wire *wire, const struct tc_link_
         if (tls && !identity_fits(wire, (const uint8_t *)TC_CONTROL_IDENTITY, sizeof TC_CONTROL_IDENTITY - 1))
             return tc_fail(err, TC_E_AUTH, "a data link speaks as a control link");
         status = tc_recv_new_session(node, wire, false, err);
-        if (status == -TC_E_LIMIT)
-            refuse(wire, err);
     } else {
         tc_data_identity(identity, message.hello.session, message.hello.link);
         if (tls && !identity_fits(wire, identity, sizeof identity))
@@ -54,7 +41,7 @@ static int greet_stranger(void *arg, struct tc_wire *wire, const struct tc_link_
         session = tc_recv_session_by_id(node, message.hello.session);
         if (!session)
             return tc_fail(err, TC_E_NOTFOUND, "a data link of no session here");
-        tc_strangers_part(wire);
+        tc_strangers_part(wire, false);
         tc_runner_adopt(&session->runner, wire);
     }
     if (status < 0)

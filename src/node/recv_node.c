@@ -189,8 +189,8 @@ static void close_node(struct tc_recv_node *node)
     tc_signal_free(node->interrupt);
     tc_signal_free(node->usr1);
     tc_timer_free(node->hourly);
-    tc_strangers_close(node->strangers);
-    node->strangers = NULL;
+    struct tc_strangers *strangers = node->strangers;
+    node->strangers = NULL; /* closed last: the control links of sessions may count there */
     tc_recv_leave(node);
     for (struct tc_recv_session *session = node->sessions; session; session = session->next)
         session->over = true; /* what comes back from the pool is only freed */
@@ -199,6 +199,7 @@ static void close_node(struct tc_recv_node *node)
         tc_recv_close_file(node->sessions);
         tc_recv_free_session(node->sessions);
     }
+    tc_strangers_close(strangers);
     tc_door_close(node->door);
     tc_leases_free(node->leases);
     tc_watch_free(node->owner_watch);

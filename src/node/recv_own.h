@@ -29,6 +29,7 @@ struct tc_recv_session {
     struct tc_agent *machine;
     const struct tc_job *offer; /* the machine's, from PREPARE on; does not change, so workers may read it */
     struct tc_runner runner;
+    struct tc_wire *control;    /* until an offer is taken: it counts as a pending connection. NULL: it does not */
     struct tc_blob_pool *blobs; /* CHUNK frames of this session's chunk size */
     struct tc_sink *sink;
     int source;                        /* the sender's file, where it is on this host; -1 */

@@ -8,7 +8,11 @@
 #include "base/log.h"
 #include "net/tls.h"
 
-enum { RETRY_MS = 100 };
+enum {
+    RETRY_MS = 100,
+    OFFER_S =
+        10 /* from a coordinator's HELLO to its OFFER, unless --handshake-time is more: it signs one for each host */
+};
 
 struct tc_recv_session *tc_recv_session_by_id(struct tc_recv_node *node, const uint8_t *id)
 {
@@ -114,6 +118,25 @@ static void on_end(struct tc_recv_session *session, const struct tc_action *acti
     tc_recv_arrived(session);
 }
 
+/* An offer that may be taken makes it a session that counts: until then its connection was a pending one. */
+static void on_offer(struct tc_recv_session *session, const struct tc_action *action)
+{
+    const struct tc_recv_node *node = session->node;
+    struct tc_err why = {0};
+    unsigned count = 0;
+    for (const struct tc_recv_session *other = node->sessions; other; other = other->next)
+        count += other->offer && (!other->over || other->runner.tasks > 0); /* else it is only put away */
+    if (count < node->options.sessions_most) {
+        if (session->control)
+            tc_strangers_admit(session->control);
+        session->control = NULL;
+        tc_recv_prepare(session, action);
+        return;
+    }
+    tc_fail(&why, TC_E_LIMIT, "%u sessions are under way already (--max-sessions)", count);
+    tc_runner_event(&session->runner, &(struct tc_event){.kind = TC_EV_PREPARED, .err = &why});
+}
+
 /* What its machine wants done here. */
 
 static void act(void *arg, struct tc_action *action)
@@ -125,7 +148,7 @@ static void act(void *arg, struct tc_action *action)
             tc_strangers_retry(session->node->strangers);
         break;
     case TC_ACT_PREPARE:
-        tc_recv_prepare(session, action);
+        on_offer(session, action);
         break;
     case TC_ACT_ALLOCATE:
         tc_recv_allocate(session, action);
@@ -208,14 +231,14 @@ static void own_address(const struct tc_recv_node *node, bool joined, char *out,
     snprintf(out, size, "%s%s", advertise, has_port ? "" : port);
 }
 
+static uint32_t offer_ms(const struct tc_recv_node *node)
+{
+    return node->options.handshake_seconds > OFFER_S ? node->options.handshake_seconds * 1000 : OFFER_S * 1000;
+}
+
 /* A session whose control link is wire: a stranger no more, or the one that this side dialled. */
 int tc_recv_new_session(struct tc_recv_node *node, struct tc_wire *wire, bool joined, struct tc_err *err)
 {
-    unsigned count = 0;
-    for (const struct tc_recv_session *other = node->sessions; other; other = other->next)
-        count += !other->over || other->runner.tasks > 0; /* else it is only put away */
-    if (count >= node->options.sessions_most)
-        return tc_fail(err, TC_E_LIMIT, "%u sessions are under way already (--max-sessions)", count);
     struct tc_recv_session *session = calloc(1, sizeof *session);
     if (!session)
         return tc_fail(err, TC_E_NOMEM, "no memory for a session");
@@ -230,8 +253,10 @@ int tc_recv_new_session(struct tc_recv_node *node, struct tc_wire *wire, bool jo
         snprintf(config.here.address, sizeof config.here.address, "%s", node->options.host);
     config.reached_as = joined ? NULL : (const char *const *)node->reached_as;
     config.reached_count = joined ? 0 : node->reached_count;
+    config.offer_ms = joined ? 0 : offer_ms(node);
     session->joined = joined;
     session->node = node;
+    session->control = joined ? NULL : wire;
     session->source = -1;
     session->in_memory = tc_folder_on_tmpfs(node->folder);
     snprintf(session->peer, sizeof session->peer, "%s", tc_link_peer(wire->link));
@@ -258,8 +283,8 @@ int tc_recv_new_session(struct tc_recv_node *node, struct tc_wire *wire, bool jo
     session->next = node->sessions;
     node->sessions = session;
     wire->number = 0; /* the control link; machine_take's own links begin at 1 */
-    if (!joined)
-        tc_strangers_part(wire);
+    if (!joined)      /* what it says of itself is not worth a session yet */
+        tc_strangers_part(wire, true);
     tc_runner_adopt(&session->runner, wire);
     tc_runner_drain(&session->runner);
     return 0;

@@ -29,6 +29,13 @@ static void unlist(struct tc_wire *wire)
     wire->runner = NULL;
 }
 
+static void lose(struct tc_wire *wire)
+{
+    if (wire->lost)
+        wire->lost(wire);
+    wire->lost = NULL;
+}
+
 static struct tc_wire *find(struct tc_runner *runner, uint32_t number)
 {
     for (struct tc_wire *wire = runner->wires; wire; wire = wire->next)
@@ -99,6 +106,7 @@ static void on_session_event(struct tc_wire *wire, const struct tc_link_event *e
         bool tell = !wire->closing;
         if (event->why->reason == TC_E_NOMEM) /* the machine may go on without this link, and nobody would know why */
             tc_log(TC_LOG_WARN, "%s", event->why->text);
+        lose(wire);
         unlist(wire);
         out.kind = TC_EV_DOWN;
         out.err = event->why;
@@ -471,6 +479,7 @@ void tc_runner_end(struct tc_runner *runner)
 {
     while (runner->wires) {
         struct tc_wire *wire = runner->wires;
+        lose(wire);
         /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it went from the list by *prev */
         tc_link_drop(wire->link);
         unlist(wire);

@@ -31,7 +31,9 @@ struct tc_wire {
     unsigned handed_count;
     bool closing; /* the machine has asked for its end and hears no more of it */
     void (*stranger)(struct tc_wire *wire, const struct tc_link_event *event);
-    void *owner;            /* for stranger */
+    void *owner; /* for stranger */
+    /* Its link is gone, or about to be; of a wire that whoever let it in still counts. NULL: nobody does. */
+    void (*lost)(struct tc_wire *wire);
     struct tc_timer *timer; /* for stranger; freed with the wire */
 };
 void tc_wire_call(struct tc_link *link, const struct tc_link_event *event,

@@ -83,6 +83,12 @@ static uint32_t stranger_limit(uint8_t type)
     return type == TC_MSG_HELLO ? tc_message_limit(type) : 0;
 }
 
+/* Nor much more, who has said so and is not let in yet. */
+static uint32_t pending_limit(uint8_t type)
+{
+    return type == TC_MSG_OFFER || type == TC_MSG_ABORT || type == TC_MSG_BYE ? tc_message_limit(type) : 0;
+}
+
 static struct tc_link *on_accept(void *arg, int fd, const char *peer)
 {
     struct tc_strangers *self = arg;
@@ -130,11 +136,29 @@ static void on_deaf(void *arg, const struct tc_err *why)
         self->options.deaf(self->options.arg, why);
 }
 
-void tc_strangers_part(struct tc_wire *wire)
+static void on_lost(struct tc_wire *wire)
 {
-    struct tc_strangers *self = wire->owner;
+    const struct tc_strangers *self = wire->owner;
+    tc_listen_gone(self->listen, wire->link);
+}
+
+void tc_strangers_admit(struct tc_wire *wire)
+{
+    const struct tc_strangers *self = wire->owner;
+    if (!wire->lost)
+        return;
     tc_listen_up(self->listen, wire->link);
     tc_link_set_limit(wire->link, tc_message_limit);
+    wire->lost = NULL;
+}
+
+void tc_strangers_part(struct tc_wire *wire, bool still_pending)
+{
+    wire->lost = on_lost;
+    if (still_pending)
+        tc_link_set_limit(wire->link, pending_limit);
+    else
+        tc_strangers_admit(wire);
     tc_timer_clear(wire->timer);
     unlist(wire);
 }

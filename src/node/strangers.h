@@ -30,11 +30,13 @@ struct tc_strangers_options {
 struct tc_strangers *tc_strangers_open(struct tc_loop *loop, const struct tc_strangers_options *options,
                                        struct tc_err *err);
 const char *tc_strangers_address(const struct tc_strangers *strangers); /* with the real port; borrowed */
-/* The wire is a stranger no more: its owner adopts it (tc_runner_adopt) at once. */
-void tc_strangers_part(struct tc_wire *wire);
+/* The wire is a stranger no more: its owner adopts it (tc_runner_adopt) at once. With still_pending it counts as one of
+ * the connections that are not let in, and is closed when there are too many, until tc_strangers_admit. */
+void tc_strangers_part(struct tc_wire *wire, bool still_pending);
+void tc_strangers_admit(struct tc_wire *wire); /* no-op for one that does not count */
 /* Keys are known now that lookup did not know before. */
 void tc_strangers_retry(struct tc_strangers *strangers);
-/* Stop listening and drop who is still a stranger. NULL allowed. */
+/* Stop listening and drop who is still a stranger. Wires that still count must be gone. NULL allowed. */
 void tc_strangers_close(struct tc_strangers *strangers);
 
 #endif

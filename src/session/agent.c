@@ -131,9 +131,9 @@ static void check_end(struct tc_agent *agent)
 
 static void on_tick(struct tc_agent *agent)
 {
-    if (agent->state == TC_AGENT_NEW && agent->now >= agent->began + TC_MS_ANSWER) {
+    if (agent->state == TC_AGENT_NEW && agent->now >= agent->began + agent->config.offer_ms) {
         struct tc_err late = {0};
-        tc_fail(&late, TC_E_TIMEOUT, "no offer for %d s", TC_MS_ANSWER / 1000);
+        tc_fail(&late, TC_E_TIMEOUT, "no offer for %u s", agent->config.offer_ms / 1000);
         tc_agent_end(agent, &late, "no offer");
         return;
     }
@@ -155,7 +155,7 @@ uint64_t tc_agent_wake(const struct tc_agent *agent)
     if (agent->state == TC_AGENT_ENDED)
         return wake;
     if (agent->state == TC_AGENT_NEW)
-        return agent->began + TC_MS_ANSWER;
+        return agent->began + agent->config.offer_ms;
     if (agent->state >= TC_AGENT_OFFERED)
         wake = agent->progress_due;
     if (agent->control == TC_NO_LINK && agent->state != TC_AGENT_WHOLE && orphan_deadline(agent) < wake)
@@ -176,6 +176,8 @@ struct tc_agent *tc_agent_new(const struct tc_agent_config *config, uint32_t con
         return NULL;
     }
     agent->config = *config;
+    if (agent->config.offer_ms == 0)
+        agent->config.offer_ms = TC_MS_ANSWER;
     snprintf(agent->address, sizeof agent->address, "%s", config->address ? config->address : "");
     agent->control = control;
     agent->now = agent->began = now;

@@ -27,10 +27,12 @@ struct tc_agent_config {
     const char
         *host; /* which of the coordinator's hosts this is, when the agent dialled; used at once; NULL: it did not */
     struct tc_verifier *origin; /* OFFER and PLAN must be signed by it; NULL: no origin. Borrowed */
-    struct tc_destination
-        here; /* what OFFER and PLAN must say where there is an origin: this end of the control link */
-    const char *const *reached_as; /* other addresses that they may say, "10.0.0.7:7117"; borrowed */
+    /* Whom they must be for where there is an origin: this end of the control link, or at one of these addresses besides
+     * ("10.0.0.7:7117"; borrowed). */
+    struct tc_destination here;
+    const char *const *reached_as;
     unsigned reached_count;
+    uint32_t offer_ms;                          /* to the offer; 0: TC_MS_ANSWER */
     uint64_t max_size;                          /* bytes; 0: no limit */
     void (*trace)(void *arg, const char *line); /* every change of state; NULL: none */
     void *trace_arg;

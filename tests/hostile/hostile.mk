@@ -4,9 +4,11 @@ test_scripts += \
 	tests/hostile/02_members.py \
 	tests/hostile/03_strangers.py \
 	tests/hostile/04_local.py \
-	tests/hostile/05_limits.py
+	tests/hostile/05_limits.py \
+	tests/hostile/06_insiders.py
 dist_noinst_DATA += \
 	tests/hostile/hostile.py \
+	tests/hostile/insider.c \
 	tests/hostile/member.c \
 	tests/hostile/peer.c tests/hostile/peer.h \
 	tests/hostile/probe.c \

@@ -1,0 +1,95 @@
+#!/usr/bin/python3
+"""Members that pass on what is not theirs, or ask for more than their share: others lose nothing by it."""
+
+import os
+import re
+import subprocess
+
+from hostile import SLOW, compile_helper, ensure, main, note, scenario
+
+SILENT = (64, 1000)
+
+
+class Insider:
+    """insider.c; its first line, where it prints one before it is done."""
+
+    def __init__(self, what, key, *arguments):
+        self.process = subprocess.Popen([compile_helper("insider"), what, key, *map(str, arguments)],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        line = self.process.stdout.readline()
+        ensure(line.strip().isdigit(), f"insider {what}: {line}")
+        self.number = int(line)
+        self.address = f"127.0.0.1:{self.number}"
+
+    def tell(self, what):
+        self.process.stdin.write(f"{what}\n")
+        self.process.stdin.flush()
+
+    def end(self, seconds=60):
+        try:
+            out, _ = self.process.communicate("", timeout=seconds * SLOW)
+        finally:
+            self.process.kill()
+        ensure(self.process.returncode == 0, f"insider: {self.process.returncode}: {out}")
+        return out.strip()
+
+
+@scenario
+def in_anothers_name(scene):
+    """A member shows an agent's HELLO as its own: what was offered to the member is refused there, by pipe and by frames"""
+    key = scene.key()
+    agent = scene.agent("-k", key)
+    own, planted = scene.noise("a", 300000), scene.noise("planted", 200000, 7)
+    scene.send([agent], own, "-k", key).expect(0)
+    inode = os.stat(agent.path("a")).st_ino
+    said = []
+    for how, words in (("pipe", "OFFER is for"), ("frames", "OFFER is for")):
+        carrier = Insider("carry", key, agent.port, how)
+        answer = scene.run("send", "-k", key, "-w", carrier.address, "-f", "--ttl", "1", planted, "a")
+        said.append(carrier.end())
+        ensure(answer.code == 4, f"{how}: {answer}")
+        ensure(words in answer.err and carrier.address in answer.err and "--reached-as" in answer.err, f"{how}: {answer}")
+    ensure(said[1] == "1 offers passed on, 1 refused, 0 ready", said[1])
+    ensure(os.stat(agent.path("a")).st_ino == inode, "the array was replaced")
+    scene.require_published([agent], "a", own)
+    note("2 ways to pass an agent's HELLO on: 2 offers refused, the agent's array stays")
+
+
+@scenario
+def in_anothers_name_forwarded(scene):
+    """The same where the sender reaches the agent through that very port: bytes may pass, another TLS connection may not"""
+    key = scene.key()
+    source = scene.noise("a", 300000)
+    for how in ("pipe", "frames"):
+        carrier = Insider("carry", key, 0, how)
+        agent, = scene.agents(1, "-k", key, "--reached-as", carrier.address, first=how == "frames")
+        carrier.tell(agent.port)
+        answer = scene.run("send", "-k", key, "-w", carrier.address, "--dry-run", source, "a")
+        ensure(answer.code == (0 if how == "pipe" else 4), f"{how}: {answer}")
+        ensure(how == "pipe" or "another connection than it came on" in answer.err, f"{how}: {answer}")
+        carrier.end()
+    note("a forwarded port that is named: the bytes pass, 1 offer over another TLS connection refused")
+
+
+@scenario
+def silent_sessions(scene):
+    """64 and 1,000 control sessions that offer nothing: they are no sessions, and every send gets in"""
+    key = scene.key()
+    agent = scene.agent("-k", key, "-qq", "--max-sessions", "2")
+    source = scene.noise("a", 300000)
+    scene.send([agent], source, "-k", key, "-f").expect(0)
+    quiet = agent.descriptors()
+    for count in SILENT:
+        crowd = Insider("silent", key, agent.port, count)
+        try:
+            slowest = max(scene.send([agent], source, "-k", key, "-f").expect(0).seconds for _ in range(3))
+            kept = agent.descriptors() - quiet
+        finally:
+            figures = crowd.end()
+        note(f"{count} silent sessions, {kept} of them kept ({figures}): 3 of 3 sent, {slowest:.2f} s at most")
+        ensure(kept <= 64 + 8, f"{kept} connections of one address are kept")
+    scene.require_published([agent], "a", source)
+
+
+if __name__ == "__main__":
+    main()
