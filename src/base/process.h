@@ -8,6 +8,11 @@
  * none, or none that still runs. */
 int tc_process_start(uint32_t pid, uint64_t *start);
 
+enum { TC_PROCESS_TEXT = 128 };
+
+/* "process 4711 (treecast, stopped)" for messages; "another process" for pid 0. */
+void tc_process_text(uint32_t pid, char out[TC_PROCESS_TEXT]);
+
 /* A descriptor that becomes readable when the process pid that began at start has ended: the caller's to close. -1 when
  * it has ended already; -2 where its end cannot be told: before Linux 5.3, of a thread, without a
  * descriptor left. */

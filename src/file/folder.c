@@ -17,6 +17,7 @@
 
 #include "data/chunk.h"
 #include "file/inside.h"
+#include "file/lock.h"
 
 #define DESCRIPTION_MAX 65536u /* bytes of JSON; the longest dtype makes about half of it */
 #define READ_SIZE TC_CHUNK_SIZE_MAX
@@ -26,6 +27,7 @@ struct tc_folder {
     int fd;
     int state;                 /* DIR/.treecast */
     _Atomic uint64_t promised; /* bytes that files being filled may still take */
+    atomic_bool hurried;
 };
 
 int tc_inside_open(int fd, const char *name, int flags, mode_t mode)
@@ -39,26 +41,6 @@ int tc_inside_open(int fd, const char *name, int flags, mode_t mode)
     if (opened < 0 && (errno == ENOSYS || errno == EPERM))
         return openat(fd, name, flags, mode);
     return (int)opened;
-}
-
-int tc_inside_lock(int state_fd, struct tc_err *err)
-{
-    if (state_fd < 0)
-        return tc_fail(err, TC_E_NOTFOUND, "there is no directory %s here: no agent has used this one",
-                       TC_FOLDER_STATE);
-    int fd = tc_inside_open(state_fd, "lock", O_RDWR | O_CREAT, 0600);
-    if (fd < 0)
-        return tc_fail_errno(err, errno, "cannot open %s/lock", TC_FOLDER_STATE);
-    int rc;
-    do
-        rc = flock(fd, LOCK_EX);
-    while (rc && errno == EINTR);
-    if (rc) {
-        int number = errno;
-        close(fd);
-        return tc_fail_errno(err, number, "cannot lock %s/lock", TC_FOLDER_STATE);
-    }
-    return fd;
 }
 
 void tc_folder_default(char *path, size_t size)
@@ -193,6 +175,16 @@ uint64_t tc_folder_room(const struct tc_folder *folder)
 uint64_t tc_folder_promise(struct tc_folder *folder, uint64_t more, uint64_t less)
 {
     return atomic_fetch_add(&folder->promised, more - less) + more - less;
+}
+
+void tc_folder_hurry(struct tc_folder *folder)
+{
+    atomic_store(&folder->hurried, true);
+}
+
+bool tc_folder_hurried(const struct tc_folder *folder)
+{
+    return atomic_load(&folder->hurried);
 }
 
 bool tc_folder_on_tmpfs(const struct tc_folder *folder)
@@ -424,11 +416,14 @@ int tc_folder_remove(struct tc_folder *folder, const char *name, struct tc_err *
     int rc = tc_name_check(name, err);
     if (rc)
         return rc;
-    int lock = tc_inside_lock(folder->state, err);
+    int lock = tc_lock_take(folder, err);
     if (lock < 0)
         return lock;
+    int file = tc_inside_open(folder->fd, name, O_PATH, 0); /* its last bytes go when the lock is free again */
     rc = tc_inside_remove(folder, name, &bytes, err);
     close(lock);
+    if (file >= 0)
+        close(file);
     return rc;
 }
 
@@ -556,7 +551,7 @@ int tc_folder_clean(struct tc_folder *folder, bool all, unsigned *files, uint64_
 {
     *files = 0;
     *bytes = 0;
-    int lock = tc_inside_lock(folder->state, err);
+    int lock = tc_lock_take(folder, err);
     if (lock < 0)
         return lock;
     int rc = clean_all(folder, all, false, files, bytes, err);
@@ -568,7 +563,7 @@ int tc_folder_tidy(struct tc_folder *folder, struct tc_err *err)
 {
     unsigned files = 0;
     uint64_t bytes = 0;
-    int lock = tc_inside_lock(folder->state, err);
+    int lock = tc_lock_take(folder, err);
     if (lock < 0)
         return lock;
     int rc = clean_all(folder, false, true, &files, &bytes, err);

@@ -4,7 +4,7 @@
  * DIR/.treecast/    door (the Unix socket), lock, temporary files, descriptions by inode (INODE.json)
  * Everything goes through directory descriptors: a path in which a component was swapped for a link leads nowhere
  * (openat2 with RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS where the kernel has it, O_NOFOLLOW else). All calls may
- * block. */
+ * block, those that change names for up to TC_LOCK_MS: then they fail with TC_E_BUSY and have changed nothing. */
 #ifndef TC_FILE_FOLDER_H
 #define TC_FILE_FOLDER_H
 
@@ -34,6 +34,9 @@ uint64_t tc_folder_room(const struct tc_folder *folder);    /* bytes that a user
 /* Bytes that files being filled in this folder may still take, after adding more and taking off less. Thread-safe. */
 uint64_t tc_folder_promise(struct tc_folder *folder, uint64_t more, uint64_t less);
 bool tc_folder_on_tmpfs(const struct tc_folder *folder);
+/* This process is to end: from now on no call waits for the folder's lock for more than a moment. Thread-safe. */
+void tc_folder_hurry(struct tc_folder *folder);
+bool tc_folder_hurried(const struct tc_folder *folder);
 void tc_folder_close(struct tc_folder *folder);
 
 /* Open published NAME read-only and read the description of the very inode that was opened; description may be NULL.

@@ -11,11 +11,6 @@
 /* Open name, one component, in the directory fd: never through a link, close-on-exec. -1 and errno as open(2). */
 int tc_inside_open(int fd, const char *name, int flags, mode_t mode);
 
-/* The one lock of DIR/.treecast, an flock on its file "lock". It is held while names change there and in DIR, never
- * while data is written, so it is waited for; the kernel gives it back when its holder dies. Readers do not need it.
- * Returns a descriptor whose close unlocks, or a negative reason. */
-int tc_inside_lock(int state_fd, struct tc_err *err);
-
 /* Write text as the description of the file of this inode, in place of an older one, in one step; synced off tmpfs.
  * name is for messages. Holding the lock. */
 int tc_inside_describe(struct tc_folder *folder, const char *name, ino_t inode, const char *text, struct tc_err *err);

@@ -7,6 +7,7 @@
 
 #include "base/process.h"
 #include "file/inside.h"
+#include "file/lock.h"
 
 /* Holding the lock: NAME stays the file that was opened. */
 static int set(struct tc_folder *folder, const char *name, const struct tc_lease *lease, struct tc_err *err)
@@ -31,7 +32,7 @@ static int set(struct tc_folder *folder, const char *name, const struct tc_lease
 
 int tc_lease_set(struct tc_folder *folder, const char *name, const struct tc_lease *lease, struct tc_err *err)
 {
-    int lock = tc_inside_lock(tc_folder_state_fd(folder), err);
+    int lock = tc_lock_take(folder, err);
     if (lock < 0)
         return lock;
     int rc = set(folder, name, lease, err);
@@ -53,24 +54,28 @@ struct sweep {
     void (*gone)(void *arg, const char *name);
     void (*stays)(void *arg, const struct tc_lease *lease);
     void *arg;
+    struct tc_err *err;
 };
 
-/* The lease is read again under the lock: it may have been renewed, or NAME be another file by now. */
-static void end_one(const struct sweep *sweep, const char *name)
+/* The lease is read again under the lock: it may have been renewed, or NAME be another file by now. TC_E_BUSY, or 0. */
+static int end_one(const struct sweep *sweep, const char *name)
 {
     struct tc_description description = {0};
     uint64_t bytes = 0;
-    int lock = tc_inside_lock(tc_folder_state_fd(sweep->folder), NULL);
+    int lock = tc_lock_take(sweep->folder, sweep->err);
+    if (lock == -TC_E_BUSY)
+        return lock;
     int fd = lock < 0 ? -1 : tc_folder_open_array(sweep->folder, name, &description, NULL);
     bool removed = fd >= 0 && tc_lease_over(&description.lease, sweep->now) &&
                    tc_inside_remove(sweep->folder, name, &bytes, NULL) == 0;
-    if (fd >= 0)
-        close(fd);
     if (lock >= 0)
         close(lock);
+    if (fd >= 0) /* after the lock: the end of a large file takes its time */
+        close(fd);
     tc_array_free(&description.array);
     if (removed && sweep->gone)
         sweep->gone(sweep->arg, name);
+    return 0;
 }
 
 static int look(const struct tc_description *description, void *arg)
@@ -78,8 +83,8 @@ static int look(const struct tc_description *description, void *arg)
     const struct sweep *sweep = arg;
     const struct tc_lease *lease = &description->lease;
     if (tc_lease_over(lease, sweep->now))
-        end_one(sweep, description->name);
-    else if (sweep->stays && (lease->expires || lease->pid))
+        return end_one(sweep, description->name);
+    if (sweep->stays && (lease->expires || lease->pid))
         sweep->stays(sweep->arg, lease);
     return 0;
 }
@@ -87,6 +92,6 @@ static int look(const struct tc_description *description, void *arg)
 int tc_lease_sweep(struct tc_folder *folder, uint64_t now, void (*gone)(void *arg, const char *name),
                    void (*stays)(void *arg, const struct tc_lease *lease), void *arg, struct tc_err *err)
 {
-    struct sweep sweep = {.folder = folder, .now = now, .gone = gone, .stays = stays, .arg = arg};
+    struct sweep sweep = {.folder = folder, .now = now, .gone = gone, .stays = stays, .arg = arg, .err = err};
     return tc_folder_each(folder, look, &sweep, err);
 }

@@ -13,7 +13,7 @@ bool tc_lease_over(const struct tc_lease *lease, uint64_t now);
 
 /* Remove the arrays whose lease is over, with a call of gone for each name, and call stays for those that have one that
  * is not. Both may be NULL. 0, or a negative reason when the folder cannot be listed; one array that cannot be removed
- * does not end it. */
+ * does not end it, but TC_E_BUSY does: then some may be left whose lease is over. */
 int tc_lease_sweep(struct tc_folder *folder, uint64_t now, void (*gone)(void *arg, const char *name),
                    void (*stays)(void *arg, const struct tc_lease *lease), void *arg, struct tc_err *err);
 

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "file/inside.h"
+#include "file/lock.h"
 
 #define ID_TEXT (2 * TC_SESSION_ID_SIZE)
 
@@ -141,7 +142,7 @@ static uint64_t bytes_of(const struct stat *status)
 
 bool tc_partial_make_room(struct tc_folder *folder, uint64_t room, uint64_t bytes)
 {
-    int lock = tc_inside_lock(tc_folder_state_fd(folder), NULL);
+    int lock = tc_lock_take(folder, NULL);
     if (lock < 0)
         return false;
     struct left_overs found = list(folder, NULL);
@@ -162,7 +163,7 @@ bool tc_partial_make_room(struct tc_folder *folder, uint64_t room, uint64_t byte
 
 void tc_partial_expire(struct tc_folder *folder, uint64_t seconds)
 {
-    int lock = tc_inside_lock(tc_folder_state_fd(folder), NULL);
+    int lock = tc_lock_take(folder, NULL);
     if (lock < 0)
         return;
     struct left_overs found = list(folder, NULL);

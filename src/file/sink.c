@@ -33,6 +33,7 @@
 #include <unistd.h>
 
 #include "file/inside.h"
+#include "file/lock.h"
 #include "file/memory.h"
 #include "file/partial.h"
 
@@ -218,7 +219,7 @@ static int create_locked(struct tc_sink *sink, struct tc_err *err)
 
 static int create(struct tc_sink *sink, struct tc_err *err)
 {
-    int lock = tc_inside_lock(tc_folder_state_fd(sink->folder), err);
+    int lock = tc_lock_take(sink->folder, err);
     if (lock < 0)
         return lock;
     int rc = create_locked(sink, err);
@@ -305,12 +306,14 @@ static void leave(struct tc_sink *sink)
         return;
     int state = tc_folder_state_fd(sink->folder);
     bool keep = sink->adopted || atomic_load(&sink->placed);
-    int lock = keep && !sink->drop ? tc_inside_lock(state, NULL) : -1;
-    if (lock >= 0) {
-        tc_partial_drop(sink->folder, sink->name, sink->part);
-        close(lock);
-    } else {
+    if (!keep || sink->drop) {
         unlinkat(state, sink->part, 0);
+    } else {
+        int lock = tc_lock_take(sink->folder, NULL);
+        if (lock >= 0) { /* else older ones stay until the next session of this NAME, or their time is over */
+            tc_partial_drop(sink->folder, sink->name, sink->part);
+            close(lock);
+        }
     }
     close(sink->fd);
     sink->fd = -1;
@@ -641,7 +644,7 @@ static int publish(struct tc_sink *sink, const char *text, struct tc_err *err)
 static int confirm(const struct tc_sink *sink, struct tc_err *err)
 {
     struct stat now;
-    int lock = tc_inside_lock(tc_folder_state_fd(sink->folder), err);
+    int lock = tc_lock_take(sink->folder, err);
     if (lock < 0)
         return lock;
     bool there = fstatat(tc_folder_fd(sink->folder), sink->name, &now, AT_SYMLINK_NOFOLLOW) == 0 &&
@@ -666,7 +669,7 @@ int tc_sink_publish(struct tc_sink *sink, const struct tc_description *descripti
     char *text = tc_description_print(description, err);
     if (!text)
         return -TC_E_NOMEM;
-    int lock = tc_inside_lock(tc_folder_state_fd(sink->folder), err);
+    int lock = tc_lock_take(sink->folder, err);
     if (lock < 0) {
         free(text);
         return lock;

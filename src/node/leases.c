@@ -9,7 +9,10 @@
 #include "base/process.h"
 #include "file/lease.h"
 
-enum { LOOK_MOST = 3600 }; /* seconds: the clock that leases are written in may be set anew meanwhile */
+enum {
+    LOOK_MOST = 3600, /* seconds: the clock that leases are written in may be set anew meanwhile */
+    LOOK_AGAIN = 10   /* when another process held the folder's lock */
+};
 
 struct owner {
     struct owner *next;
@@ -119,7 +122,12 @@ void tc_leases_look(struct tc_leases *leases)
         leases->again = false;
         for (struct owner *owner = leases->owners; owner; owner = owner->next)
             owner->named = false;
-        tc_lease_sweep(leases->folder, now, on_gone, on_stays, leases, NULL);
+        struct tc_err err = {0};
+        if (tc_lease_sweep(leases->folder, now, on_gone, on_stays, leases, &err) == -TC_E_BUSY) {
+            tc_log(TC_LOG_WARN, "arrays whose lease has ended stay for now: %s", err.text);
+            leases->next = now + LOOK_AGAIN;
+            break;
+        }
     } while (leases->again);
     forget_unnamed(leases);
     set_timer(leases, now);

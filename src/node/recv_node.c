@@ -27,6 +27,7 @@ static void on_stop(void *arg)
     if (!node->sessions || node->stopping)
         tc_loop_stop(node->loop);
     node->stopping = true;
+    tc_folder_hurry(node->folder);
     struct tc_event event = {.kind = TC_EV_STOP, .err = &why};
     for (struct tc_recv_session *session = node->sessions; session; session = session->next)
         tc_runner_event(&session->runner, &event);

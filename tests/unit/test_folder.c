@@ -2,10 +2,13 @@
  * dead and nothing else. */
 #include "file/folder.h"
 
+#include <signal.h>
 #include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
+#include <time.h>
 
+#include "file/lease.h"
 #include "file_help.h"
 
 #define NOBODY 65534
@@ -307,6 +310,125 @@ START_TEST(others_may_read_and_no_more)
 }
 END_TEST
 
+/* A process that holds the folder's lock: stopped, or not. */
+static pid_t hold_lock(struct tc_folder *folder, bool stopped)
+{
+    int status;
+    pid_t child = fork();
+    if (child == 0) {
+        int fd = openat(tc_folder_state_fd(folder), "lock", O_RDWR | O_CREAT, 0600);
+        if (fd < 0 || flock(fd, LOCK_EX))
+            _exit(1);
+        raise(SIGSTOP);
+        for (;;)
+            pause();
+    }
+    ck_assert_int_eq(waitpid(child, &status, WUNTRACED), child);
+    ck_assert(WIFSTOPPED(status));
+    if (!stopped)
+        ck_assert_int_eq(kill(child, SIGCONT), 0);
+    return child;
+}
+
+static void release(pid_t child)
+{
+    ck_assert_int_eq(kill(child, SIGKILL), 0);
+    ck_assert_int_eq(waitpid(child, NULL, 0), child);
+}
+
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec / 1e9;
+}
+
+/* Whoever holds the lock for ever is named, and costs everybody a bounded time and nothing else. */
+START_TEST(a_stopped_holder_is_waited_for_in_vain)
+{
+    struct tc_folder *folder = fresh_folder();
+    struct tc_err err = {0};
+    char holder[64];
+    unsigned files;
+    uint64_t bytes;
+    ck_assert_int_eq(publish(folder, "A", 1000, 1, false, &err), 0);
+    pid_t child = hold_lock(folder, true);
+    double began = seconds();
+    ck_assert_int_eq(tc_folder_remove(folder, "A", &err), -TC_E_BUSY);
+    double took = seconds() - began;
+    ck_assert_msg(took >= 4.9 && took < 8, "%g s", took);
+    snprintf(holder, sizeof holder, "process %d (test_folder, stopped)", (int)child);
+    ck_assert_msg(strstr(err.text, "busy: ") && strstr(err.text, holder) && strstr(err.text, "/.treecast/lock"), "%s",
+                  err.text);
+    tc_folder_hurry(folder); /* nobody waits any more */
+    began = seconds();
+    ck_assert_int_eq(publish(folder, "B", 10, 1, false, &err), -TC_E_BUSY);
+    ck_assert_int_eq(tc_folder_clean(folder, true, &files, &bytes, &err), -TC_E_BUSY);
+    ck_assert_int_eq(tc_lease_set(folder, "A", &(struct tc_lease){.expires = 1}, &err), -TC_E_BUSY);
+    ck_assert_int_eq(tc_lease_sweep(folder, UINT64_MAX, NULL, NULL, NULL, NULL), 0);
+    ck_assert_msg(seconds() - began < 2, "%g s", seconds() - began);
+    release(child);
+    ck_assert_int_eq(tc_folder_verify(folder, "A", NULL, &err), 0);
+    ck_assert_int_eq(publish(folder, "B", 10, 1, false, &err), 0);
+    ck_assert_int_eq(tc_folder_remove(folder, "A", &err), 0);
+    tc_folder_close(folder);
+}
+END_TEST
+
+/* What was received when publishing failed for the lock is there for the next session. */
+START_TEST(a_held_lock_loses_nothing)
+{
+    enum { SIZE = 3 * TC_CHUNK_SIZE_MIN };
+    struct tc_folder *folder = fresh_folder();
+    uint8_t session[TC_SESSION_ID_SIZE] = {7}, *bytes = pattern(SIZE, 3);
+    struct tc_description description = describe("A", bytes, SIZE, 3);
+    struct tc_sink_options options = {.mode = 0444, .group = (gid_t)-1};
+    struct tc_err err = {0};
+    struct tc_sink *sink = tc_sink_new(folder, "A", session, SIZE, &options, &err);
+    ck_assert_msg(sink != NULL, "%s", err.text);
+    ck_assert_int_eq(tc_sink_place(sink, 0, bytes, SIZE, &err), 0);
+    pid_t child = hold_lock(folder, false);
+    tc_folder_hurry(folder);
+    ck_assert_int_eq(tc_sink_publish(sink, &description, &err), -TC_E_BUSY);
+    tc_sink_free(sink);
+    release(child);
+    ck_assert_int_eq(tc_folder_open_array(folder, "A", NULL, NULL), -TC_E_NOTFOUND);
+    session[0] = 8;
+    sink = tc_sink_new(folder, "A", session, SIZE, &options, &err);
+    ck_assert_msg(sink != NULL, "%s", err.text);
+    ck_assert_uint_eq(tc_sink_found(sink), TC_SINK_COMPARE);
+    ck_assert_int_eq(tc_sink_publish(sink, &description, &err), 0);
+    tc_sink_free(sink);
+    ck_assert_int_eq(tc_folder_verify(folder, "A", NULL, &err), 0);
+    free(bytes);
+    tc_folder_close(folder);
+}
+END_TEST
+
+/* Those that go on are waited for, however many they are. */
+START_TEST(a_contended_lock_is_got_by_everybody)
+{
+    enum { PROCESSES = 8, ROUNDS = 50 };
+    struct tc_folder *folder = fresh_folder();
+    for (unsigned i = 0; i < PROCESSES; i++) {
+        if (fork() > 0)
+            continue;
+        char name[16];
+        int rc = 0;
+        snprintf(name, sizeof name, "a%u", i);
+        for (unsigned round = 0; rc == 0 && round < ROUNDS; round++)
+            rc = publish(folder, name, 100, round + 1, true, NULL);
+        _exit(rc ? 1 : 0);
+    }
+    for (unsigned i = 0; i < PROCESSES; i++) {
+        int status;
+        ck_assert_int_gt(wait(&status), 0);
+        ck_assert_int_eq(status, 0);
+    }
+    tc_folder_close(folder);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("folder");
@@ -319,6 +441,9 @@ int main(void)
     tcase_add_test(tcase, removed_arrays_stay_with_their_readers);
     tcase_add_test(tcase, clean_takes_the_dead_alone);
     tcase_add_test(tcase, verify_reads_every_byte);
+    tcase_add_test(tcase, a_stopped_holder_is_waited_for_in_vain);
+    tcase_add_test(tcase, a_held_lock_loses_nothing);
+    tcase_add_test(tcase, a_contended_lock_is_got_by_everybody);
     if (geteuid() == 0) {
         tcase_add_test(tcase, directories_of_others_are_refused);
         tcase_add_test(tcase, others_may_read_and_no_more);
