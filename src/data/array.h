@@ -1,7 +1,7 @@
 /* array.h - what kind of array the bytes are: the .npy header, and element types by hand for raw files.
  *
  * Source of the format: numpy's NEP 1 and numpy.lib.format, versions 1.0, 2.0 and 3.0. The header is a Python literal;
- * it is read by a small parser of our own that accepts what numpy writes and refuses the rest. */
+ * a parser of our own accepts of it what numpy.load accepts from any writer of the format, and refuses the rest. */
 #ifndef TC_DATA_ARRAY_H
 #define TC_DATA_ARRAY_H
 
@@ -9,10 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/err.h"
-
-#define TC_DIMENSIONS_MAX 64u
-#define TC_DTYPE_TEXT_MAX 8192u /* bytes of a dtype with its NUL */
+#include "data/dtype.h"
 
 struct tc_array {
     bool described; /* false: plain bytes, everything below is zero */
@@ -29,10 +26,10 @@ struct tc_array {
 /* Read the head of a .npy file: bytes holds the first size bytes of a file of file_size bytes (the whole header must be
  * among them; TC_NPY_HEAD_MAX is always enough). Fills array (to be freed). TC_E_FORMAT with a line that says what is
  * wrong: not .npy, version, truncated header, object arrays (they hold Python pointers), shape that overflows, data
- * shorter or longer than the shape says. */
+ * shorter or longer than the shape says; what follows a first whole array is named as such. */
 int tc_array_read_npy(struct tc_array *array, const void *bytes, size_t size, uint64_t file_size, struct tc_err *err);
 
-/* Describe a raw file: dtype as numpy writes it ("<f8", "float64", "i4", "[('x', '<f8')]"), shape "3,4" or "(3, 4)",
+/* Describe a raw file: dtype as numpy reads it ("<f8", "float64", "i4", "[('x', '<f8')]"), shape "3,4" or "(3, 4)",
  * in C order. One dimension may be -1: the size decides it; NULL or "" is the shape "-1". TC_E_USAGE when the two
  * cannot be read or do not fit file_size. */
 int tc_array_describe_raw(struct tc_array *array, const char *dtype, const char *shape, uint64_t file_size,

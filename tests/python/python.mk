@@ -1,6 +1,9 @@
 # The Python package, each promise of it; with ipyparallel and dask where they are there.
 test_scripts += \
 	tests/python/core.py
+if HAVE_CHECK
+test_scripts += tests/python/words.py
+endif
 plain_scripts += \
 	tests/python/engines.py \
 	tests/python/workers.py

@@ -40,6 +40,21 @@ static const struct good {
     {1, "{'descr': '<f4', 'fortran_order': False, 'shape': (0, 4, 9), }", "<f4", 4, 0, 3, {0, 4, 9}, false},
     {1, "{'shape': (2L, 3L), 'fortran_order': False, 'descr': \"<U3\"}", "<U3", 12, 72, 2, {2, 3}, false},
     {1, DESCR("'|S0'"), "|S0", 0, 0, 1, {2}, false},
+    {1, DESCR("'f8'"), "<f8", 8, 16, 1, {2}, false},
+    {1, DESCR("\"uint8\""), "|u1", 1, 2, 1, {2}, false},
+    {1, DESCR("u'|i4'"), "<i4", 4, 8, 1, {2}, false},
+    {1, "{u'descr': 'd', u'fortran_order': False, u'shape': (2,)}", "<f8", 8, 16, 1, {2}, false},
+    {1, DESCR("'<M8[generic]'"), "<M8", 8, 16, 1, {2}, false},
+    {1, DESCR("'<M8[D/2]'"), "<M8[12h]", 8, 16, 1, {2}, false},
+    {1,
+     DESCR("[('a', 'i2', 3), ('b', '|S0', 4), ('c', 'f4', 1), ('', 'V2'), ('', 'V2')]"),
+     "[[\"a\",\"<i2\",[3]],[\"b\",\"|S4\"],[\"c\",\"<f4\"],[\"\",\"|V2\"],[\"\",\"|V2\"]]",
+     18,
+     36,
+     1,
+     {2},
+     false},
+    {1, DESCR("[('a', ('<f8', (2,)), (3,))]"), "[[\"a\",\"<f8\",[3,2]]]", 48, 96, 1, {2}, false},
     {1, DESCR("'|S7'"), "|S7", 7, 14, 1, {2}, false},
     {1, DESCR("'|V7'"), "|V7", 7, 14, 1, {2}, false},
     {1, DESCR("'<M8[ns]'"), "<M8[ns]", 8, 16, 1, {2}, false},
@@ -130,11 +145,15 @@ static const struct bad {
     {DESCR("'<f8x'"), "unknown dtype"},
     {DESCR("'|S99999999999999999999'"), "unknown dtype"},
     {DESCR("''"), "unknown dtype"},
-    {DESCR("'f8'"), "byte order"},
-    {DESCR("'|f8'"), "byte order"},
+    {DESCR("'f8,i4'"), "as fields"},
+    {DESCR("[('a', '<f8'), ('b', '<f8'), ('a', '<i4')]"), "field name \"a\" occurs twice"},
+    {DESCR("[(('a', 'b'), '<f8'), ('a', '<i4')]"), "occurs twice"},
+    {DESCR("[('s', [('x', '<f8'), ('x', '<f8')])]"), "occurs twice"},
+    {DESCR("[('a', '|S0', (3,))]"), "no width"},
     {DESCR("('<f8', (2,))"), "expected a string"},
     {DESCR("[('a',)]"), "expected a string"},
-    {DESCR("[('a', '<f8', 3)]"), "field's shape"},
+    {DESCR("[('a', '<f8', x)]"), "expected a number"},
+    {DESCR("[('a', ('<f8',))]"), "expected a number"},
     {DESCR("[('a', '<f8', (3,), 1)]"), "end of a field"},
     {DESCR("[('a', '<f8', (2000000000, 2000000000))]"), "2 GiB"},
     {DESCR("[('a\\ud800', '<f8')]"), "cannot be"},
@@ -143,10 +162,12 @@ static const struct bad {
     {DESCR("[('\xff', '<f8')]"), "cannot be"},
     {DESCR("[('\xc0\x80', '<f8')]"), "cannot be"},
     {DESCR("[('a', '<f8')"), "expected a field"},
-    {DESCR("'<f8"), "unknown dtype"},
+    {DESCR("'<f8"), "as fields"},
     {"{'descr': '<f8', 'fortran_order': False, 'shape': (2, -1)}", "number"},
     {"{'descr': '<f8', 'fortran_order': False, 'shape': (2.5,)}", "comma"},
     {"{'descr': '<f8', 'fortran_order': False, 'shape': 2}", "shape"},
+    {"{'descr': '<f8', 'fortran_order': False, 'shape': (2)}", "comma"},
+    {"{'descr': '<f8', 'fortran_order': False, 'shape': [2,]}", "shape"},
     {"{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999999999999,)}", "too large"},
     {"{'descr': '<f8', 'fortran_order': False, 'shape': (4294967296, 4294967296)}", "overflows"},
     {"{'descr': '<f8', 'fortran_order': False, 'shape': (4294967296, 0, 4294967296)}", "overflows"},
@@ -193,7 +214,7 @@ END_TEST
 
 START_TEST(deep_and_long_dtypes_are_bounded)
 {
-    static char text[40000];
+    static char text[200000];
     struct tc_array array;
     struct tc_err err = {0};
     size_t used = 0;
@@ -205,9 +226,15 @@ START_TEST(deep_and_long_dtypes_are_bounded)
     for (unsigned i = 0; i < 1000; i++)
         used += (size_t)sprintf(text + used, "('field%u','f8'),", i);
     sprintf(text + used, "]");
+    ck_assert_int_eq(tc_array_describe_raw(&array, text, "", 8000, &err), 0);
+    tc_array_free(&array);
+    used = (size_t)sprintf(text, "[");
+    for (unsigned i = 0; i < 10000; i++)
+        used += (size_t)sprintf(text + used, "('field%u','f8'),", i);
+    sprintf(text + used, "]");
     memset(&err, 0, sizeof err);
     ck_assert_int_eq(tc_array_describe_raw(&array, text, "", 8000, &err), -TC_E_USAGE);
-    ck_assert(strstr(err.text, "dtype too long"));
+    ck_assert(strstr(err.text, "longer than 128 KiB"));
 }
 END_TEST
 
@@ -248,6 +275,10 @@ static const struct raw {
     {"float65", "12", 96, NULL, 0, {0}},
     {"", "12", 96, NULL, 0, {0}},
     {"[('x', 'S0', (-1,))]", "0", 0, NULL, 0, {0}},
+    {"timedelta64[s]", "2", 16, "<m8[s]", 1, {2}},
+    {"bool_", "5", 5, "|b1", 1, {5}},
+    {"str", "5", 5, NULL, 0, {0}},
+    {"f8,i4", "1", 12, NULL, 0, {0}},
 };
 
 START_TEST(raw_is_described)
@@ -282,7 +313,10 @@ START_TEST(check_finds_what_does_not_fit)
     array.item_size = 4;
     ck_assert_int_eq(tc_array_check(&array, 12, NULL), -TC_E_FORMAT);
     array.item_size = 8;
-    strcpy(array.dtype, "f8"); /* typed names are for people */
+    strcpy(array.dtype, "f8"); /* put into its one spelling */
+    ck_assert_int_eq(tc_array_check(&array, 24, NULL), 0);
+    ck_assert_str_eq(array.dtype, "<f8");
+    strcpy(array.dtype, "f7");
     ck_assert_int_eq(tc_array_check(&array, 24, NULL), -TC_E_FORMAT);
     tc_array_free(&array);
 }
