@@ -33,10 +33,10 @@ static int ask(const char *dir, const char *name, json_t **answer, struct tc_err
 {
     json_t *request = json_pack("{s:s, s:s*}", "op", "status", "name", name);
     char *line = request ? json_dumps(request, JSON_COMPACT) : NULL;
-    char *text = malloc(TC_DOOR_LINE);
+    char *text = malloc(TC_DOOR_ANSWER);
     json_decref(request);
     int door = line && text ? tc_door_open(dir, err) : tc_fail(err, TC_E_NOMEM, "out of memory");
-    int result = door < 0 ? door : tc_door_ask(door, line, text, TC_DOOR_LINE, ANSWER_SECONDS, err);
+    int result = door < 0 ? door : tc_door_ask(door, line, text, TC_DOOR_ANSWER, ANSWER_SECONDS, err);
     if (door >= 0)
         close(door);
     if (result == 0) {

@@ -311,7 +311,7 @@ static int fetch(int door, const char *name, char *answer, struct tc_description
     snprintf(request, sizeof request, "{\"op\":\"wait\",\"name\":\"%s\",\"timeout\":0,\"fd\":true}\n", name);
     int rc = send_all(door, request, strlen(request), &end, err);
     if (rc == 0)
-        rc = receive_line(door, answer, TC_DOOR_LINE, &fd, &end, err);
+        rc = receive_line(door, answer, TC_DOOR_ANSWER, &fd, &end, err);
     if (rc == 0)
         rc = verdict(answer, err);
     if (rc == 0)
@@ -334,7 +334,7 @@ int tc_door_fetch(const char *dir, const char *name, struct tc_description *desc
     int door = rc < 0 ? rc : tc_door_open(dir, err);
     if (door < 0)
         return door;
-    char *answer = malloc(TC_DOOR_LINE);
+    char *answer = malloc(TC_DOOR_ANSWER);
     rc = answer ? fetch(door, name, answer, description, &why) : tc_fail(&why, TC_E_NOMEM, "out of memory");
     free(answer);
     close(door);
@@ -370,8 +370,8 @@ int tc_door_progress(const char *dir, const char *name, uint64_t *bytes, uint64_
     if (door < 0)
         return door;
     snprintf(request, sizeof request, "{\"op\":\"status\",\"name\":\"%s\"}", name);
-    char *answer = malloc(TC_DOOR_LINE);
-    rc = answer ? tc_door_ask(door, request, answer, TC_DOOR_LINE, PING_SECONDS, err)
+    char *answer = malloc(TC_DOOR_ANSWER);
+    rc = answer ? tc_door_ask(door, request, answer, TC_DOOR_ANSWER, PING_SECONDS, err)
                 : tc_fail(err, TC_E_NOMEM, "out of memory");
     if (rc == 0)
         rc = verdict(answer, err);

@@ -1,7 +1,7 @@
 /* door.h - what local workers and their agent say to each other over the Unix socket DIR/.treecast/door.
  *
- * Newline-separated JSON objects, at most TC_DOOR_LINE bytes each; one request, one answer, any number in turn, a wait
- * holds only its own connection. Requests: {"op":"wait","name":N,"timeout":seconds or null,"fd":bool},
+ * Newline-separated JSON objects, at most TC_DOOR_LINE bytes each (an answer: TC_DOOR_ANSWER); one request, one answer,
+ * any number in turn, a wait holds only its own connection. Requests: {"op":"wait","name":N,"timeout":seconds or null,"fd":bool},
  * {"op":"status","name":N or absent,"fd":bool}, {"op":"ping"}, {"op":"lease","name":N,"ttl":seconds,"pid":P},
  * {"op":"source","session":hex}. Answers: {"ok":true,...} or {"ok":false,"reason":"notfound","text":"..."} with the names
  * of base/err.def. A wait ends with {"ok":true,"name":N,"path":"DIR/N"}; end of file from a client drops its wait. A
@@ -9,7 +9,8 @@
 #ifndef TC_DOOR_DOOR_H
 #define TC_DOOR_DOOR_H
 
-#define TC_DOOR_LINE 65536u /* bytes of one line with its newline */
+#define TC_DOOR_LINE 65536u    /* bytes of a request with its newline */
+#define TC_DOOR_ANSWER 262144u /* bytes of an answer with its newline: the longest description fits */
 #define TC_DOOR_NAME "door" /* in DIR/.treecast */
 
 #endif

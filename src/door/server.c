@@ -147,7 +147,7 @@ static void answer(struct peer *peer, json_t *object)
     json_decref(object);
     if (!line)
         peer->gone = true;
-    else if (strlen(line) >= TC_DOOR_LINE)
+    else if (strlen(line) >= TC_DOOR_ANSWER)
         refuse(peer, TC_E_LIMIT, "the answer is longer than a line may be; ask for one name");
     else
         send_line(peer, line);
@@ -403,7 +403,7 @@ static void serve(struct peer *peer)
     }
     if (may_act(peer) && peer->in_size >= TC_DOOR_LINE) {
         peer->ending = true;
-        refuse(peer, TC_E_LIMIT, "a line is at most 65536 bytes");
+        refuse(peer, TC_E_LIMIT, "a request is at most 65536 bytes");
     }
 }
 

@@ -19,7 +19,7 @@
 #include "file/inside.h"
 #include "file/lock.h"
 
-#define DESCRIPTION_MAX 65536u /* bytes of JSON; the longest dtype makes about half of it */
+#define DESCRIPTION_MAX (2 * TC_DTYPE_TEXT_MAX) /* bytes of JSON; the rest of it is small beside the dtype */
 #define READ_SIZE TC_CHUNK_SIZE_MAX
 
 struct tc_folder {

@@ -3,6 +3,7 @@
 import io
 import os
 import struct
+import warnings
 
 import numpy
 
@@ -26,6 +27,9 @@ assert a.flags.f_contiguous == b.flags.f_contiguous or a.size == 0, "order"
 assert a.tobytes() == b.tobytes(), "elements"
 print("equal", os.getpid())
 """
+
+# numpy.load takes long headers only where it is told that it may.
+LARGE = WORKER.replace("numpy.load(sys.argv[1])", "numpy.load(sys.argv[1], max_header_size=1000000)")
 
 
 def save(scene, name, array, version=None):
@@ -91,6 +95,34 @@ def shapes(scene):
             "one": numpy.ones((1, 1)), "deep": numpy.arange(2 ** 8, dtype="f4").reshape((2,) * 8),
             "big": numpy.random.default_rng(2).standard_normal((1000, 500))}
     round_trip(scene, scene.agent(), {f"{name}.npy": save(scene, f"{name}.npy", made[name]) for name in made})
+
+
+@scenario
+def large_descriptions(scene):
+    """Tables of very many named columns: headers of 9 and of 64 KiB, in formats 1, 2 and 3, also to who waits already"""
+    agent = scene.agent()
+    made = {"columns": [(f"column_of_measurement_{i}", "<f8") for i in range(300)],
+            "most": [(f"c{i:04}", "<i4", (2,)) for i in range(2490)],
+            "format2": [(f"a_longer_name_{i:04}", "<i4") for i in range(2500)],
+            "format3": [(f"gr\u00f6\u00dfe{i:04}", "<f4") for i in range(2600)]}
+    arrays, waiting = {}, []
+    for name, dtype in made.items():
+        array = numpy.zeros(3, dtype)
+        array[dtype[1][0]] = 7
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that old versions of numpy cannot read it
+            arrays[f"{name}.npy"] = save(scene, f"{name}.npy", array)
+        waiting.append(scene.start("attach", "-d", agent.folder, f"{name}.npy", "--format", "json"))
+    sizes = [os.path.getsize(path) for path in arrays.values()]
+    ensure(9000 < sizes[0] and 65000 < sizes[1] and min(sizes[2:]) > 70000, f"{sizes}")
+    for name, path in arrays.items():
+        scene.send([agent], path).expect(0)
+    for (name, dtype), waiter in zip(made.items(), waiting):
+        said = waiter.finish().expect(0).last["dtype"]
+        ensure([field[0] for field in said] == [field[0] for field in dtype], f"{name}: {str(said)[:200]}")
+    for name, path in arrays.items():
+        done = scene.start("attach", "-d", agent.folder, name, "--", "/usr/bin/python3", "-c", LARGE, path).finish()
+        done.expect(0, out="equal")
 
 
 @scenario

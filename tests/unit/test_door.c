@@ -269,7 +269,7 @@ START_TEST(a_slow_reader_gets_every_line)
     close(fd);
     agent_stop(&agent);
     free(big);
-    big = big_status(70000);
+    big = big_status(TC_DOOR_ANSWER);
     agent_start(&agent, folder);
     agent.status = big;
     fd = raw_open(folder);

@@ -440,10 +440,10 @@ END_TEST
 START_TEST(too_long_is_not_packed)
 {
     struct tc_err err = {0};
-    char *array = calloc(1, 70000);
+    char *array = calloc(1, 300000);
     struct tc_message message = message_of(TC_MSG_OFFER);
     message.offer.array = array;
-    message.offer.array_size = 70000;
+    message.offer.array_size = 300000;
     ck_assert_ptr_null(tc_message_pack(&message, NULL, &err));
     ck_assert_int_eq(err.reason, TC_E_LIMIT);
     free(array);

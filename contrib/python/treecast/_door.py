@@ -18,7 +18,7 @@ from typing import Any, Dict, Generator, List, NamedTuple, Optional, Tuple
 
 from . import _folder, errors
 
-LINE_MAX = 65536
+LINE_MAX = 262144
 BUSY_SECONDS = 0.01  # when an agent's backlog is full
 
 _IN_ATTRIB, _IN_MOVED_TO, _IN_CREATE = 0x4, 0x80, 0x100
