@@ -21,6 +21,7 @@
 
 #define HEAD_MAX (64u * 1024)      /* of tc_link_send */
 #define TURN (256u * 1024)         /* bytes one link may move before the others get their turn */
+#define TURN_STEPS 128u            /* reads, each a TLS record at most, and frames before that */
 #define POOLED (32u * 1024)        /* smallest body that comes from the pool */
 #define IN_SIZE 4096u              /* heads and small bodies; what is left of a larger body is read straight into it */
 #define LAST_WORDS_MS 1000         /* for what a peer still said when it no longer listens */
@@ -301,10 +302,12 @@ static void read_some(struct tc_link *link)
 {
     struct tc_err err = {0};
     size_t moved = 0;
+    unsigned steps = 0;
     while (link->state == OPEN && !link->paused) {
-        if (take_buffered(link))
+        bool late = moved >= TURN || steps++ >= TURN_STEPS;
+        if (!late && take_buffered(link))
             continue;
-        if (moved >= TURN) {
+        if (late) {
             go_soon(link, TC_WATCH_READ); /* not the socket: the rest may lie inside TLS */
             return;
         }

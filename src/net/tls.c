@@ -13,13 +13,19 @@
 #define SLACK (64u * 1024)       /* over TC_TLS_GATHER: a last record, alerts, key updates */
 #define AHEAD (64u * 1024)       /* bytes one recv may take */
 #define REKEY_RECORDS (1u << 23) /* AES-GCM allows 2^24.5 under one key (RFC 8446, 5.5); OpenSSL does not count */
+/* Handshake messages after the handshake (key updates, tickets) that a peer may send: so many, and one more for so many
+ * bytes that it has sent. Each costs about as much as a record of 16 KiB and takes 27 bytes. Honest ones send one in at
+ * least 8 MiB. */
+#define MESSAGES_FREE 32u
+#define MESSAGE_EVERY (64u * 1024)
 
 struct tc_tls {
     SSL *ssl;
     int fd;
     bool up, ended, at_eof;
-    int error;       /* errno of the send or recv that failed; 0: none */
-    uint8_t *gather; /* there only while something is in it: idle links stay small */
+    uint64_t messages, received; /* such messages, plain bytes */
+    int error;                   /* errno of the send or recv that failed; 0: none */
+    uint8_t *gather;             /* there only while something is in it: idle links stay small */
     size_t gather_at, gather_end;
     uint8_t *ahead; /* records that have come, for OpenSSL to take; there only while something is in it */
     size_t ahead_at, ahead_end;
@@ -85,6 +91,18 @@ static ssize_t receive(struct tc_tls *tls, void *bytes, size_t size)
     return got;
 }
 
+static bool too_many_messages(const struct tc_tls *tls)
+{
+    return tls->messages > MESSAGES_FREE + tls->received / MESSAGE_EVERY;
+}
+
+static void count_message(int sent, int version, int kind, const void *bytes, size_t size, SSL *ssl, void *arg)
+{
+    (void)version, (void)bytes, (void)size, (void)arg;
+    struct tc_tls *tls = SSL_get_app_data(ssl);
+    tls->messages += !sent && kind == SSL3_RT_HANDSHAKE && tls->up;
+}
+
 /* OpenSSL asks for 5 bytes and then for the rest of one record. Its own read-ahead moves all that it holds to the front
  * of its buffer for every record, which costs as much as the decryption; hence this one. A stranger gets none. */
 static int bio_read(BIO *bio, char *bytes, int size)
@@ -92,6 +110,10 @@ static int bio_read(BIO *bio, char *bytes, int size)
     struct tc_tls *tls = BIO_get_data(bio);
     ssize_t got;
     BIO_clear_retry_flags(bio);
+    if (too_many_messages(tls)) { /* OpenSSL would go on with the next for as long as they come; tc_tls_read says why */
+        BIO_set_retry_read(bio);
+        return -1;
+    }
     if (tls->up && !tls->ahead)
         tls->ahead = malloc(AHEAD);
     if (!tls->ahead) {
@@ -217,6 +239,7 @@ static SSL_CTX *make_context(const SSL_METHOD *method)
     }
     SSL_CTX_set_options(context, SSL_OP_NO_TICKET);
     SSL_CTX_clear_options(context, SSL_OP_ENABLE_MIDDLEBOX_COMPAT);
+    SSL_CTX_set_msg_callback(context, count_message);
     SSL_CTX_set_session_cache_mode(context, SSL_SESS_CACHE_OFF);
     SSL_CTX_set_mode(context,
                      SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
@@ -381,8 +404,15 @@ ssize_t tc_tls_read(struct tc_tls *tls, void *bytes, size_t size, struct tc_err 
 {
     size_t got;
     ERR_clear_error();
-    if (SSL_read_ex(tls->ssl, bytes, size, &got) == 1)
+    if (SSL_read_ex(tls->ssl, bytes, size, &got) == 1) {
+        tls->received += got;
         return (ssize_t)got;
+    }
+    if (too_many_messages(tls)) {
+        ERR_clear_error();
+        return tc_fail(err, TC_E_PROTOCOL, "TLS: %llu key updates or tickets for %llu bytes: too many",
+                       (unsigned long long)tls->messages, (unsigned long long)tls->received);
+    }
     return translate(tls, 0, err);
 }
 

@@ -32,7 +32,8 @@ void tc_tls_free(struct tc_tls *tls); /* NULL allowed; clears the key */
 /* Each returns bytes (> 0) or 0 done for handshake and flush, or one of these, or a negative reason with err filled:
  * TC_E_AUTH when the peer does not hold the key, TC_E_CLOSED at the end (the line says whether the peer announced it),
  * TC_E_INTEGRITY for an altered record, TC_E_PROTOCOL. A read leaves nothing behind unseen: there is more until it says
- * WANT_READ, whatever the descriptor says. */
+ * WANT_READ, whatever the descriptor says. A peer that renews its key, or sends tickets, far more often than there is
+ * reason to fails too (TC_E_PROTOCOL): that costs it little, and much here. */
 enum { TC_TLS_WANT_READ = -1001, TC_TLS_WANT_WRITE = -1002, TC_TLS_WANT_IDENTITY = -1003 };
 int tc_tls_handshake(struct tc_tls *tls, struct tc_err *err);
 ssize_t tc_tls_read(struct tc_tls *tls, void *bytes, size_t size, struct tc_err *err);

@@ -436,6 +436,30 @@ START_TEST(test_key_updates_of_the_peer)
 }
 END_TEST
 
+/* Each takes 27 bytes and costs as much as a full record: a peer that sends nothing else is let go. */
+START_TEST(test_too_many_key_updates)
+{
+    char text[8];
+    struct tc_err err = {0};
+    int at_raw;
+    unsigned sent = 0;
+    make_raw(TLS_client_method());
+    SSL_CTX_set_psk_use_session_callback(raw_context, use_session);
+    open_raw();
+    server = tc_tls_server(fds[0], lookup, fds, NULL);
+    ck_assert_int_eq(shake_raw(server, &server_err, &at_raw), 0);
+    while (sent < 2000 && SSL_key_update(raw, SSL_KEY_UPDATE_NOT_REQUESTED) == 1 && SSL_do_handshake(raw) == 1)
+        sent++;
+    ck_assert_uint_ge(sent, 100);
+    ssize_t got = TC_TLS_WANT_READ;
+    for (unsigned i = 0; i < 10 && got == TC_TLS_WANT_READ; i++)
+        got = tc_tls_read(server, text, sizeof text, &err);
+    ck_assert_int_eq(got, -TC_E_PROTOCOL);
+    ck_assert_msg(strstr(err.text, "TLS: 33 key updates or tickets for 0 bytes") != NULL, "%s", err.text);
+    printf("# %u key updates: let go after 33\n", sent);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("tls");
@@ -457,6 +481,7 @@ int main(void)
     tcase_add_test(tests, test_a_peer_that_does_not_read_bounds_what_is_gathered);
     tcase_add_test(tests, test_sending_key_is_renewed);
     tcase_add_test(tests, test_key_updates_of_the_peer);
+    tcase_add_test(tests, test_too_many_key_updates);
     suite_add_tcase(suite, tests);
     return unit_run(suite);
 }
