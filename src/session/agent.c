@@ -192,8 +192,9 @@ void tc_agent_free(struct tc_agent *agent)
     if (!agent)
         return;
     tc_actions_free(&agent->actions);
-    for (uint32_t i = 0; agent->pages && i < agent->job.layout.pages; i++)
-        free(agent->pages[i]);
+    for (uint32_t p = tc_bits_next(&agent->have_pages, 0); p != TC_BITS_NONE;
+         p = tc_bits_next(&agent->have_pages, p + 1))
+        free(agent->pages[p]);
     free(agent->pages);
     for (unsigned i = 0; i < agent->held_count; i++)
         tc_blob_unref(agent->held[i].hello);

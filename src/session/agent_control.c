@@ -86,6 +86,7 @@ static int take_job(struct tc_agent *agent, const struct tc_msg_offer *offer, st
     return 0;
 }
 
+/* For what will come, only once there is space for the file: an offer of 2^31 chunks is a few bytes, and this is not. */
 static int make_room(struct tc_agent *agent, struct tc_err *err)
 {
     const struct tc_layout *layout = &agent->job.layout;
@@ -109,8 +110,6 @@ static int on_offer(struct tc_agent *agent, const struct tc_msg_offer *offer, co
         status = tc_agent_check_signed(agent, TC_MSG_OFFER, offer->signed_by, offer->nonce, &offer->to, body, err);
     if (status == 0)
         status = take_job(agent, offer, err);
-    if (status == 0)
-        status = make_room(agent, err);
     if (status < 0) {
         tc_agent_fail(agent, err);
         return 0;
@@ -132,6 +131,10 @@ void tc_agent_on_prepared(struct tc_agent *agent, const struct tc_event *event)
     struct tc_err err = {0};
     const struct tc_layout *layout = &agent->job.layout;
     agent->allocated = !(event->flags & TC_PREPARED_LATER);
+    if (make_room(agent, &err) < 0) {
+        tc_agent_fail(agent, &err);
+        return;
+    }
     if (event->flags & TC_PREPARED_COMPARE &&
         (tc_compare_init(&agent->compare, layout, &err) < 0 || tc_bits_init(&agent->lent, layout->chunks, &err) < 0)) {
         tc_agent_fail(agent, &err);

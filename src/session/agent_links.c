@@ -1,5 +1,6 @@
 #include "session/agent_own.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -274,6 +275,15 @@ static int on_parent_message(struct tc_agent *agent, unsigned t, const struct tc
     }
 }
 
+static void trace_child(const struct tc_agent *agent, const struct tc_child *child, const struct tc_err *why)
+{
+    char line[TC_ERR_TEXT + TC_NAME_MAX + 64];
+    if (!agent->config.trace)
+        return;
+    snprintf(line, sizeof line, "%s: child of rank %u dropped: %s", agent->job.name, child->self.rank, why->text);
+    agent->config.trace(agent->config.trace_arg, line);
+}
+
 void tc_agent_on_data_frame(struct tc_agent *agent, const struct tc_event *event)
 {
     struct tc_err err = {0};
@@ -299,8 +309,10 @@ void tc_agent_on_data_frame(struct tc_agent *agent, const struct tc_event *event
     tc_agent_close_link(agent, event->link, 0);
     if (t >= 0)
         tc_agent_lose_parent(agent, (unsigned)t, &err);
-    if (child)
+    if (child) {
+        trace_child(agent, child, &err);
         tc_child_stop(child);
+    }
     let_go(agent, event->link);
 }
 

@@ -1,5 +1,6 @@
 #include "session/agent_own.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static int check_plan(struct tc_agent *agent, const struct tc_msg_plan *plan, const struct tc_blob *body,
@@ -22,36 +23,95 @@ static void note_why(struct tc_agent *agent, const struct tc_msg_plan *plan)
     memcpy(agent->whys[at].why, plan->why, sizeof plan->why);
 }
 
-static bool row_has_child(const struct tc_msg_plan *plan, const struct tc_child *child)
+/* The children of a row, to be found by id: a row may have thousands. */
+struct named {
+    uint8_t id[TC_LINK_ID_SIZE];
+    unsigned tree, at; /* in the row */
+    bool known;        /* it is a child already */
+};
+
+struct names {
+    struct named *items; /* by id; where one came twice, the first */
+    unsigned count;
+};
+
+static int by_id(const void *left, const void *right)
 {
-    const struct tc_msg_row *row = &plan->rows[child->tree];
-    for (unsigned i = 0; i < row->child_count; i++) {
-        struct tc_msg_link link = tc_msg_row_child(row, i);
-        if (memcmp(link.id, child->self.id, TC_LINK_ID_SIZE) == 0)
-            return true;
+    return memcmp(((const struct named *)left)->id, ((const struct named *)right)->id, TC_LINK_ID_SIZE);
+}
+
+static int in_order(const void *left, const void *right)
+{
+    const struct named *a = left, *b = right;
+    int order = by_id(a, b);
+    if (order != 0)
+        return order;
+    return a->tree != b->tree ? (a->tree < b->tree ? -1 : 1) : a->at < b->at ? -1 : 1;
+}
+
+static int take_names(struct names *names, const struct tc_msg_plan *plan, struct tc_err *err)
+{
+    size_t room = 1;
+    for (unsigned t = 0; t < plan->trees; t++)
+        room += plan->rows[t].child_count;
+    names->items = calloc(room, sizeof *names->items);
+    if (!names->items)
+        return tc_fail(err, TC_E_NOMEM, "no memory for %zu children", room - 1);
+    for (unsigned t = 0; t < plan->trees; t++)
+        for (unsigned i = 0; i < plan->rows[t].child_count; i++) {
+            struct named *named = &names->items[names->count++];
+            *named = (struct named){.tree = t, .at = i};
+            memcpy(named->id, tc_msg_row_child(&plan->rows[t], i).id, TC_LINK_ID_SIZE);
+        }
+    unsigned all = names->count;
+    qsort(names->items, all, sizeof *names->items, in_order);
+    names->count = 0;
+    for (unsigned i = 0; i < all; i++)
+        if (i == 0 || by_id(&names->items[names->count - 1], &names->items[i]) != 0)
+            names->items[names->count++] = names->items[i];
+    return 0;
+}
+
+/* NULL: it is not in the row. */
+static struct named *find(const struct names *names, const uint8_t id[TC_LINK_ID_SIZE])
+{
+    struct named key = {0};
+    memcpy(key.id, id, sizeof key.id);
+    return bsearch(&key, names->items, names->count, sizeof key, by_id);
+}
+
+static void drop_others(struct tc_agent *agent, const struct tc_msg_plan *plan, const struct names *names)
+{
+    for (unsigned i = agent->children.count; i-- > 0;) {
+        struct tc_child *child = &agent->children.items[i];
+        struct named *named = find(names, child->self.id);
+        if (named && named->tree == child->tree) {
+            child->self.flags = tc_msg_row_child(&plan->rows[named->tree], named->at).flags;
+            named->known = true;
+            continue;
+        }
+        tc_agent_close_link(agent, child->link, 0);
+        tc_children_remove(&agent->children, child);
     }
-    return false;
 }
 
 static int adopt_children(struct tc_agent *agent, const struct tc_msg_plan *plan, struct tc_err *err)
 {
-    for (unsigned i = agent->children.count; i-- > 0;) {
-        struct tc_child *child = &agent->children.items[i];
-        if (!row_has_child(plan, child)) {
-            tc_agent_close_link(agent, child->link, 0);
-            tc_children_remove(&agent->children, child);
-        }
-    }
-    for (unsigned t = 0; t < plan->trees; t++)
-        for (unsigned i = 0; i < plan->rows[t].child_count; i++) {
+    struct names names = {0};
+    int status = take_names(&names, plan, err);
+    if (status == 0)
+        drop_others(agent, plan, &names);
+    for (unsigned t = 0; t < plan->trees && status == 0; t++)
+        for (unsigned i = 0; i < plan->rows[t].child_count && status == 0; i++) {
             struct tc_msg_link link = tc_msg_row_child(&plan->rows[t], i);
-            struct tc_child *child = tc_children_by_id(&agent->children, link.id);
-            if (child)
-                child->self.flags = link.flags;
-            else if (!tc_children_add(&agent->children, t, &link, err))
-                return -TC_E_NOMEM;
+            struct named *named = find(&names, link.id);
+            if (named->known)
+                continue;
+            named->known = true;
+            status = tc_children_add(&agent->children, t, &link, err) ? 0 : -TC_E_NOMEM;
         }
-    return 0;
+    free(names.items);
+    return status;
 }
 
 int tc_agent_on_plan(struct tc_agent *agent, const struct tc_msg_plan *plan, const struct tc_blob *body,

@@ -8,6 +8,12 @@
 #define DEPTH_BYTES (512u << 10)
 /* Bytes of the file that one tree may run ahead of another. At least eight chunks. */
 #define LEAD_BYTES (1u << 20)
+/* Times the array, and chunks besides, that one child may ask for. */
+#define GIVEN_TIMES 3u
+#define GIVEN_BESIDES 64u
+/* The same of its words, by chunks and pages. It may cancel each chunk, and ask for all of them again every few seconds. */
+#define WORDS_TIMES 8u
+#define WORDS_BESIDES 1024u
 /* Of what was seen of a link's speed, at each new look. */
 #define FADE 0.75
 
@@ -91,12 +97,25 @@ void tc_child_stop(struct tc_child *child)
     child->link = TC_NO_LINK;
 }
 
+static int check_share(struct tc_child *child, const struct tc_layout *layout, struct tc_err *err)
+{
+    uint64_t pieces = (uint64_t)layout->chunks + layout->pages;
+    if (child->given < GIVEN_TIMES * (uint64_t)layout->chunks + GIVEN_BESIDES &&
+        child->words++ < WORDS_TIMES * pieces + WORDS_BESIDES)
+        return 0;
+    return tc_fail(err, TC_E_LIMIT, "asks again and again: had %llu chunks of an array of %u, with %llu questions",
+                   (unsigned long long)child->given, layout->chunks, (unsigned long long)child->words);
+}
+
 int tc_child_message(struct tc_child *child, const struct tc_store *store, const struct tc_message *message,
                      struct tc_err *err)
 {
     const struct tc_msg_want *want = &message->want;
     if (!child->fed)
         return tc_fail(err, TC_E_PROTOCOL, "%s before HELLO", tc_message_name(message->type));
+    int status = check_share(child, store->layout, err);
+    if (status < 0)
+        return status;
     if (message->type == TC_MSG_WANT)
         return tc_feed_want(&child->feed, store->layout, want->page, want->chunks, err);
     if (message->type == TC_MSG_CANCEL)
@@ -121,7 +140,7 @@ static int push_pages(struct tc_child *child, const struct tc_store *store, stru
 /* Where a child's tree stands: the lowest chunk that is still to go down it. */
 static uint32_t position(const struct tc_child *child, const struct tc_store *store)
 {
-    uint32_t wanted = tc_bits_next(&child->feed.wants, tc_page_first(child->feed.base));
+    uint32_t wanted = tc_bits_next(&child->feed.wants, tc_feed_from(&child->feed));
     uint32_t unanswered = child->feed.next < store->layout->pages ? tc_page_first(child->feed.next) : UINT32_MAX;
     return wanted < unanswered ? wanted : unanswered;
 }
@@ -137,20 +156,42 @@ static uint32_t lead_of(const struct tc_store *store)
     return lead > 8 ? lead : 8;
 }
 
+/* Where the children stand, who go before those that are served last. */
+struct stand {
+    uint32_t at[TC_TREES_MAX]; /* the lowest position in each tree */
+    bool hungry;               /* one wants what is at hand; not looked for where nobody is served last */
+};
+
+static struct stand stand_of(const struct tc_children *children, const struct tc_store *store)
+{
+    struct stand stand = {.hungry = false};
+    bool any_last = false;
+    for (unsigned t = 0; t < TC_TREES_MAX; t++)
+        stand.at[t] = UINT32_MAX;
+    for (unsigned i = 0; i < children->count && !any_last; i++)
+        any_last = children->items[i].fed && is_last(&children->items[i]);
+    for (unsigned i = 0; i < children->count; i++) {
+        const struct tc_child *child = &children->items[i];
+        if (!child->fed || is_last(child))
+            continue;
+        uint32_t at = position(child, store);
+        if (at < stand.at[child->tree])
+            stand.at[child->tree] = at;
+        if (any_last && !stand.hungry)
+            stand.hungry = tc_feed_peek(&child->feed, store->have) != TC_BITS_NONE;
+    }
+    return stand;
+}
+
 /* The chunk that child may not reach yet. A sender has everything at hand, and two streams from one uplink never share it
  * evenly by themselves. A tree that runs ahead gains nothing, for the other ends late, and relays cannot make up for it:
  * their uplinks have no more than the trees' even share. */
-static uint32_t limit_of(const struct tc_children *children, const struct tc_child *child, const struct tc_store *store)
+static uint32_t limit_of(const struct stand *stand, const struct tc_child *child, const struct tc_store *store)
 {
     uint32_t lead = lead_of(store), limit = UINT32_MAX;
-    for (unsigned i = 0; i < children->count && !is_last(child); i++) {
-        const struct tc_child *other = &children->items[i];
-        if (!other->fed || other->tree == child->tree || is_last(other))
-            continue;
-        uint32_t at = position(other, store);
-        if (at < UINT32_MAX - lead && at + lead < limit)
-            limit = at + lead;
-    }
+    for (unsigned t = 0; t < TC_TREES_MAX && !is_last(child); t++)
+        if (t != child->tree && stand->at[t] < UINT32_MAX - lead && stand->at[t] + lead < limit)
+            limit = stand->at[t] + lead;
     return limit;
 }
 
@@ -168,32 +209,22 @@ static bool wanted_elsewhere(const struct tc_children *children, const struct tc
     return false;
 }
 
-/* Whether one that goes before child still wants what is at hand. */
-static bool must_wait(const struct tc_children *children, const struct tc_child *child, const struct tc_store *store)
-{
-    for (unsigned i = 0; i < children->count && is_last(child); i++) {
-        const struct tc_child *other = &children->items[i];
-        if (other->fed && !is_last(other) && tc_feed_peek(&other->feed, store->have) != TC_BITS_NONE)
-            return true;
-    }
-    return false;
-}
-
-static int poll_child(const struct tc_children *children, struct tc_child *child, const struct tc_store *store,
-                      struct tc_actions *actions, struct tc_err *err)
+static int poll_child(const struct tc_children *children, struct tc_child *child, const struct stand *stand,
+                      const struct tc_store *store, struct tc_actions *actions, struct tc_err *err)
 {
     if (!child->fed)
         return 0;
     int status = push_pages(child, store, actions, err);
-    uint32_t depth = DEPTH_BYTES / store->layout->chunk_size, limit = limit_of(children, child, store);
+    uint32_t depth = DEPTH_BYTES / store->layout->chunk_size, limit = limit_of(stand, child, store);
     depth = depth > 2 ? depth : 2;
-    if (must_wait(children, child, store))
+    if (is_last(child) && stand->hungry)
         depth = children->ration ? 1 : 0;
     while (status == 0 && child->feed.on_way < depth) {
         uint32_t chunk = tc_feed_chunk(&child->feed, store->have, limit);
         if (chunk == TC_BITS_NONE)
             break;
         child->feed.on_way++;
+        child->given++;
         struct tc_action *action = tc_actions_add(actions, TC_ACT_SERVE);
         action->link = child->link;
         action->chunk = chunk;
@@ -209,9 +240,10 @@ int tc_children_poll(struct tc_children *children, const struct tc_store *store,
     int status = 0;
     size_t before = SIZE_MAX;
     while (status == 0 && actions->count != before) { /* what one takes may let one before it go on */
+        struct stand stand = stand_of(children, store);
         before = actions->count;
         for (unsigned i = 0; i < children->count && status == 0; i++)
-            status = poll_child(children, &children->items[i], store, actions, err);
+            status = poll_child(children, &children->items[i], &stand, store, actions, err);
     }
     children->ration = false;
     return status;

@@ -16,6 +16,8 @@ struct tc_child {
     uint32_t link;    /* TC_NO_LINK: not connected */
     bool fed;         /* its HELLO has come, feed is alive */
     uint64_t since;   /* ms: when it was dialled; kept by who dials */
+    uint64_t given;   /* chunks, on all the links that it had */
+    uint64_t words;   /* WANTs and CANCELs, the same */
     uint32_t backlog; /* bytes that have left feed and not arrived, as far as is known */
     struct {
         uint64_t arrived, busy; /* ever, as told last */
@@ -51,7 +53,9 @@ int tc_child_start(struct tc_child *child, uint32_t link, const struct tc_store 
                    const struct tc_msg_hello *hello, struct tc_err *err);
 void tc_child_stop(struct tc_child *child); /* its link is gone */
 
-/* WANT or CANCEL from it. TC_E_PROTOCOL. */
+/* WANT or CANCEL from it. TC_E_PROTOCOL; TC_E_LIMIT when it asks for the same again and again: a link that damages some
+ * or a host that loses some needs little more than one of each, and a child may cost its parent's uplink no more than a
+ * few times the array. */
 int tc_child_message(struct tc_child *child, const struct tc_store *store, const struct tc_message *message,
                      struct tc_err *err);
 

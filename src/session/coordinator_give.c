@@ -142,11 +142,14 @@ void tc_coordinator_on_data_frame(struct tc_coordinator *c, struct tc_child *chi
         status = tc_child_message(child, &store, &message, &err);
     if (status == 0)
         status = feed_children(c, &err);
-    if (status < 0) {
-        tc_coordinator_trace(c, "%s: data link dropped: %s", tc_rank_name(c, child->self.rank), err.text);
-        tc_coordinator_close_link(c, event->link, 0);
-        tc_child_stop(child);
-    }
+    if (status == 0)
+        return;
+    struct tc_host *host = tc_rank_host(c, child->self.rank);
+    tc_coordinator_trace(c, "%s: data link dropped: %s", tc_host_name(c, host), err.text);
+    tc_coordinator_close_link(c, event->link, 0);
+    tc_child_stop(child);
+    if (status == -TC_E_LIMIT) /* another link would cost the same again */
+        tc_coordinator_drop_host(c, host, TC_END_FAILED, &err, true);
 }
 
 /* A data link that could not be dialled, or broke: the child cannot complain of what it never had. */

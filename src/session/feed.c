@@ -67,11 +67,18 @@ int tc_feed_want(struct tc_feed *feed, const struct tc_layout *layout, uint32_t 
     tc_bits_add(&feed->answered, page);
     if (page >= feed->next)
         tc_feed_skip(feed, page); /* it has the page from elsewhere */
+    if (page < feed->base && chunks && (feed->again == 0 || page < feed->low))
+        feed->low = page;
     for (; chunks; chunks &= chunks - 1)
-        tc_bits_add(&feed->wants, tc_page_first(page) + (uint32_t)__builtin_ctzll(chunks));
-    if (page < feed->base)
-        feed->base = page;
+        if (tc_bits_add(&feed->wants, tc_page_first(page) + (uint32_t)__builtin_ctzll(chunks)) && page < feed->base)
+            feed->again++;
     return 0;
+}
+
+static void want_no_more(struct tc_feed *feed, uint32_t chunk)
+{
+    if (tc_bits_remove(&feed->wants, chunk) && chunk / TC_PAGE_CHUNKS < feed->base)
+        feed->again--;
 }
 
 int tc_feed_cancel(struct tc_feed *feed, const struct tc_layout *layout, uint32_t page, uint64_t chunks,
@@ -81,13 +88,18 @@ int tc_feed_cancel(struct tc_feed *feed, const struct tc_layout *layout, uint32_
     if (status < 0)
         return status;
     for (; chunks; chunks &= chunks - 1)
-        tc_bits_remove(&feed->wants, tc_page_first(page) + (uint32_t)__builtin_ctzll(chunks));
+        want_no_more(feed, tc_page_first(page) + (uint32_t)__builtin_ctzll(chunks));
     return 0;
+}
+
+uint32_t tc_feed_from(const struct tc_feed *feed)
+{
+    return tc_page_first(feed->again ? feed->low : feed->base);
 }
 
 uint32_t tc_feed_peek(const struct tc_feed *feed, const struct tc_bits *chunks)
 {
-    return feed->wants.count ? tc_bits_next_both(&feed->wants, chunks, tc_page_first(feed->base)) : TC_BITS_NONE;
+    return feed->wants.count ? tc_bits_next_both(&feed->wants, chunks, tc_feed_from(feed)) : TC_BITS_NONE;
 }
 
 uint32_t tc_feed_chunk(struct tc_feed *feed, const struct tc_bits *chunks, uint32_t limit)
@@ -95,9 +107,9 @@ uint32_t tc_feed_chunk(struct tc_feed *feed, const struct tc_bits *chunks, uint3
     if (feed->wants.count == 0)
         return TC_BITS_NONE;
     settle(feed);
-    uint32_t chunk = tc_bits_next_both(&feed->wants, chunks, tc_page_first(feed->base));
+    uint32_t chunk = tc_bits_next_both(&feed->wants, chunks, tc_feed_from(feed));
     if (chunk >= limit) /* TC_BITS_NONE too */
         return TC_BITS_NONE;
-    tc_bits_remove(&feed->wants, chunk);
+    want_no_more(feed, chunk);
     return chunk;
 }

@@ -2,7 +2,8 @@
  *
  * Pages run ahead of the data within a window: a page is open from when it is pushed until the child has answered it
  * and every chunk it wanted of it has been sent; at most TC_FEED_WINDOW pages are open. Chunks go in index order as far
- * as they are at hand, and a few may be on their way at once. */
+ * as they are at hand, and a few may be on their way at once. What is wanted again of a page that was settled does not
+ * open it again: who asks has no work for us but that chunk. */
 #ifndef TC_SESSION_FEED_H
 #define TC_SESSION_FEED_H
 
@@ -14,7 +15,9 @@ struct tc_feed {
     struct tc_bits wants;    /* chunks */
     struct tc_bits answered; /* pages */
     struct tc_bits skip;     /* pages that the child has already */
-    uint32_t base;           /* all pages below are settled */
+    uint32_t base;           /* all pages below were settled once */
+    uint32_t again;          /* wants below base, */
+    uint32_t low;            /* in no page below this one */
     uint32_t next;           /* the next page to push */
     uint32_t on_way;         /* chunks handed to the link and not yet gone */
 };
@@ -37,7 +40,9 @@ int tc_feed_cancel(struct tc_feed *feed, const struct tc_layout *layout, uint32_
 
 /* The next chunk below limit to send among those in chunks, or TC_BITS_NONE; it is no longer wanted then. */
 uint32_t tc_feed_chunk(struct tc_feed *feed, const struct tc_bits *chunks, uint32_t limit);
-/* The same without a limit, and it stays wanted. */
+/* Where the lowest chunk that is wanted can be at the earliest. */
+uint32_t tc_feed_from(const struct tc_feed *feed);
+/* The same as tc_feed_chunk without a limit, and it stays wanted. */
 uint32_t tc_feed_peek(const struct tc_feed *feed, const struct tc_bits *chunks);
 
 #endif

@@ -5,9 +5,17 @@ import os
 import re
 import subprocess
 
-from hostile import SLOW, compile_helper, ensure, main, note, scenario
+from hostile import MIB, SLOW, compile_helper, ensure, main, note, scenario
 
 SILENT = (64, 1000)
+TIMES = 142314
+UPDATES = 200000
+
+
+def cpu_seconds(pid):
+    with open(f"/proc/{pid}/stat", encoding="ascii") as stat:
+        fields = stat.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 class Insider:
@@ -89,6 +97,41 @@ def silent_sessions(scene):
         note(f"{count} silent sessions, {kept} of them kept ({figures}): 3 of 3 sent, {slowest:.2f} s at most")
         ensure(kept <= 64 + 8, f"{kept} connections of one address are kept")
     scene.require_published([agent], "a", source)
+
+
+@scenario
+def greedy(scene):
+    """A member wants one chunk of 1 MiB 142,314 times: it gets the array a few times, is named, and the others have it"""
+    key = scene.key()
+    agent = scene.agent("-k", key)
+    source = scene.noise("a", MIB)
+    member = Insider("greedy", key, TIMES)
+    answer = scene.run("send", "-k", key, "-w", f"{member.address},{agent.address}", "-F", "binomial", "-s", "64K",
+                       "--min-hosts", "1", source)
+    figures = re.fullmatch(r"asked (\d+) times, given (\d+) chunks, (\d+) bytes; (.*)", member.end())
+    ensure(figures, "the member printed something else")
+    note(f"chunk 0 of a MiB wanted {figures[1]} times: {int(figures[3]) / MIB:.1f} MiB sent; {figures[4]}")
+    ensure(answer.code == 3 and "asks again and again" in answer.err and member.address in answer.err, str(answer))
+    ensure(int(figures[3]) < 8 * MIB, figures[0])
+    scene.require_published([agent], "a", source)
+
+
+@scenario
+def key_updates(scene):
+    """A member renews its key 200,000 times: it is let go after some, and no send waits for it"""
+    key = scene.key()
+    agent = scene.agent("-k", key)
+    source = scene.noise("a", 300000)
+    scene.send([agent], source, "-k", key).expect(0)
+    usual = cpu_seconds(agent.pid)
+    said = [Insider("updates", key, agent.port, UPDATES) for _ in range(4)]
+    answer = scene.send([agent], source, "-k", key, "-f").expect(0)
+    said = [member.end() for member in said]
+    spent = cpu_seconds(agent.pid) - usual
+    note(f"4 members: {'; '.join(said)}; the agent's {spent:.2f} s of CPU; a send meanwhile took {answer.seconds:.2f} s")
+    ensure(all("hung up on" in one for one in said), str(said))
+    ensure("too many" in agent.err, agent.err)
+    ensure(spent < 0.5 * SLOW, f"{spent:.2f} s of CPU")
 
 
 if __name__ == "__main__":

@@ -14,8 +14,11 @@ dist_noinst_DATA += \
 	tests/hostile/probe.c \
 	tests/hostile/stranger.c
 if HAVE_CHECK
-check_PROGRAMS += tests/hostile/test_members tests/hostile/test_names
-tests_hostile_test_members_SOURCES = tests/hostile/test_members.c tests/unit/unit.h
+check_PROGRAMS += tests/hostile/test_costs tests/hostile/test_members tests/hostile/test_names
+tests_hostile_test_costs_SOURCES = tests/hostile/test_costs.c tests/hostile/victim.h tests/unit/unit.h
+tests_hostile_test_costs_LDADD = libtc-session.la libtc-plan.la libtc-data.la libtc-base.la $(CRYPTO_LIBS) \
+	$(JANSSON_LIBS) $(CHECK_LIBS)
+tests_hostile_test_members_SOURCES = tests/hostile/test_members.c tests/hostile/victim.h tests/unit/unit.h
 tests_hostile_test_members_LDADD = libtc-session.la libtc-plan.la libtc-data.la libtc-base.la $(CRYPTO_LIBS) \
 	$(JANSSON_LIBS) $(CHECK_LIBS)
 tests_hostile_test_names_SOURCES = tests/hostile/test_names.c tests/unit/file_help.h tests/unit/unit.h

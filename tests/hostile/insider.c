@@ -5,6 +5,8 @@
  *                           says it later. Until the agent hangs up
  *   silent KEY PORT COUNT   so many control sessions that greet and offer nothing, until standard input ends; lost ones are
  *                           opened again
+ *   greedy KEY TIMES        take part below the sender, and want chunk 0 so many times. First line: where
+ *   updates KEY PORT TIMES  a control session that renews its key so many times and says nothing else
  * Prints one line of figures. */
 #include <poll.h>
 #include <pthread.h>
@@ -166,10 +168,122 @@ static int silent(unsigned port, unsigned count)
     return 0;
 }
 
+/* --- one chunk, again and again --- */
+
+static struct link {
+    uint8_t id[ID], key[KEY];
+} parent; /* by the plan: one tree, below the sender */
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t news = PTHREAD_COND_INITIALIZER;
+static bool planned;
+
+static bool find_any(const uint8_t *identity, size_t size, uint8_t key[KEY])
+{
+    if (find_control(identity, size, key))
+        return true;
+    pthread_mutex_lock(&lock);
+    while (!planned)
+        pthread_cond_wait(&news, &lock);
+    memcpy(key, parent.key, KEY);
+    pthread_mutex_unlock(&lock);
+    return size == 1 + 2 * ID && memcmp(identity + 1 + ID, parent.id, ID) == 0;
+}
+
+static uint8_t session_id[ID];
+
+static void take_plan(const uint8_t *body)
+{
+    size_t at = 2 * ID;
+    at += 2 + ((size_t)body[at] << 8 | body[at + 1]) + KEY + 4 + 4 + 1 + 4; /* to the parent's id */
+    pthread_mutex_lock(&lock);
+    memcpy(session_id, body, ID);
+    memcpy(parent.id, body + at, ID);
+    memcpy(parent.key, body + at + ID, KEY);
+    planned = true;
+    pthread_cond_broadcast(&news);
+    pthread_mutex_unlock(&lock);
+}
+
+/* The control link. Returns what it was told at the end. */
+static void *take_part(void *arg)
+{
+    static char told[512] = "hung up on";
+    struct bytes hello = {0}, ready = {0};
+    unsigned type;
+    uint8_t *body;
+    size_t size;
+    SSL *ssl = arg;
+    put_hello(&hello, AS_AGENT, NULL, NULL);
+    put32(&ready, 0);
+    NEED(send_frame(ssl, HELLO, &hello));
+    while (receive_frame(ssl, &type, &body, &size)) {
+        if (type == OFFER)
+            NEED(send_frame(ssl, READY, &ready));
+        if (type == PLAN)
+            take_plan(body);
+        if (type == ABORT)
+            snprintf(told, sizeof told, "told: %.*s", (int)(size - 4), (const char *)body + 4);
+    }
+    return told;
+}
+
+static int greedy(unsigned times)
+{
+    int listener = listen_and_tell(), fd = accept(listener, NULL, NULL);
+    struct bytes hello = {0}, want = {0};
+    unsigned type, chunks = 0, asked = 0;
+    uint64_t bytes = 0;
+    uint8_t *body;
+    size_t size;
+    void *told;
+    pthread_t thread;
+    SSL *control = tls_server(fd, find_control);
+    NEED(control && pthread_create(&thread, NULL, take_part, control) == 0);
+    fd = accept(listener, NULL, NULL);
+    SSL *data = tls_server(fd, find_any);
+    put_hello(&hello, AS_CHILD, session_id, parent.id);
+    put32(&want, 0);
+    put64(&want, 1);
+    bool goes_on = data && send_frame(data, HELLO, &hello);
+    while (goes_on && chunks < times && receive_frame(data, &type, &body, &size)) {
+        chunks += type == CHUNK;
+        bytes += size;
+        if (type == PAGE || type == CHUNK)
+            goes_on = send_frame(data, WANT, &want) && ++asked;
+    }
+    hang_up(data, fd);
+    pthread_join(thread, &told);
+    printf("asked %u times, given %u chunks, %llu bytes; %s\n", asked, chunks, (unsigned long long)bytes, (char *)told);
+    return 0;
+}
+
+/* --- key updates --- */
+
+static int updates(unsigned port, unsigned times)
+{
+    struct silent self = {0};
+    unsigned sent = 0;
+    char byte;
+    NEED(greet(&self, port));
+    printf("1\n");
+    fflush(stdout);
+    while (sent < times && SSL_key_update(self.ssl, SSL_KEY_UPDATE_NOT_REQUESTED) == 1 &&
+           SSL_do_handshake(self.ssl) == 1)
+        sent++;
+    int got = SSL_read(self.ssl, &byte, 1);
+    printf("%u key updates sent, %s\n", sent, got > 0 ? "answered" : "hung up on");
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
-    NEED(argc >= 5);
+    NEED(argc >= 4);
     control_key(argv[2], group_control);
+    if (strcmp(argv[1], "greedy") == 0)
+        return greedy((unsigned)atoi(argv[3]));
+    NEED(argc >= 5);
+    if (strcmp(argv[1], "updates") == 0)
+        return updates((unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]));
     if (strcmp(argv[1], "carry") == 0)
         return carry((unsigned)atoi(argv[3]), strcmp(argv[4], "frames") == 0);
     if (strcmp(argv[1], "silent") == 0)
