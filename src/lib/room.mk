@@ -7,6 +7,9 @@ libtreecast_la_SOURCES = \
 	src/data/array.c src/data/array.h \
 	src/data/describe.c src/data/describe.h \
 	src/data/digest.c src/data/digest.h \
+	src/data/dtype.c src/data/dtype.h \
+	src/data/literal.c src/data/literal.h \
+	src/data/word.c src/data/word.h \
 	src/base/err.c src/base/err.h src/base/err.def \
 	src/base/log.c src/base/log.h \
 	src/base/process.c src/base/process.h
