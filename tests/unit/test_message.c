@@ -408,8 +408,9 @@ START_TEST(fields_have_ranges)
     refuse_with(TC_MSG_HELLO, 12, 0);   /* role */
     refuse_with(TC_MSG_HELLO, 12, 5);
     refuse_with(TC_MSG_HELLO, 79, 0); /* NUL in the address */
-    refuse_with(TC_MSG_PLAN, 40, 0);  /* trees */
-    refuse_with(TC_MSG_PLAN, 40, 3);
+    refuse_with(TC_MSG_PLAN, 87, 0);  /* trees */
+    refuse_with(TC_MSG_PLAN, 87, 3);
+    refuse_with(TC_MSG_PLAN, 40, 0);     /* NUL in whom it is for */
     refuse_with(TC_MSG_PROGRESS, 41, 5); /* cause */
     refuse_with(TC_MSG_PROGRESS, 42, 3); /* trees */
     refuse_with(TC_MSG_PAGE, 4, 65);     /* chunks */
