@@ -153,13 +153,27 @@ static int broadcast(spank_t spank, char *file, char *name)
     return run(spank, send, false, NULL, 0);
 }
 
+static void kill_step(uint32_t job, uint32_t step)
+{
+#if SLURM_KILL_STEP == 1
+    slurm_kill_job_step(job, step, SIGKILL);
+#elif SLURM_KILL_STEP == 2
+    slurm_kill_job_step(job, step, SIGKILL, 0);
+#else
+    slurm_step_id_t id = SLURM_STEP_ID_INITIALIZER;
+    id.job_id = job;
+    id.step_id = step;
+    slurm_kill_job_step(&id, SIGKILL, 0);
+#endif
+}
+
 /* The others would wait for what never comes. */
 static void end_step(spank_t spank)
 {
     uint32_t job, step;
     if (spank_get_item(spank, S_JOB_ID, &job) == ESPANK_SUCCESS &&
         spank_get_item(spank, S_JOB_STEPID, &step) == ESPANK_SUCCESS && step < SLURM_MAX_NORMAL_STEP_ID)
-        slurm_kill_job_step(job, step, SIGKILL);
+        kill_step(job, step);
 }
 
 int slurm_spank_task_init(spank_t spank, int count, char **words)

@@ -8,11 +8,11 @@
 #include <unistd.h>
 
 enum {
-    FAN = 16,           /* of the ssh tree */
-    AT_ONCE = 32,       /* launches of which each reaches one host */
-    LOGIN_SECONDS = 15, /* at most, and at least 2, for one host of the tree to come up */
-    WAYS_TRIED = 8      /* hosts that are looked up to find the way to them */
+    FAN = 16,      /* of the ssh tree */
+    AT_ONCE = 32,  /* launches of which each reaches one host */
+    WAYS_TRIED = 8 /* hosts that are looked up to find the way to them */
 };
+static const double LOGIN_SECONDS = 15; /* at most, and at least 2, for one host of the tree to come up */
 
 static int keep(char **to, const char *text, struct tc_err *err)
 {

@@ -19,9 +19,9 @@ enum {
     AHEAD_BYTES = 48 << 20, /* digesting runs this far ahead of giving: less than the cache holds */
     BLOBS_SPARE = 32,
     NEWS_MS = 200,
-    LAST_WORDS_MS = TC_MS_GOODBYE + 500,
-    JOIN_SECONDS = 60
+    LAST_WORDS_MS = TC_MS_GOODBYE + 500
 };
+static const double JOIN_SECONDS = 60;
 
 struct node {
     const struct tc_send_options *options;

@@ -18,7 +18,7 @@ static char ground[128]; /* holds dir, where the agent publishes, and outside, w
 
 /* --- the ground, and what must not change on it --- */
 
-static char *at(const char *format, ...)
+__attribute__((format(printf, 1, 2))) static char *at(const char *format, ...)
 {
     static char paths[8][512];
     static unsigned next;

@@ -145,7 +145,7 @@ class Slurm:
         if self.plugin:
             shutil.copy(self.plugin, self.path("bin"))
             os.chmod(self.path("bin", os.path.basename(self.plugin)), 0o755)
-        self.write("plugstack.conf", f"required {self.path('bin')}/{os.path.basename(self.plugin)} "
+        self.write("plugstack.conf", f"optional {self.path('bin')}/{os.path.basename(self.plugin)} "
                                      f"program={self.treecast}\n" if self.plugin else "")
         self.write("hosts", "127.0.0.1 localhost\n" + "".join(f"{self.lab.address(i)} h{i}\n" for i in self.lab.all()))
         people = "".join(f"{user}:x:{uid}:{uid}::{self.path(user)}:/bin/sh\n" for user, uid in USERS.items())

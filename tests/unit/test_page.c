@@ -4,7 +4,8 @@
 
 #include "unit.h"
 
-static const uint8_t session[TC_SESSION_ID_SIZE] = "one session only";
+static const uint8_t session[TC_SESSION_ID_SIZE] = {'o', 'n', 'e', ' ', 's', 'e', 's', 's',
+                                                     'i', 'o', 'n', ' ', 'o', 'n', 'l', 'y'};
 
 struct keys {
     struct tc_signer *signer;

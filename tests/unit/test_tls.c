@@ -152,7 +152,7 @@ static int shake_raw(struct tc_tls *tls, struct tc_err *err, int *at_raw)
 
 static void self_signed(SSL_CTX *context)
 {
-    EVP_PKEY *pair = EVP_EC_gen("P-256");
+    EVP_PKEY *pair = EVP_PKEY_Q_keygen(NULL, NULL, "EC", "P-256");
     X509 *certificate = X509_new();
     X509_set_version(certificate, 2);
     ASN1_INTEGER_set(X509_get_serialNumber(certificate), 1);
