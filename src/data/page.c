@@ -41,7 +41,8 @@ int tc_page_sign(struct tc_page *page, const uint8_t session[TC_SESSION_ID_SIZE]
     uint8_t bytes[SIGNED_MAX];
     if (!shape_allowed(page->index, page->count, page->last))
         return tc_fail(err, TC_E_USAGE, "page %" PRIu32 " cannot have %" PRIu32 " chunks", page->index, page->count);
-    return tc_signer_sign(signer, bytes, put_signed(page, session, bytes), page->signature, err);
+    size_t size = put_signed(page, session, bytes);
+    return tc_signer_sign(signer, bytes, size, page->signature, err);
 }
 
 int tc_page_check(const struct tc_page *page, const uint8_t session[TC_SESSION_ID_SIZE], struct tc_verifier *verifier,
@@ -51,7 +52,8 @@ int tc_page_check(const struct tc_page *page, const uint8_t session[TC_SESSION_I
     if (!shape_allowed(page->index, page->count, page->last))
         return tc_fail(err, TC_E_INTEGRITY, "page %" PRIu32 " cannot have %" PRIu32 " chunks", page->index,
                        page->count);
-    int failed = tc_verifier_check(verifier, bytes, put_signed(page, session, bytes), page->signature, err);
+    size_t size = put_signed(page, session, bytes);
+    int failed = tc_verifier_check(verifier, bytes, size, page->signature, err);
     if (failed)
         tc_err_prefix(err, "page %" PRIu32, page->index);
     return failed;

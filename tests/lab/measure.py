@@ -4,49 +4,67 @@ The unit of all broadcasts is *one copy*: the seconds that a plain TCP stream ne
 the same lab. A ratio to it means the same on a fast machine and on a slow one, and packet headers cancel out.
 """
 
-import json
 import os
 import subprocess
+import sys
 import threading
 
-from lab import LabError, Skip, wait_for, wait_process
+from lab import LabError, wait_process
 
-PORT = 5201
 TICK = os.sysconf("SC_CLK_TCK")
 
+# Both ends of a plain copy. Each prints the CPU seconds it took; the receiver also how long the bytes came, from the
+# first of them to the last.
+RECEIVER = """
+import resource, socket, sys, time
+listener = socket.create_server((sys.argv[1], 0))
+print(listener.getsockname()[1], flush=True)
+stream, buffer, got = listener.accept()[0], bytearray(1 << 20), 0
+began = time.monotonic()
+while size := stream.recv_into(buffer):
+    got += size
+seconds, used = time.monotonic() - began, resource.getrusage(resource.RUSAGE_SELF)
+print(got, seconds, used.ru_utime + used.ru_stime)
+"""
+SENDER = """
+import resource, socket, sys
+left, block = int(sys.argv[3]), memoryview(bytes(1 << 20))
+with socket.create_connection((sys.argv[1], int(sys.argv[2]))) as stream:
+    while left > 0:
+        stream.sendall(block[:left])
+        left -= min(left, len(block))
+used = resource.getrusage(resource.RUSAGE_SELF)
+print(used.ru_utime + used.ru_stime)
+"""
 
-class Iperf:
-    """One iperf3 stream from one host to another: bits a second and CPU seconds of both ends."""
 
-    def __init__(self, lab, size, source=0, target=1, options=()):
-        if not lab._tool("iperf3"):
-            raise Skip("no iperf3, the unit of measurement")
-        wait_for(lambda: not lab.listens(target, PORT), "the iperf3 before this one to end")
-        server = lab.popen(target, ["iperf3", "-s", "-1", "-B", lab.address(target)],
-                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+class PlainCopy:
+    """One plain TCP stream of size bytes from one host to another: seconds, bytes a second and CPU seconds of both ends.
+
+    By programs of our own: iperf3 rounds what -n takes up to whole seconds from 3.16 on."""
+
+    def __init__(self, lab, size, source=0, target=1):
+        receiver = lab.popen(target, [sys.executable, "-c", RECEIVER, lab.address(target)], stdout=subprocess.PIPE,
+                             stdin=subprocess.DEVNULL, text=True)
         try:
-            wait_for(lambda: lab.listens(target, PORT), "iperf3 to listen")
-            code, output, _ = lab.run(source, ["iperf3", "-c", lab.address(target), "-n", str(size), "-J", *options],
-                                      timeout=600)
-            answer = json.loads(output)
-            if code != 0 or "error" in answer:
-                raise LabError(f"iperf3: {answer.get('error', code)}")
-            wait_process(server, 10)
+            port = receiver.stdout.readline().strip()
+            code, output, errors = lab.run(source, [sys.executable, "-c", SENDER, lab.address(target), port, str(size)],
+                                           timeout=600)
+            if code != 0:
+                raise LabError(f"a plain copy: {errors.decode(errors='replace')}")
+            wait_process(receiver, 10)
+            got, self.seconds, self.receiver_cpu = map(float, receiver.stdout.readline().split())
         finally:
-            lab.end(server)
-        received = answer["end"]["sum_received"]
-        # The end is signalled beside the data and may overtake the last bytes: what counts is the rate of those that
-        # had arrived.
-        self.bytes_per_second = received["bytes"] / received["seconds"]
-        self.seconds = size / self.bytes_per_second
-        load = answer["end"]["cpu_utilization_percent"]
-        self.sender_cpu = load["host_total"] / 100 * received["seconds"]
-        self.receiver_cpu = load["remote_total"] / 100 * received["seconds"]
+            lab.end(receiver)
+        if got != size:
+            raise LabError(f"a plain copy of {size} bytes brought {got:.0f}")
+        self.sender_cpu = float(output)
+        self.bytes_per_second = size / self.seconds
 
 
 def one_copy(lab, size, source=0, target=1):
     """Seconds of one plain copy of size bytes over one link."""
-    return Iperf(lab, size, source, target).seconds
+    return PlainCopy(lab, size, source, target).seconds
 
 
 def median(values):
