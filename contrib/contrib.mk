@@ -42,3 +42,9 @@ spank_treecast_la_SOURCES = contrib/slurm/spank_treecast.c
 spank_treecast_la_CPPFLAGS = -D_GNU_SOURCE -DTREECAST_PROGRAM='"$(bindir)/treecast"'
 spank_treecast_la_LDFLAGS = -module -avoid-version -shared
 endif
+
+# The README's two commands on another release of Debian, in a system that debootstrap makes; as root: a quarter of an hour.
+SUITE = trixie
+elsewhere:
+	$(srcdir)/contrib/elsewhere '$(SUITE)'
+.PHONY: elsewhere
