@@ -5,4 +5,5 @@ libtc_base_la_SOURCES = \
 	src/base/buf.c src/base/buf.h \
 	src/base/err.c src/base/err.h src/base/err.def \
 	src/base/log.c src/base/log.h \
-	src/base/process.c src/base/process.h
+	src/base/process.c src/base/process.h \
+	src/base/startup.c src/base/startup.h

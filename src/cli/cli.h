@@ -69,6 +69,8 @@ struct tc_verb {
     bool operands_are_names;         /* for completion: of published arrays */
     bool hidden;                     /* neither in help nor in completion */
     bool unattended; /* run by a daemon in others' environments: only flags and the system's file count */
+    /* Called before anything else in the process, with main's argv; NULL: nothing. */
+    void (*begin)(char *const *argv);
     /* What to exit with instead of code, which is not 0, when it failed outside of run; NULL: code. */
     int (*excuse)(int argc, char *const *argv, int code);
     /* Do it. Returns the exit code (>= 0), or -reason with err filled: then main prints "treecast VERB: TEXT" on

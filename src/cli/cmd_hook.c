@@ -8,6 +8,7 @@
 #include <syslog.h>
 #include <unistd.h>
 
+#include "base/startup.h"
 #include "cli/cli.h"
 #include "net/key.h"
 #include "site/hook.h"
@@ -58,16 +59,13 @@ static void watch(unsigned seconds, int code)
     alarm(seconds);
 }
 
-/* Batch systems close standard descriptors; what is opened later must not take their places. */
-static void stand_on_feet(void)
+/* Nothing of the surroundings counts, which may be of the job's making, but what the batch system says of the job. */
+static void begin(char *const *argv)
 {
+    tc_startup_surroundings();
+    tc_startup_environment(argv, tc_hook_keeps);
+    tc_key_no_configuration();
     signal(SIGPIPE, SIG_IGN);
-    int fd;
-    do
-        fd = open("/dev/null", O_RDWR | O_CLOEXEC);
-    while (fd >= 0 && fd <= STDERR_FILENO);
-    if (fd > STDERR_FILENO)
-        close(fd);
 }
 
 static void tell(const char *job, const char *text)
@@ -102,9 +100,12 @@ static int take_agent(struct hook *hook, struct tc_err *err)
 }
 
 /* The task prolog prints it for a shell, and for Slurm, which takes every byte literally. */
-static int check_base(const char *base, struct tc_err *err)
+static int check_paths(const struct hook_values *values, struct tc_err *err)
 {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-+";
+    const char *base = values->base;
+    if (*values->cluster_key != '/')
+        return tc_fail(err, TC_E_USAGE, "--cluster-key: '%s' is not an absolute path", values->cluster_key);
     if (*base != '/' || !base[1] || base[strspn(base, plain)])
         return tc_fail(err, TC_E_USAGE, "--base: '%s' is not a plain absolute path", base);
     return 0;
@@ -290,7 +291,7 @@ static int work(struct hook *hook, const struct tc_call *call, struct tc_err *er
     if (result == 0 && hook->phase != TC_HOOK_TASK_PROLOG)
         result = take_agent(hook, err);
     if (result == 0)
-        result = check_base(hook->values->base, err);
+        result = check_paths(hook->values, err);
     if (result < 0)
         return result;
     return hook->phase == TC_HOOK_PROLOG   ? prolog(hook, err)
@@ -312,7 +313,6 @@ static int run(const struct tc_call *call, struct tc_err *err)
     const struct hook_values *values = call->values;
     struct hook hook = {.values = values};
     char name[TC_HOOK_ID + 8] = "";
-    stand_on_feet();
     int result = work(&hook, call, err);
     alarm(0);
     if (result == 0)
@@ -365,6 +365,7 @@ const struct tc_verb tc_verb_hook = {
     .least = 1,
     .most = SIZE_MAX, /* PBS and Torque hand over more than is needed */
     .unattended = true,
+    .begin = begin,
     .excuse = excuse,
     .run = run,
 };

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/startup.h"
 #include "cli/key_options.h"
 #include "cli/report.h"
 #include "net/address.h"
@@ -126,6 +127,8 @@ static int take_key(struct agent *agent, struct tc_err *err)
     if (result < 0)
         return result;
     agent->recv.key = have ? &agent->key : NULL;
+    if (have && agent->values->key.fd > STDERR_FILENO && agent->values->key.fd != TC_NO_KEY_FD)
+        close((int)agent->values->key.fd);
     if (!have && agent->values->join)
         result = tc_key_policy("join", agent->values->join, err);
     return result < 0 || have || !agent->recv.listen ? result : tc_key_policy("listen on", agent->recv.listen, err);
@@ -245,6 +248,14 @@ static void take_limits(struct agent *agent)
     agent->recv.handshake_seconds = (unsigned)values->handshake_time;
 }
 
+/* What this process was started with open is nobody's here but these two. */
+static void leave_descriptors(const struct agent *agent)
+{
+    const struct tc_key_options *key = &agent->values->key;
+    const int keep[] = {agent->recv.listen_fd, key->fd == TC_NO_KEY_FD ? -1 : (int)key->fd};
+    tc_startup_close(keep, sizeof keep / sizeof *keep);
+}
+
 static int prepare(struct agent *agent, struct tc_err *err)
 {
     const struct recv_values *values = agent->values;
@@ -256,8 +267,6 @@ static int prepare(struct agent *agent, struct tc_err *err)
         result = take_group(agent, err);
     if (result == 0)
         result = take_users(agent, err);
-    if (result == 0)
-        result = take_listen(agent, err);
     if (result == 0)
         result = take_interface(agent, err);
     if (result == 0)
@@ -291,7 +300,10 @@ static int run(const struct tc_call *call, struct tc_err *err)
                                  : values->quiet > 1 ? TC_LOG_ERROR
                                  : values->quiet     ? TC_LOG_WARN
                                                      : TC_LOG_INFO);
-    int result = prepare(&agent, err);
+    int result = take_listen(&agent, err);
+    leave_descriptors(&agent);
+    if (result == 0)
+        result = prepare(&agent, err);
     if (result == 0 && values->detach)
         result = detach(&agent, &code, err);
     if (result == 0)
@@ -361,6 +373,12 @@ static const struct tc_option options[] = {
 };
 /* clang-format on */
 
+static void begin(char *const *argv)
+{
+    (void)argv;
+    tc_key_no_configuration();
+}
+
 const struct tc_verb tc_verb_recv = {
     .name = "recv",
     .arguments = "",
@@ -369,5 +387,6 @@ const struct tc_verb tc_verb_recv = {
     .options = options,
     .size = sizeof(struct recv_values),
     .defaults = &(const struct recv_values){.key = {.fd = TC_NO_KEY_FD}, .mode = 0444},
+    .begin = begin,
     .run = run,
 };

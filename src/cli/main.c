@@ -88,8 +88,11 @@ static int run_verb(const struct tc_verb *verb, int argc, char **argv)
 
 int main(int argc, char **argv)
 {
-    setlocale(LC_CTYPE, "");
     const char *word = argc > 1 ? argv[1] : NULL;
+    const struct tc_verb *verb = word ? tc_verb_find(word) : NULL;
+    if (verb && verb->begin)
+        verb->begin(argv);
+    setlocale(LC_CTYPE, "");
     if (!word) {
         tc_help_all(stderr);
         return tc_reason_exit(TC_E_USAGE);
@@ -100,7 +103,6 @@ int main(int argc, char **argv)
     }
     if (strcmp(word, "-h") == 0 || strcmp(word, "--help") == 0 || strcmp(word, "help") == 0)
         return help(strcmp(word, "help") == 0 ? argv[2] : NULL);
-    const struct tc_verb *verb = tc_verb_find(word);
     if (!verb)
         return unknown(word);
     return run_verb(verb, argc - 1, argv + 1);

@@ -18,6 +18,12 @@
 #define ORIGIN_HEAD "treecast origin 1\n"
 #define FILE_MAX 256 /* bytes; both kinds are shorter */
 
+void tc_key_no_configuration(void)
+{
+    OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG,
+                        NULL); /* holds for OPENSSL_init_ssl as well: the first one counts */
+}
+
 /* A file's text while it is taken apart; cleared after use. */
 struct text {
     char bytes[FILE_MAX];

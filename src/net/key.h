@@ -21,6 +21,10 @@ struct tc_key {
     uint8_t secret[TC_KEY_SIZE]; /* FILE.origin */
 };
 
+/* Have libcrypto and libssl load no configuration file in this process (openssl.cnf, $OPENSSL_CONF), nor what such a
+ * file would name: for hooks and agents, before anything else of here is called. */
+void tc_key_no_configuration(void);
+
 /* Read FILE: a regular file (no link, no FIFO) of this user or root, mode without group and other bits, right length.
  * TC_E_POLICY (owner, mode, kind), TC_E_FORMAT, TC_E_NOTFOUND; the line says what to do ("chmod 600 FILE"). */
 int tc_key_read(struct tc_key *key, const char *path, struct tc_err *err);

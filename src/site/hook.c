@@ -81,12 +81,93 @@ int tc_hook_phase_parse(const char *word, enum tc_hook_phase *phase, struct tc_e
     return tc_fail(err, TC_E_USAGE, "no such phase '%s'; there are prolog, epilog and task-prolog", word);
 }
 
-/* Borrowed; NULL where it is missing or empty. */
+/* What the values of variables look like. */
+
+enum form { NUMBER, TASK, ID, TEXT, FILE_PATH };
+
+static const struct {
+    const char *name;
+    enum form form;
+} variables[] = {
+    {"SLURM_JOB_ID", NUMBER},
+    {"SLURM_JOBID", NUMBER},
+    {"SLURM_JOB_UID", NUMBER},
+    {"SLURM_JOB_USER", TEXT},
+    {"SLURM_JOB_GID", NUMBER},
+    {"SLURM_LOCALID", NUMBER},
+    {"SLURM_CLUSTER_NAME", TEXT},
+    {"SLURM_CONF", FILE_PATH},
+    {"SLURM_JOB_START_TIME", NUMBER},
+    {"SLURM_JOB_RESTART_COUNT", NUMBER},
+    {"PBS_JOBID", ID},
+    {"LSB_JOBID", NUMBER},
+    {"LSB_JOBINDEX", NUMBER},
+    {"LSB_CLUSTER_NAME", TEXT},
+    {"LSF_CLUSTER_NAME", TEXT},
+    {"LSFUSER", TEXT},
+    {"JOB_ID", NUMBER},
+    {"SGE_TASK_ID", TASK},
+    {"SGE_CLUSTER_NAME", TEXT},
+    {"SGE_CELL", TEXT},
+    {"FLUX_JOB_ID", ID},
+    {"FLUX_JOB_USERID", NUMBER},
+    {"LOGNAME", TEXT},
+    {"USER", TEXT},
+};
+
+enum { VALUE_MOST = 255 }; /* bytes */
+
+static bool is_number(const char *value)
+{
+    return value[strspn(value, "0123456789")] == '\0';
+}
+
+/* Letters, digits, and what ids of PBS have besides; Flux's may begin with a letter that ASCII has not. */
+static bool is_id(const char *value)
+{
+    if (strncmp(value, "\xc6\x92", 2) == 0)
+        value += 2;
+    for (; *value; value++)
+        if (!isalnum((unsigned char)*value) && !strchr(".-_[]", *value))
+            return false;
+    return true;
+}
+
+static bool is_text(const char *value)
+{
+    for (; *value; value++)
+        if ((unsigned char)*value < ' ' || *value == 0x7f)
+            return false;
+    return true;
+}
+
+static bool has_form(const char *value, enum form form)
+{
+    size_t length = strnlen(value, VALUE_MOST + 1);
+    if (length == 0 || length > VALUE_MOST)
+        return false;
+    return form == NUMBER ? is_number(value)
+           : form == TASK ? is_number(value) || strcmp(value, "undefined") == 0
+           : form == ID   ? is_id(value)
+                          : is_text(value) && (form != FILE_PATH || *value == '/');
+}
+
+bool tc_hook_keeps(const char *entry)
+{
+    for (size_t i = 0; i < sizeof variables / sizeof *variables; i++) {
+        size_t length = strlen(variables[i].name);
+        if (strncmp(entry, variables[i].name, length) == 0 && entry[length] == '=')
+            return has_form(entry + length + 1, variables[i].form);
+    }
+    return false;
+}
+
+/* Borrowed; NULL where it is missing or has not its form. */
 static const char *variable(char *const *environment, const char *name)
 {
     size_t length = name ? strlen(name) : 0;
     for (; length > 0 && *environment; environment++)
-        if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=' && (*environment)[length + 1])
+        if (strncmp(*environment, name, length) == 0 && (*environment)[length] == '=' && tc_hook_keeps(*environment))
             return *environment + length + 1;
     return NULL;
 }
@@ -225,7 +306,8 @@ int tc_hook_job_read(struct tc_hook_job *job, enum tc_hook_system system, const 
     if (!user)
         user = FIRST(environment, dialect->user);
     if (!id)
-        return tc_fail(err, TC_E_USAGE, "no job: neither JOBID nor %s in the environment", dialect->id[0]);
+        return tc_fail(err, TC_E_USAGE, "no job: neither JOBID nor %s (%s) in the environment", dialect->id[0],
+                       system == TC_HOOK_FLUX || strncmp(dialect->id[0], "PBS", 3) == 0 ? "an id" : "a number");
     if (cluster)
         snprintf(job->cluster, sizeof job->cluster, "%s", cluster);
     int result =

@@ -40,6 +40,10 @@ int tc_hook_phase_parse(const char *word, enum tc_hook_phase *phase, struct tc_e
 int tc_hook_job_read(struct tc_hook_job *job, enum tc_hook_system system, const char *const *operands, size_t count,
                      char *const *environment, struct tc_err *err);
 
+/* Whether "NAME=value" is among what a hook knows of any system, and its value has the form that it should have: a
+ * number, an id, a path, or text without control characters. All else is not there for tc_hook_job_read either. */
+bool tc_hook_keeps(const char *entry);
+
 /* One line that is the same on every host of the job and differs between jobs, clusters and users: what keys are
  * derived for. */
 void tc_hook_identity(const struct tc_hook_job *job, char out[TC_HOOK_IDENTITY]);

@@ -24,6 +24,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/startup.h"
+
 #define STATE ".treecast"
 #define ACL_NAME "system.posix_acl_access"
 #define LOOK_MS 10     /* between two looks at what gives no event */
@@ -358,15 +360,11 @@ static bool write_down(int state)
     return written;
 }
 
-/* Nothing of what a batch system's daemon has set for itself: signals, the badness that the kernel kills by, groups (by
- * which SGE finds what it ends with a job). */
+/* Nothing of what a batch system's daemon has set for itself and the hook has not left behind when it began: the badness
+ * that the kernel kills by, groups (by which SGE finds what it ends with a job); and none of the hook's own signals. */
 static void forget_parent(void)
 {
-    sigset_t none;
-    sigemptyset(&none);
-    for (int number = 1; number < NSIG; number++)
-        signal(number, SIG_DFL);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    tc_startup_signals();
     int fd = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (fd >= 0) {
         if (write(fd, "0", 1) < 0)
@@ -375,7 +373,6 @@ static void forget_parent(void)
     }
     if (geteuid() == 0 && setgroups(0, NULL) < 0)
         fprintf(stderr, "groups stay: %s\n", strerror(errno));
-    umask(022);
 }
 
 static _Noreturn void become_agent(const struct tc_jobdir *dir, const char *const *arguments, const int fds[4])
@@ -387,10 +384,7 @@ static _Noreturn void become_agent(const struct tc_jobdir *dir, const char *cons
         if (dup2(fds[fd], fd) < 0)
             _exit(126);
     forget_parent();
-    /* Whatever the daemon has left open; the lock goes with it. */
-    for (int fd = KEY_FD + 1; fd < 1024; fd++)
-        if (fd != state)
-            close(fd);
+    tc_startup_close((const int[]){KEY_FD, state}, 2); /* the lock goes with the others */
     if (chdir("/") < 0 || state < 0 || !write_down(state)) {
         fprintf(stderr, "cannot write down the process: %s\n", strerror(errno));
         _exit(126);

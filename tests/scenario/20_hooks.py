@@ -325,7 +325,8 @@ def failures_drain_nothing(scene):
     fails("--listen", "192.0.2.1", err="192.0.2.1")  # an agent that cannot start, and says so in its log
     fails(env={"SLURM_JOB_ID": "7"}, err="whose job")
     fails(env={"X": "y"}, err="SLURM_JOB_ID")
-    fails(env={"SLURM_JOB_ID": "../7", "SLURM_JOB_UID": "1"}, err="cannot be a job's id")
+    fails(env={"SLURM_JOB_ID": "../7", "SLURM_JOB_UID": "1"}, err="SLURM_JOB_ID (a number)")
+    fails("--cluster-key", "key", err="not an absolute path")
     fails("--base", "relative", err="plain absolute path")
     fails("--ports", "9-1", err="LEAST-MOST")
     fails("--no-such-option", err="no-such-option", strict=2)
