@@ -5,31 +5,38 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <syslog.h>
 #include <unistd.h>
 
 #include "base/startup.h"
 #include "cli/cli.h"
 #include "net/key.h"
+#include "net/listen.h"
+#include "site/hidden.h"
 #include "site/hook.h"
+#include "site/jobagent.h"
 #include "site/jobdir.h"
 
 #define BASE "/dev/shm/treecast"
 #define CLUSTER_KEY "/etc/treecast/cluster.key"
 
-/* Seconds: a prolog returns within one, unless it is strict and the answer matters more. */
+/* Seconds. A prolog returns within one, unless it is strict and the answer matters more; an epilog does, whatever the job's
+ * user has left behind. Locks are held by other hooks only. */
 #define READY_LENIENT 0.7
 #define READY_STRICT 10
 #define LOCK_PROLOG 0.2
 #define LOCK_EPILOG 15
-#define STOP 3
+#define GRACE 0.3
+#define KILLED 0.3
+#define REMOVAL 0.25
 #define WATCHDOG_PROLOG 30
 #define WATCHDOG_EPILOG 60
 
 enum access { BY_USER, BY_GROUP };
 
 struct hook_values {
-    const char *system, *base, *cluster_key, *listen, *ports, *user;
+    const char *system, *cluster, *base, *cluster_key, *listen, *ports, *user;
     unsigned access;
     bool strict;
 };
@@ -38,9 +45,16 @@ struct hook {
     const struct hook_values *values;
     enum tc_hook_phase phase;
     struct tc_hook_job job;
-    uint16_t least, most; /* ports */
-    uid_t agent;          /* whom the agent becomes; our own: nobody */
-    gid_t agent_group;
+    char name[TC_HOOK_NAME]; /* of its directory */
+    uint16_t least, most;    /* ports */
+    uid_t agent;             /* whom the agent becomes; our own: nobody */
+};
+
+/* What a job's agent is given. */
+struct outfit {
+    struct tc_key key;
+    char ports[8 * (TC_HOOK_PORTS + 1)]; /* "PORT,PORT,...": where it listens, then where others of the job may */
+    int listen_fd, key_fd;
 };
 
 static volatile sig_atomic_t watchdog_code; /* what the watchdog exits with: a handler has no argument */
@@ -95,7 +109,6 @@ static int take_agent(struct hook *hook, struct tc_err *err)
     if (name && !user)
         return tc_fail(err, TC_E_NOTFOUND, "--user: this host knows no user '%s'", name);
     hook->agent = user ? user->pw_uid : geteuid();
-    hook->agent_group = user ? user->pw_gid : getegid();
     return 0;
 }
 
@@ -138,7 +151,7 @@ static void warn_of_private(const struct hook *hook)
         return;
     slurp(path, conf, sizeof conf);
     slurp(beside, container, sizeof container);
-    if (!tc_jobdir_private(hook->values->base, conf, container))
+    if (!tc_hidden_by_slurm(hook->values->base, conf, container))
         return;
     snprintf(
         text, sizeof text,
@@ -148,39 +161,88 @@ static void warn_of_private(const struct hook *hook)
     tell(hook->job.id, text);
 }
 
-static int write_keys(const struct hook *hook, struct tc_jobdir *dir, struct tc_err *err)
+static int derive_key(const struct hook *hook, struct tc_key *key, struct tc_err *err)
 {
-    struct tc_key cluster, job;
-    char identity[TC_HOOK_IDENTITY], path[PATH_MAX];
+    struct tc_key cluster;
+    char identity[TC_HOOK_IDENTITY];
     int result = tc_key_read(&cluster, hook->values->cluster_key, err);
     if (result < 0)
         return result;
     tc_hook_identity(&hook->job, identity);
-    result = tc_key_derive_job(&cluster, identity, &job, err);
+    result = tc_key_derive_job(&cluster, identity, key, err);
     tc_key_clear(&cluster);
-    snprintf(path, sizeof path, "%s/%s", tc_jobdir_path(dir), TC_JOBDIR_KEY);
-    if (result == 0)
-        result = tc_key_write(&job, path, err);
-    tc_key_clear(&job);
-    if (result == 0)
-        result = tc_jobdir_give(dir, TC_JOBDIR_KEY, hook->job.uid, hook->job.gid, err);
-    if (result == 0)
-        result = tc_jobdir_give(dir, TC_JOBDIR_KEY ".origin", hook->job.uid, hook->job.gid, err);
     return result;
 }
 
-static int start_agent(const struct hook *hook, struct tc_jobdir *dir, struct tc_err *err)
+/* The first port that nobody has. With all of them taken the kernel chooses: this host's tasks find it, others need not. */
+static int listen_somewhere(const struct hook *hook, const uint16_t *ports, size_t count, uint16_t *port,
+                            struct tc_err *err)
 {
-    char listen[320], user[16], group[16], path[PATH_MAX];
-    snprintf(listen, sizeof listen, "%s:%u", hook->values->listen, tc_hook_port(&hook->job, hook->least, hook->most));
+    char where[TC_ADDRESS_TEXT], host[TC_ADDRESS_HOST];
+    int fd = -TC_E_BUSY;
+    for (size_t i = 0; fd == -TC_E_BUSY && i <= count; i++)
+        fd = tc_listen_bind(hook->values->listen, i < count ? ports[i] : 0, where, err);
+    return fd < 0 || tc_address_split(where, host, port, err) == 0 ? fd : -err->reason;
+}
+
+static int choose_ports(const struct hook *hook, struct outfit *outfit, struct tc_err *err)
+{
+    uint8_t secret[TC_KEY_SIZE];
+    uint16_t ports[TC_HOOK_PORTS], own = 0;
+    int result = tc_key_derive(&outfit->key, "ports", secret, err);
+    if (result < 0)
+        return result;
+    size_t count = tc_hook_ports(secret, hook->least, hook->most, ports);
+    outfit->listen_fd = listen_somewhere(hook, ports, count, &own, err);
+    int used = snprintf(outfit->ports, sizeof outfit->ports, "%u", own);
+    for (size_t i = 0; i < count; i++)
+        if (ports[i] != own)
+            used += snprintf(outfit->ports + used, sizeof outfit->ports - (size_t)used, ",%u", ports[i]);
+    return outfit->listen_fd < 0 ? outfit->listen_fd : 0;
+}
+
+/* The agent reads its key from a pipe: no file of it need be the agent's. */
+static int hand_key(struct outfit *outfit, const char *text, struct tc_err *err)
+{
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) < 0)
+        return tc_fail_errno(err, errno, "pipe");
+    outfit->key_fd = ends[0];
+    size_t size = strlen(text);
+    bool written = write(ends[1], text, size) == (ssize_t)size;
+    close(ends[1]);
+    return written ? 0 : tc_fail_errno(err, errno, "pipe");
+}
+
+static int write_files(const struct hook *hook, struct tc_jobdir *dir, struct outfit *outfit, struct tc_err *err)
+{
+    char text[TC_KEY_TEXT];
+    uid_t uid = hook->job.uid;
+    gid_t gid = hook->job.gid;
+    tc_key_text(&outfit->key, text);
+    int result = tc_jobdir_write(dir, "key", text, strlen(text), uid, gid, 0400, err);
+    if (result == 0)
+        result = hand_key(outfit, text, err);
+    tc_key_origin_text(&outfit->key, text);
+    if (result == 0)
+        result = tc_jobdir_write(dir, "key.origin", text, strlen(text), uid, gid, 0400, err);
+    explicit_bzero(text, sizeof text);
+    if (result == 0)
+        result = tc_jobdir_write(dir, "ports", outfit->ports, strlen(outfit->ports), geteuid(), getegid(), 0444, err);
+    return result;
+}
+
+static int start_agent(const struct hook *hook, struct tc_jobdir *dir, const struct outfit *outfit, struct tc_err *err)
+{
+    char key[16], user[16], group[16];
+    snprintf(key, sizeof key, "%d", TC_JOBAGENT_KEY_FD);
     snprintf(user, sizeof user, "%u", (unsigned)hook->job.uid);
     snprintf(group, sizeof group, "%u", (unsigned)hook->job.gid);
-    snprintf(path, sizeof path, "%s", tc_jobdir_path(dir));
     bool by_group = hook->values->access == BY_GROUP;
     /* Errors only: strangers at the port must not fill the memory with lines. */
     /* clang-format off */
     const char *arguments[] = {
-        "treecast", "recv", "--dir", path, "--listen", listen, "--key-fd", "3", "--quiet", "--quiet",
+        "treecast", "recv", "--dir", tc_jobdir_path(dir), "--key-fd", key, "--quiet", "--quiet",
         "--allow-user", user, "--mode", by_group ? "0440" : "0444", NULL, NULL, NULL, NULL, NULL,
     };
     size_t count = sizeof arguments / sizeof *arguments - 5;
@@ -193,20 +255,48 @@ static int start_agent(const struct hook *hook, struct tc_jobdir *dir, struct tc
         arguments[count++] = hook->values->user;
     }
     /* clang-format on */
-    return tc_jobdir_start(dir, arguments, hook->values->strict ? READY_STRICT : READY_LENIENT, err);
+    const struct tc_jobagent_options options = {
+        .arguments = arguments, .life = hook->job.life, .listen_fd = outfit->listen_fd, .key_fd = outfit->key_fd};
+    return tc_jobagent_start(dir, &options, hook->values->strict ? READY_STRICT : READY_LENIENT, err);
 }
 
-static int fill(const struct hook *hook, struct tc_jobdir *dir, struct tc_err *err)
+/* Root writes all there is to write, then the directory changes hands, then the agent starts. */
+static int fill(const struct hook *hook, struct tc_jobdir *dir, struct outfit *outfit, struct tc_err *err)
 {
-    int result = tc_jobdir_purge(dir, false, err); /* of an earlier life of the job, or of another one with its id */
+    int result = derive_key(hook, &outfit->key, err);
     if (result == 0)
-        result = tc_jobdir_own(dir, hook->agent, hook->agent_group, err);
+        result = choose_ports(hook, outfit, err);
     if (result == 0)
-        result = write_keys(hook, dir, err);
+        result = tc_jobdir_make(dir, err);
+    if (result == 0)
+        result = write_files(hook, dir, outfit, err);
     if (result == 0)
         result = tc_jobdir_open_to(dir, hook->job.uid, hook->job.gid, hook->values->access == BY_GROUP, err);
     if (result == 0)
-        result = start_agent(hook, dir, err);
+        result = tc_jobdir_give(dir, hook->agent, err);
+    if (result == 0)
+        result = start_agent(hook, dir, outfit, err);
+    return result;
+}
+
+/* What is left of an earlier life of the job, or of another one with its id, goes first. */
+static int fill_anew(const struct hook *hook, struct tc_jobdir *dir, struct tc_err *err)
+{
+    struct outfit outfit = {.listen_fd = -1, .key_fd = -1};
+    tc_jobagent_stop(dir, GRACE, KILLED, NULL);
+    int result = tc_jobdir_discard(dir, REMOVAL, err);
+    if (result == 0)
+        result = fill(hook, dir, &outfit, err);
+    tc_key_clear(&outfit.key);
+    if (outfit.listen_fd >= 0)
+        close(outfit.listen_fd);
+    if (outfit.key_fd >= 0)
+        close(outfit.key_fd);
+    if (result < 0 && result != -TC_E_TIMEOUT) { /* one that is merely slow may still come; the epilog ends it */
+        tc_jobagent_stop(dir, 0, KILLED, NULL);
+        tc_jobdir_discard(dir, REMOVAL, NULL);
+        tc_jobdir_forget(dir);
+    }
     return result;
 }
 
@@ -214,33 +304,42 @@ static int prolog(const struct hook *hook, struct tc_err *err)
 {
     if (geteuid() != 0)
         return tc_fail(err, TC_E_PERMISSION, "the prolog must run as root: only root reads the cluster's key");
-    if (!hook->job.has_user)
-        return tc_fail(err, TC_E_USAGE, "the batch system does not say whose job it is: give JOBID USER");
-    struct tc_jobdir *dir = tc_jobdir_make(hook->values->base, hook->job.id, hook->agent, LOCK_PROLOG, err);
+    struct tc_jobdir *dir = tc_jobdir_open(hook->values->base, hook->name, true, LOCK_PROLOG, err);
     if (!dir)
         return -err->reason;
     warn_of_private(hook);
-    int result = tc_jobdir_agent_lives(dir) ? 0 : fill(hook, dir, err);
-    if (result < 0 && result != -TC_E_TIMEOUT) /* one that is merely slow may still come; the epilog ends it */
-        tc_jobdir_purge(dir, true, NULL);
+    int result = tc_jobagent_find(dir, hook->job.life) == TC_JOBAGENT_LIVES ? 0 : fill_anew(hook, dir, err);
     tc_jobdir_free(dir);
     return result;
 }
 
 /* The epilog. */
 
+/* An agent of a later life of the job, which runs here again, is not this epilog's. One that the kernel has not let go of
+ * yet is no reason to take the node away: the job's user could bring it about, and it runs no more. */
+static int end(const struct hook *hook, struct tc_jobdir *dir, struct tc_err *err)
+{
+    struct tc_err slow = {0};
+    if (tc_jobagent_find(dir, hook->job.life) == TC_JOBAGENT_OF_ANOTHER_LIFE)
+        return 0;
+    if (tc_jobagent_stop(dir, GRACE, KILLED, &slow) < 0)
+        tell(hook->job.id, slow.text);
+    int result = tc_jobdir_discard(dir, REMOVAL, err);
+    tc_jobdir_forget(dir);
+    return result;
+}
+
 static int epilog(const struct hook *hook, struct tc_err *err)
 {
     struct tc_err none = {0};
-    struct tc_jobdir *dir = tc_jobdir_find(hook->values->base, hook->job.id, hook->agent, LOCK_EPILOG, &none);
+    struct tc_jobdir *dir = tc_jobdir_open(hook->values->base, hook->name, false, LOCK_EPILOG, &none);
     if (!dir && none.reason == TC_E_NOTFOUND)
         return 0;
     if (!dir)
         return tc_fail(err, none.reason, "%s", none.text);
-    int result = tc_jobdir_stop(dir, STOP, err);
-    int removed = tc_jobdir_purge(dir, true, result < 0 ? NULL : err);
+    int result = end(hook, dir, err);
     tc_jobdir_free(dir);
-    return result < 0 ? result : removed;
+    return result;
 }
 
 /* The task prolog. */
@@ -250,7 +349,7 @@ static int explain(const char *base, const char *path, struct tc_err *err)
 {
     char text[65536];
     slurp("/proc/self/mountinfo", text, sizeof text);
-    size_t hidden = tc_jobdir_hidden(path, text);
+    size_t hidden = tc_hidden_by_mount(path, text);
     if (hidden > 0 && access(base, F_OK) < 0) /* a prolog leaves base itself where it is */
         return tc_fail(err, TC_E_NOTFOUND,
                        "%.*s is private to this job (as job_container/tmpfs makes it), so %s cannot be seen: set "
@@ -259,19 +358,53 @@ static int explain(const char *base, const char *path, struct tc_err *err)
     return tc_fail(err, TC_E_NOTFOUND, "no agent was started for this job on this host: %s is not there", path);
 }
 
+/* The hook's own words: digits and commas, in a file that only root can have written. */
+static int read_ports(const char *path, char *text, size_t size, struct tc_err *err)
+{
+    struct stat status;
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    ssize_t got = fd < 0 || fstat(fd, &status) < 0 ? -1 : read(fd, text, size - 1);
+    int number = errno;
+    if (fd >= 0)
+        close(fd);
+    if (got < 0)
+        return tc_fail_errno(err, number, "%s", path);
+    text[got] = '\0';
+    if (status.st_uid != 0 || !S_ISREG(status.st_mode) || got == 0 || text[strspn(text, "0123456789,")])
+        return tc_fail(err, TC_E_POLICY, "%s: not what a prolog has written", path);
+    return 0;
+}
+
 static int task_prolog(const struct hook *hook, struct tc_err *err)
 {
-    char path[PATH_MAX], key[PATH_MAX];
-    int used = snprintf(path, sizeof path, "%s/%s", hook->values->base, hook->job.id);
-    int more = snprintf(key, sizeof key, "%s/%s/%s", hook->values->base, hook->job.id, TC_JOBDIR_KEY);
-    if (used < 0 || more < 0 || (size_t)more >= sizeof key)
+    char path[PATH_MAX], key[PATH_MAX], file[PATH_MAX], ports[256];
+    int used = snprintf(path, sizeof path, "%s/%s", hook->values->base, hook->name);
+    int more = snprintf(key, sizeof key, "%s/%s/%s", hook->values->base, hook->name, TC_JOBDIR_KEY);
+    int most = snprintf(file, sizeof file, "%s/%s/%s", hook->values->base, hook->name, TC_JOBDIR_PORTS);
+    if (used < 0 || more < 0 || most < 0 || (size_t)most >= sizeof file)
         return tc_fail(err, TC_E_LIMIT, "%s: too long", hook->values->base);
     if (access(key, R_OK) < 0 && errno == ENOENT)
         return explain(hook->values->base, path, err);
     if (access(key, R_OK) < 0)
         return tc_fail_errno(err, errno, "%s", key);
-    printf("export TREECAST_DIR=%s\nexport TREECAST_KEY_FILE=%s\nexport TREECAST_PORT=%u\n", path, key,
-           tc_hook_port(&hook->job, hook->least, hook->most));
+    int result = read_ports(file, ports, sizeof ports, err);
+    if (result == 0)
+        printf("export TREECAST_DIR=%s\nexport TREECAST_KEY_FILE=%s\nexport TREECAST_PORT=%s\n", path, key, ports);
+    return result;
+}
+
+/* The directory's name has the user in it; a task's is who runs it. */
+static int take_job(struct hook *hook, const struct tc_call *call, enum tc_hook_system system, struct tc_err *err)
+{
+    int result =
+        tc_hook_job_read(&hook->job, system, call->operands + 1, call->count - 1, hook->values->cluster, environ, err);
+    if (result < 0)
+        return result;
+    if (hook->phase == TC_HOOK_TASK_PROLOG && geteuid() != 0)
+        hook->job.uid = geteuid();
+    else if (!hook->job.has_user)
+        return tc_fail(err, TC_E_USAGE, "the batch system does not say whose job it is: give JOBID USER");
+    tc_hook_name(&hook->job, hook->name);
     return 0;
 }
 
@@ -285,7 +418,7 @@ static int work(struct hook *hook, const struct tc_call *call, struct tc_err *er
         return result;
     watch(hook->phase == TC_HOOK_EPILOG ? WATCHDOG_EPILOG : WATCHDOG_PROLOG,
           tc_hook_exit(system, hook->phase, hook->values->strict));
-    result = tc_hook_job_read(&hook->job, system, call->operands + 1, call->count - 1, environ, err);
+    result = take_job(hook, call, system, err);
     if (result == 0)
         result = take_ports(hook, err);
     if (result == 0 && hook->phase != TC_HOOK_TASK_PROLOG)
@@ -332,6 +465,8 @@ static int run(const struct tc_call *call, struct tc_err *err)
 static const struct tc_option options[] = {
     {.name = "system", .argument = "NAME", .kind = TC_OPT_TEXT, AT(system), .choices = TC_HOOK_SYSTEMS,
      .help = "the batch system: slurm, pbs, torque, lsf, sge or flux"},
+    {.name = "cluster", .argument = "NAME", .kind = TC_OPT_TEXT, AT(cluster),
+     .help = "whose jobs these are, where nodes serve several clusters (default: what the system says)"},
     {.name = "strict", .kind = TC_OPT_FLAG, AT(strict),
      .help = "fail when there is no agent, so that the job does not run here; the system may take the node away"},
     {.name = "base", .argument = "DIR", .kind = TC_OPT_TEXT, AT(base),
@@ -341,7 +476,7 @@ static const struct tc_option options[] = {
     {.name = "listen", .argument = "ADDR", .kind = TC_OPT_TEXT, AT(listen),
      .help = "address that agents listen on, without a port (default 0.0.0.0)"},
     {.name = "ports", .argument = "LEAST-MOST", .kind = TC_OPT_TEXT, AT(ports),
-     .help = "ports of jobs' agents; a job's id chooses one (default 20000-29999)"},
+     .help = "ports of jobs' agents; a job's key chooses 16, the first that is free is used (default 20000-29999)"},
     {.name = "user", .argument = "NAME", .kind = TC_OPT_TEXT, AT(user),
      .help = "agents become NAME, who owns the jobs' directories then; not a user of jobs (default: they stay root)"},
     {.name = "access", .argument = "WHOM", .kind = TC_OPT_CHOICE, AT(access), .choices = "user|group",

@@ -9,6 +9,7 @@
 #include "cli/host_options.h"
 #include "cli/key_options.h"
 #include "cli/launch_options.h"
+#include "cli/port_options.h"
 #include "cli/report.h"
 #include "cli/show.h"
 #include "data/chunk.h"
@@ -19,7 +20,7 @@
 
 struct send_values {
     struct tc_host_options hosts;
-    uint64_t port;
+    const char *port;
     struct tc_key_options key;
     const char *origin_key;
     uint64_t chunk;
@@ -50,6 +51,7 @@ struct job { /* everything a broadcast needs, in the order it is gathered */
     const char **shown;     /* of these, the ones that are not another one's double */
     const char **addresses; /* with their ports; owned, and each text in it */
     size_t count;
+    struct tc_port_options ports; /* the first is this host's */
     struct tc_source_range range;
     char name[PATH_MAX];
 };
@@ -224,13 +226,13 @@ static int take_addresses(struct job *job, struct tc_hostlist *seen, struct tc_e
         if (job->send.join_at || job->launch.wanted) /* its agent says where it is */
             snprintf(address, sizeof address, "%s", host);
         else
-            result = address_of(reached_at(job, host), (uint16_t)job->values->port, address, sizeof address, err);
+            result = address_of(reached_at(job, host), job->ports.ports[0], address, sizeof address, err);
         if (result == 0)
             result = tc_hostlist_add(seen, address, err);
         if (result < 0)
             return result;
         if (result == 0 && !has_port(host))
-            job->send.local_port = (uint16_t)job->values->port;
+            job->send.local_port = job->ports.ports[0];
         if (tc_hostlist_count(seen) == job->count)
             continue;
         job->shown[job->count] = host;
@@ -285,6 +287,21 @@ static int take_key(struct job *job, struct tc_err *err)
     return result;
 }
 
+/* Which of several ports each host's agent has, where the host's own is not written. */
+static int find_ports(struct job *job, struct tc_err *err)
+{
+    if (job->ports.count < 2 || job->launch.wanted || job->send.join_at)
+        return 0;
+    bool *fixed = calloc(job->count + 1, sizeof *fixed);
+    if (!fixed)
+        return tc_fail(err, TC_E_NOMEM, "out of memory");
+    for (size_t i = 0; i < job->count; i++)
+        fixed[i] = has_port(job->shown[i]);
+    int result = tc_port_options_find(&job->ports, job->addresses, fixed, job->count, job->send.key, err);
+    free(fixed);
+    return result;
+}
+
 static int take_launch(struct job *job, struct tc_err *err)
 {
     const struct send_values *values = job->values;
@@ -292,7 +309,7 @@ static int take_launch(struct job *job, struct tc_err *err)
     if (!job->launch.wanted)
         return 0;
     int result = tc_launch_options_fill(&job->launch, &values->launch, job->listed, &job->key, seconds,
-                                        (uint16_t)values->port, values->bwlimit, err);
+                                        job->ports.ports[0], values->bwlimit, err);
     if (!job->send.join_at)
         job->send.join_at = job->launch.listen;
     job->send.letter = &job->launch.letter;
@@ -304,11 +321,15 @@ static int prepare(struct job *job, const struct tc_call *call, struct tc_err *e
 {
     int result = take_source(job, call->operands[0], call->operands[1], err);
     if (result == 0)
+        result = tc_port_options_parse(&job->ports, job->values->port, err);
+    if (result == 0)
         result = take_texts(job, err);
     if (result == 0)
         result = take_hosts(job, err);
     if (result == 0)
         result = take_key(job, err);
+    if (result == 0)
+        result = find_ports(job, err);
     if (result == 0)
         result = take_launch(job, err);
     return result;
@@ -382,8 +403,8 @@ static int run(const struct tc_call *call, struct tc_err *err)
 /* clang-format off */
 static const struct tc_option options[] = {
     TC_HOST_ROWS(struct send_values, hosts),
-    {.letter = 'p', .name = "port", .argument = "PORT", .kind = TC_OPT_NUMBER, .least = 1, .most = 65535, AT(port),
-     .help = "the agents' port, where a host names none (default 7117)"},
+    {.letter = 'p', .name = "port", .argument = "PORT[,PORT...]", .kind = TC_OPT_TEXT, AT(port),
+     .help = "the agents' port, where a host names none (default 7117); of several each agent listens on one"},
     TC_KEY_ROWS(struct send_values, key),
     {.name = "origin-key", .argument = "FILE", .kind = TC_OPT_TEXT, AT(origin_key),
      .help = "the origin's secret key that signs (default: the key file's name with .origin)"},
@@ -443,7 +464,7 @@ const struct tc_verb tc_verb_send = {
             "SIGUSR1 prints the state, Ctrl-C aborts cleanly.\n",
     .options = options,
     .size = sizeof(struct send_values),
-    .defaults = &(const struct send_values){.port = TC_PORT_DEFAULT,
+    .defaults = &(const struct send_values){.port = "7117", /* TC_PORT_DEFAULT */
                                             .key = {.fd = TC_NO_KEY_FD},
                                             .source_fd = TC_NO_FD,
                                             .head_fd = TC_NO_FD,

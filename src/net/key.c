@@ -222,13 +222,32 @@ static void agents_text(struct text *text, const struct tc_key *key)
         append_field(text, "origin", key->origin);
 }
 
+static void origins_text(struct text *text, const struct tc_key *key)
+{
+    *text = (struct text){0};
+    text->size = (size_t)sprintf(text->bytes, ORIGIN_HEAD);
+    append_field(text, "secret", key->secret);
+}
+
+static void hand_out(struct text *text, char out[TC_KEY_TEXT])
+{
+    memcpy(out, text->bytes, text->size);
+    out[text->size] = '\0';
+    OPENSSL_cleanse(text, sizeof *text);
+}
+
 void tc_key_text(const struct tc_key *key, char out[TC_KEY_TEXT])
 {
     struct text text;
     agents_text(&text, key);
-    memcpy(out, text.bytes, text.size);
-    out[text.size] = '\0';
-    OPENSSL_cleanse(&text, sizeof text);
+    hand_out(&text, out);
+}
+
+void tc_key_origin_text(const struct tc_key *key, char out[TC_KEY_TEXT])
+{
+    struct text text;
+    origins_text(&text, key);
+    hand_out(&text, out);
 }
 
 static int write_pair(const char *path, const char *origin_path, const struct tc_key *key, struct tc_err *err)
@@ -237,8 +256,7 @@ static int write_pair(const char *path, const char *origin_path, const struct tc
     agents_text(&text, key);
     int result = write_new(path, &text, err);
     if (result == 0 && key->has_origin) {
-        text.size = (size_t)sprintf(text.bytes, ORIGIN_HEAD);
-        append_field(&text, "secret", key->secret);
+        origins_text(&text, key);
         result = write_new(origin_path, &text, err);
         if (result != 0)
             unlink(path);
@@ -247,7 +265,7 @@ static int write_pair(const char *path, const char *origin_path, const struct tc
     return result;
 }
 
-int tc_key_write(const struct tc_key *key, const char *path, struct tc_err *err)
+static int key_write(const struct tc_key *key, const char *path, struct tc_err *err)
 {
     char *origin_path;
     if (asprintf(&origin_path, "%s.origin", path) < 0)
@@ -271,7 +289,7 @@ int tc_key_generate(const char *path, bool group_only, struct tc_err *err)
     struct tc_key key;
     int result = tc_key_make(&key, group_only, err);
     if (result == 0)
-        result = tc_key_write(&key, path, err);
+        result = key_write(&key, path, err);
     tc_key_clear(&key);
     return result;
 }

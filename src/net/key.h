@@ -41,6 +41,7 @@ int tc_key_make(struct tc_key *key, bool group_only, struct tc_err *err);
 /* What FILE for agents would hold: without the secret half. */
 #define TC_KEY_TEXT 256 /* bytes with NUL */
 void tc_key_text(const struct tc_key *key, char out[TC_KEY_TEXT]);
+void tc_key_origin_text(const struct tc_key *key, char out[TC_KEY_TEXT]); /* and FILE.origin; key has the secret */
 
 /* HKDF-SHA-256 of the group key (salt "treecast 1") for one purpose ("control": the info). */
 int tc_key_derive(const struct tc_key *key, const char *purpose, uint8_t out[TC_KEY_SIZE], struct tc_err *err);
@@ -48,9 +49,6 @@ int tc_key_derive(const struct tc_key *key, const char *purpose, uint8_t out[TC_
 /* The keys of one job out of a cluster's group key: a group and an origin with its secret, by HKDF for identity (one
  * line, the same on every host of the job). */
 int tc_key_derive_job(const struct tc_key *cluster, const char *identity, struct tc_key *job, struct tc_err *err);
-/* Write FILE and, when key has the secret, FILE.origin, as tc_key_generate does. */
-int tc_key_write(const struct tc_key *key, const char *path, struct tc_err *err);
-
 void tc_key_clear(struct tc_key *key); /* overwrite */
 
 #endif

@@ -178,26 +178,30 @@ static int fail_bind(const char *address, int number, struct tc_err *err)
     return tc_fail_errno(err, number, "%s: cannot listen", address);
 }
 
-static int open_socket(struct tc_listen *self, const struct addrinfo *info, const char *address, struct tc_err *err)
+static int open_socket(const struct addrinfo *info, const char *address, char where[TC_ADDRESS_TEXT],
+                       struct tc_err *err)
 {
     struct sockaddr_storage storage = {0};
     struct sockaddr *own = (struct sockaddr *)(void *)&storage;
     socklen_t size = sizeof storage;
     int on = 1, off = 0;
-    self->fd = socket(info->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (self->fd < 0)
+    int fd = socket(info->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    if (fd < 0)
         return tc_fail_errno(err, errno, "%s: cannot listen", address);
-    setsockopt(self->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (info->ai_family == AF_INET6) /* [::] is every address, IPv4 too, whatever the host's default */
-        setsockopt(self->fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
-    if (bind(self->fd, info->ai_addr, info->ai_addrlen) != 0 || listen(self->fd, BACKLOG) != 0 ||
-        getsockname(self->fd, own, &size) != 0)
-        return fail_bind(address, errno, err);
-    tc_address_text(self->address, own, size);
-    return 0;
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof off);
+    if (bind(fd, info->ai_addr, info->ai_addrlen) != 0 || listen(fd, BACKLOG) != 0 ||
+        getsockname(fd, own, &size) != 0) {
+        int number = errno;
+        close(fd);
+        return fail_bind(address, number, err);
+    }
+    tc_address_text(where, own, size);
+    return fd;
 }
 
-static int open_address(struct tc_listen *self, const char *address, uint16_t port, struct tc_err *err)
+int tc_listen_bind(const char *address, uint16_t port, char where[TC_ADDRESS_TEXT], struct tc_err *err)
 {
     char host[TC_ADDRESS_HOST];
     struct addrinfo *list;
@@ -207,7 +211,7 @@ static int open_address(struct tc_listen *self, const char *address, uint16_t po
     result = tc_address_resolve(host, port, false, &list);
     if (result != 0)
         return tc_fail(err, TC_E_USAGE, "%s: cannot listen: %s", address, gai_strerror(result));
-    result = open_socket(self, list, address, err);
+    result = open_socket(list, address, where, err);
     freeaddrinfo(list);
     return result;
 }
@@ -244,7 +248,8 @@ struct tc_listen *tc_listen_open(struct tc_loop *loop, const char *address, uint
         tc_fail(err, TC_E_NOMEM, "%s: out of memory", address);
         return NULL;
     }
-    if (open_address(self, address, default_port, err) != 0) {
+    self->fd = tc_listen_bind(address, default_port, self->address, err);
+    if (self->fd < 0) {
         tc_listen_close(self);
         return NULL;
     }

@@ -27,7 +27,9 @@ typedef struct tc_link *tc_listen_call(void *arg, int fd, const char *peer);
 struct tc_listen *tc_listen_open(struct tc_loop *loop, const char *address, uint16_t default_port,
                                  const struct tc_listen_options *options, tc_listen_call *call, void *arg,
                                  struct tc_err *err);
-/* The same on a socket that listens already, which is taken, also on failure. */
+/* Only the socket, for a process that is still to be started: a descriptor, and where it listens in where. */
+int tc_listen_bind(const char *address, uint16_t default_port, char where[TC_ADDRESS_TEXT], struct tc_err *err);
+/* The same as tc_listen_open on a socket that listens already, which is taken, also on failure. */
 struct tc_listen *tc_listen_adopt(struct tc_loop *loop, int fd, const struct tc_listen_options *options,
                                   tc_listen_call *call, void *arg, struct tc_err *err);
 /* The socket that a service manager hands over, as sd_listen_fds(3) has it (LISTEN_PID, LISTEN_FDS; forgotten

@@ -1,6 +1,7 @@
 noinst_LTLIBRARIES += libtc-node.la
 libtc_node_la_SOURCES = \
 	src/node/cache.c src/node/cache.h \
+	src/node/finder.c src/node/finder.h \
 	src/node/leases.c src/node/leases.h \
 	src/node/gather.c src/node/gather.h \
 	src/node/local.c src/node/local.h \

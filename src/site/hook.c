@@ -11,7 +11,7 @@
 /* Where each system says what. Names are tried in turn. */
 struct dialect {
     const char *word;
-    const char *id[2], *index, *cluster[2], *uid[2], *user[3], *gid;
+    const char *id[2], *index, *cluster[2], *life[2], *uid[2], *user[3], *gid;
     int prolog, epilog, task_prolog; /* exit codes of a strict hook that failed */
 };
 
@@ -23,6 +23,7 @@ static const struct dialect dialects[] = {
     [TC_HOOK_SLURM] = {.word = "slurm",
                        .id = {"SLURM_JOB_ID", "SLURM_JOBID"},
                        .cluster = {"SLURM_CLUSTER_NAME"},
+                       .life = {"SLURM_JOB_START_TIME", "SLURM_JOB_RESTART_COUNT"},
                        .uid = {"SLURM_JOB_UID"},
                        .user = {"SLURM_JOB_USER"},
                        .gid = "SLURM_JOB_GID",
@@ -183,15 +184,20 @@ static const char *first_variable(char *const *environment, const char *const *n
 #define FIRST(environment, names) first_variable(environment, names, sizeof(names) / sizeof(names)[0])
 
 /* Characters that a file's name should not have become '_': 12[3].server is 12_3_.server. */
+static void make_plain(char *text)
+{
+    for (; *text; text++)
+        if (!isalnum((unsigned char)*text) && !strchr("._-", *text))
+            *text = '_';
+}
+
 static int take_id(struct tc_hook_job *job, const char *text, const char *index, struct tc_err *err)
 {
     int used =
         index ? snprintf(job->id, sizeof job->id, "%s.%s", text, index) : snprintf(job->id, sizeof job->id, "%s", text);
     if (used < 1 || (size_t)used >= sizeof job->id || !isalnum((unsigned char)job->id[0]))
         return tc_fail(err, TC_E_NAME, "'%.80s' cannot be a job's id", text);
-    for (char *at = job->id; *at; at++)
-        if (!isalnum((unsigned char)*at) && !strchr("._-", *at))
-            *at = '_';
+    make_plain(job->id);
     return 0;
 }
 
@@ -296,20 +302,24 @@ static const char *index_of(const struct dialect *dialect, char *const *environm
 }
 
 int tc_hook_job_read(struct tc_hook_job *job, enum tc_hook_system system, const char *const *operands, size_t count,
-                     char *const *environment, struct tc_err *err)
+                     const char *cluster, char *const *environment, struct tc_err *err)
 {
     const struct dialect *dialect = &dialects[system];
     *job = (struct tc_hook_job){.system = system};
     const char *id = count > 0 && *operands[0] ? operands[0] : FIRST(environment, dialect->id);
     const char *user = count > 1 && *operands[1] ? operands[1] : FIRST(environment, dialect->uid);
-    const char *cluster = FIRST(environment, dialect->cluster);
+    if (!cluster || !*cluster)
+        cluster = FIRST(environment, dialect->cluster);
     if (!user)
         user = FIRST(environment, dialect->user);
     if (!id)
         return tc_fail(err, TC_E_USAGE, "no job: neither JOBID nor %s (%s) in the environment", dialect->id[0],
                        system == TC_HOOK_FLUX || strncmp(dialect->id[0], "PBS", 3) == 0 ? "an id" : "a number");
-    if (cluster)
-        snprintf(job->cluster, sizeof job->cluster, "%s", cluster);
+    snprintf(job->cluster, sizeof job->cluster, "%s", cluster ? cluster : "-");
+    make_plain(job->cluster);
+    const char *life = FIRST(environment, dialect->life);
+    snprintf(job->life, sizeof job->life, "%s", life ? life : "-");
+    make_plain(job->life);
     int result =
         system == TC_HOOK_FLUX ? take_flux_id(job, id, err) : take_id(job, id, index_of(dialect, environment), err);
     if (result == 0 && user)
@@ -321,24 +331,30 @@ int tc_hook_job_read(struct tc_hook_job *job, enum tc_hook_system system, const 
 
 void tc_hook_identity(const struct tc_hook_job *job, char out[TC_HOOK_IDENTITY])
 {
-    snprintf(out, TC_HOOK_IDENTITY, "%s %s %s %u", dialects[job->system].word, *job->cluster ? job->cluster : "-",
-             job->id, (unsigned)job->uid);
+    snprintf(out, TC_HOOK_IDENTITY, "%s %s %s %u %s", dialects[job->system].word, job->cluster, job->id,
+             (unsigned)job->uid, job->life);
 }
 
-/* Ids count up, so their last digits keep the jobs of a host apart; an id without any is hashed (FNV-1a). */
-uint16_t tc_hook_port(const struct tc_hook_job *job, uint16_t least, uint16_t most)
+/* '+' is in none of its parts. */
+void tc_hook_name(const struct tc_hook_job *job, char out[TC_HOOK_NAME])
 {
-    uint64_t number = 0, hash = 14695981039346656037u;
-    size_t digits = strspn(job->id, "0123456789");
-    for (const char *at = job->id; *at; at++) {
-        hash = (hash ^ (unsigned char)*at) * 1099511628211u;
-        if (at < job->id + digits)
-            number = number * 10 + (uint64_t)(*at - '0');
+    snprintf(out, TC_HOOK_NAME, "%s+%s+%s+%u", dialects[job->system].word, job->cluster, job->id, (unsigned)job->uid);
+}
+
+size_t tc_hook_ports(const uint8_t secret[2 * TC_HOOK_PORTS], uint16_t least, uint16_t most,
+                     uint16_t out[TC_HOOK_PORTS])
+{
+    size_t count = 0;
+    for (size_t i = 0; i < TC_HOOK_PORTS; i++) {
+        uint32_t number = (uint32_t)secret[2 * i] << 8 | secret[2 * i + 1];
+        uint16_t port = (uint16_t)(least + (number * (most - least + 1u) >> 16));
+        bool seen = false;
+        for (size_t k = 0; k < count; k++)
+            seen |= out[k] == port;
+        if (!seen)
+            out[count++] = port;
     }
-    /* Tasks of one array share the number; Flux's ids count in their high bits. */
-    if (digits == 0 || job->id[digits] || job->system == TC_HOOK_FLUX)
-        number = hash;
-    return (uint16_t)(least + number % (uint64_t)(most - least + 1));
+    return count;
 }
 
 int tc_hook_exit(enum tc_hook_system system, enum tc_hook_phase phase, bool strict)

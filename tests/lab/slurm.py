@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -277,12 +276,19 @@ class Slurm:
         return found
 
     def directories(self):
-        """(host, job) of each directory of a job."""
+        """(host, name) of each directory of a job, and of what hooks know of one."""
         found = []
         for host in self.lab.all():
-            base = self.lab.path(host, BASE)
-            found += [(host, int(name)) for name in (os.listdir(base) if os.path.isdir(base) else [])]
+            for folder in (BASE, f"{BASE}/.hooks", f"{BASE}/.hooks/trash"):
+                base = self.lab.path(host, folder)
+                found += [(host, name) for name in (os.listdir(base) if os.path.isdir(base) else [])
+                          if name not in (".hooks", "trash")]
         return found
+
+    @staticmethod
+    def directory(user, job):
+        """Where the job's arrays are on each of its hosts."""
+        return f"{BASE}/slurm+treecastlab+{job}+{USERS[user]}"
 
     def settled(self):
         """Nothing of any job is left on any node, and every node is ready for the next."""
@@ -293,13 +299,3 @@ class Slurm:
         except LabError as error:
             raise LabError(f"{error}: agents {self.agents()}, directories {self.directories()}, states "
                            f"{self.states()}, reasons {self.reasons()!r}\n{self.logs()}") from None
-
-    def occupy(self, host, ports):
-        """Sockets that listen on these ports of host, so that agents cannot."""
-        taken = []
-        for port in ports:
-            taken.append(self.lab.socket(host))
-            taken[-1].setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            taken[-1].bind(("0.0.0.0", port))
-            taken[-1].listen()
-        return taken

@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """Hooks of batch systems: an agent a job, reached by its user alone, gone with the job, and never a failure of the
 node. Slurm itself is in tests/lab; PBS, Torque, LSF, SGE and Flux are stood in for by what they document to say."""
 
@@ -10,101 +11,8 @@ import socket
 import subprocess
 import time
 
-from agents import SLOW, Skip, ensure, main, scenario, unused_port, wait_for
-
-ALICE, BOB = 4000001, 4000002  # users need no name; nobody has these
-EXPORT = re.compile(r"export (TREECAST_\w+)=(\S+)\n")
-
-SYSTEMS = {
-    "slurm": ((), {"SLURM_JOB_ID": "{id}", "SLURM_JOB_UID": "{uid}", "SLURM_CLUSTER_NAME": "big"}),
-    "pbs": (("{id}[3].server", "{uid}", "{uid}"), {}),
-    "torque": (("{id}.server", "{uid}", "{uid}", "a job", "nodes=2", "batch", "account"), {}),
-    "lsf": ((), {"LSB_JOBID": "{id}", "LSB_JOBINDEX": "0", "LSFUSER": "{uid}"}),
-    "sge": (("{id}", "{uid}"), {"SGE_TASK_ID": "undefined", "SGE_CELL": "default"}),
-    "flux": ((), {"FLUX_JOB_ID": "{id}", "FLUX_JOB_USERID": "{uid}"}),
-}
-# What the same job sees of itself, in a task.
-TASKS = {
-    "slurm": {"SLURM_JOB_ID": "{id}", "SLURM_JOB_UID": "{uid}"},
-    "pbs": {"PBS_JOBID": "{id}[3].server"},
-    "torque": {"PBS_JOBID": "{id}.server"},
-    "lsf": {"LSB_JOBID": "{id}", "LSB_JOBINDEX": "0"},
-    "sge": {"JOB_ID": "{id}", "SGE_TASK_ID": "undefined"},
-    "flux": {"FLUX_JOB_ID": "f4fr"},
-}
-FLUX_ID = 12345  # f4fr: 3 * 58 * 58 + 38 * 58 + 49 in digits of F58
-
-
-class Site:
-    """Hooks as a site sets them up: one base, one cluster key, a port for each job."""
-
-    def __init__(self, scene):
-        if os.geteuid() != 0:
-            raise Skip("hooks run as root")
-        os.chmod(scene.folder, 0o711)
-        self.scene, self.base, self.key = scene, scene.path("jobs"), scene.key("cluster", "--group-only")
-        self.ports = {}
-
-    def hook(self, phase, job=7, uid=ALICE, system="slurm", *options, code=0, err=None, env=None, timeout=60, **popen):
-        """Run a hook as the system does, with no environment but the system's own."""
-        operands, words = SYSTEMS[system]
-        if phase == "task-prolog":
-            operands, words = (), TASKS[system]
-        fill = {"id": str(job), "uid": str(uid)}
-        env = {name: value.format(**fill) for name, value in words.items()} if env is None else env
-        port = self.port(job)
-        done = self.scene.run("hook", f"--system={system}", "--base", self.base, "--cluster-key", self.key, "--listen",
-                              "127.0.0.1", "--ports", f"{port}-{port}", *options, phase,
-                              *(word.format(**fill) for word in operands), timeout=timeout, env=env or {"A": "b"},
-                              **popen)
-        return done.expect(code, err=err)
-
-    def port(self, job):
-        if job not in self.ports:
-            self.ports[job] = unused_port()
-        return self.ports[job]
-
-    def prolog(self, job=7, uid=ALICE, system="slurm", *options, **more):
-        done = self.hook("prolog", job, uid, system, *options, **more)
-        wait_for(lambda: self.listens(job), f"the agent of job {job}: {done}", timeout=15 * SLOW)
-        return done
-
-    def task(self, job=7, uid=ALICE, system="slurm", gid=None):
-        """What a task of the job is told."""
-        said = self.hook("task-prolog", job, uid, system, user=uid, group=gid or uid, extra_groups=[])
-        told = dict(EXPORT.findall(said.out))
-        ensure(sorted(told) == ["TREECAST_DIR", "TREECAST_KEY_FILE", "TREECAST_PORT"], f"told {told}: {said}")
-        ensure(said.out == "".join(f"export {name}={value}\n" for name, value in told.items()), f"more: {said}")
-        return told
-
-    def listens(self, job):
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port(job))) == 0
-
-    def agent(self, job=7):
-        with open(f"{self.base}/{job}/.treecast/agent", encoding="ascii") as file:
-            return int(file.read().split()[0])
-
-    def require_nothing(self):
-        ensure(not os.path.exists(self.base) or os.listdir(self.base) == [], f"left: {os.listdir(self.base)}")
-        mine = [pid for pid in os.listdir("/proc") if pid.isdigit() and self.base.encode() in command_of(pid)]
-        ensure(not mine, f"left: {[command_of(pid) for pid in mine]}")
-
-    def as_user(self, uid, told, *words, **more):
-        env = self.scene.environment(**{**told, "HOME": "/nowhere"})
-        return self.scene.run(*words, env=env, user=uid, group=uid, extra_groups=[], **more)
-
-
-def command_of(pid):
-    try:
-        with open(f"/proc/{pid}/cmdline", "rb") as file:
-            return file.read()
-    except OSError:
-        return b""
-
-
-def alive(pid):
-    return bool(command_of(pid))
+from agents import SLOW, Skip, ensure, main, scenario, wait_for
+from hook_site import ALICE, BOB, FLUX_ID, SYSTEMS, Site, alive, command_of
 
 
 @scenario
@@ -118,7 +26,8 @@ def life_of_a_job(scene):
     site.prolog()
     ensure(site.agent() == first, "a second prolog started a second agent")
     told = site.task()
-    ensure(told["TREECAST_DIR"] == f"{site.base}/7" and told["TREECAST_PORT"] == str(site.port(7)), f"{told}")
+    ensure(told["TREECAST_DIR"] == f"{site.base}/slurm+big+7+{ALICE}", f"{told}")
+    ensure(told["TREECAST_PORT"] == ",".join(map(str, site.ports())), f"{told}")
     source = scene.noise("a.bin", 300000)
     os.chmod(source, 0o644)
     site.as_user(ALICE, told, "send", "-w", "127.0.0.1", source).expect(0)
@@ -127,7 +36,7 @@ def life_of_a_job(scene):
     facts = os.stat(path)
     ensure((facts.st_uid, facts.st_mode & 0o777) == (0, 0o444), f"{path}: uid {facts.st_uid}, {facts.st_mode:o}")
     for name in ("key", "key.origin"):
-        facts = os.stat(f"{site.base}/7/.treecast/{name}")
+        facts = os.stat(f"{site.folder()}/.treecast/{name}")
         ensure((facts.st_uid, facts.st_mode & 0o777) == (ALICE, 0o400), f"{name}: {facts}")
     site.hook("epilog").within(4)
     ensure(not alive(first), "the agent outlived its job")
@@ -139,12 +48,11 @@ def life_of_a_job(scene):
 def nothing_to_stand_on(scene):
     """Hooks work with no environment but the job's, with closed standard descriptors, and ignore what users set."""
     site = Site(scene)
-    command = [scene.treecast, "hook", "--system=pbs", "--base", site.base, "--cluster-key", site.key, "--listen",
-               "127.0.0.1", "--ports", f"{site.port(7)}-{site.port(7)}"]
+    command = [scene.treecast, "hook", "--system=pbs", *site.words()]
     job = ["7[3].server", str(ALICE), str(ALICE)]
     shell = 'exec "$@" <&- >&- 2>&-'
     subprocess.run(["/bin/sh", "-c", shell, "sh", *command, "prolog", *job], env={}, check=True, timeout=60)
-    wait_for(lambda: site.listens(7), "the agent", timeout=15 * SLOW)
+    wait_for(lambda: site.ready(7, ALICE, "pbs"), "the agent", timeout=15 * SLOW)
     os.makedirs(scene.path("home", ".config", "treecast"))
     with open(scene.path("home", ".config", "treecast", "treecast.conf"), "w", encoding="ascii") as file:
         file.write("nonsense\n")
@@ -171,9 +79,9 @@ def two_jobs(scene):
                           extra_groups=[], text=True)
     ensure(seen.stdout == "", f"bob sees {seen.stdout}")
     site.hook("epilog", 7)
-    ensure(site.listens(8), "the other job's agent is gone")
+    ensure(site.ready(8, BOB), "the other job's agent is gone")
     site.as_user(BOB, bob, "send", "-w", "127.0.0.1", source).expect(0)
-    site.hook("epilog", 8)
+    site.hook("epilog", 8, BOB)
     site.require_nothing()
 
 
@@ -181,14 +89,15 @@ def two_jobs(scene):
 def by_group(scene):
     """--access group: all of the job's group may read, others not."""
     site = Site(scene)
-    env = {"SLURM_JOB_ID": "7", "SLURM_JOB_UID": str(ALICE), "SLURM_JOB_GID": "4000100"}
+    env = {"SLURM_JOB_ID": "7", "SLURM_JOB_UID": str(ALICE), "SLURM_JOB_GID": "4000100",
+           "SLURM_CLUSTER_NAME": "big"}
     site.prolog(7, ALICE, "slurm", "--access", "group", env=env)
     source = scene.noise("a.bin", 1000)
     os.chmod(source, 0o644)
     told = site.task(gid=4000100)
     done = scene.run("send", "-w", "127.0.0.1", source, user=ALICE, group=4000100, extra_groups=[],
                      env=scene.environment(**{**told, "HOME": "/nowhere"})).expect(0)
-    path = f"{site.base}/7/a.bin"
+    path = f"{site.folder()}/a.bin"
     facts = os.stat(path)
     ensure((facts.st_uid, facts.st_gid, facts.st_mode & 0o777) == (0, 4000100, 0o440), f"{path}: {facts} {done}")
     for gid, code in ((4000100, 0), (BOB, 1)):
@@ -201,8 +110,7 @@ def by_group(scene):
 
 @scenario
 def agents_of_nobody(scene):
-    """--user: the agent is no longer root, arrays are its user's and the job's user cannot write them; it can send a
-    later hook after no process but its own."""
+    """--user: the agent is no longer root, arrays are its user's and the job's user cannot write them."""
     site = Site(scene)
     source = scene.noise("a.bin", 1000)
     os.chmod(source, 0o644)
@@ -213,24 +121,12 @@ def agents_of_nobody(scene):
     ensure(set(uids) == {str(nobody)}, f"the agent has {uids}")
     told = site.task()
     site.as_user(ALICE, told, "send", "-w", "127.0.0.1", source).expect(0)
-    facts = os.stat(f"{site.base}/7/a.bin")
+    facts = os.stat(f"{site.folder()}/a.bin")
     ensure((facts.st_uid, facts.st_mode & 0o777) == (nobody, 0o444), f"{facts}")
     site.as_user(ALICE, told, "attach", "a.bin").expect(0)
     site.as_user(BOB, told, "attach", "-t", "1", "a.bin").expect(6)
     site.hook("epilog", 7, ALICE, "slurm", "--user", "nobody")
     site.require_nothing()
-    site.prolog(7, ALICE, "slurm", "--user", "nobody")
-    agent = site.agent()
-    with subprocess.Popen(["/bin/sleep", "60"]) as stranger:
-        with open(f"/proc/{stranger.pid}/stat", encoding="ascii") as file:
-            start = file.read().rpartition(")")[2].split()[19]
-        os.unlink(f"{site.base}/7/.treecast/agent")
-        with open(f"{site.base}/7/.treecast/agent", "w", encoding="ascii") as file:
-            file.write(f"{stranger.pid} {start}\n")
-        site.hook("epilog", 7, ALICE, "slurm", "--user", "nobody")
-        ensure(stranger.poll() is None, "the epilog ended a stranger")
-        stranger.kill()
-    ensure(not alive(agent), "the agent, found at its door, lives on")
     site.hook("prolog", 7, ALICE, "slurm", "--user", "no-such-user", err="no-such-user")
     site.require_nothing()
 
@@ -289,7 +185,7 @@ def openpbs_hook(scene):
     for kind, out in ((1, "rejected 2"), (2, "accepted {'A': 'b'}"), (4, "accepted {}")):
         scene.start_program("/usr/bin/python3", scene.path("hook.py"), str(kind)).finish().expect(0, out=out)
     with open(scene.path("said"), encoding="ascii") as file:
-        ensure(file.read() == "hook --system=pbs prolog 7.s alice users\nhook --system=pbs task-prolog 7.s\n"
+        ensure(file.read() == "hook --system=pbs prolog 7.s alice users\nhook --system=pbs task-prolog 7.s alice users\n"
                "hook --system=pbs epilog 7.s alice users\n", "the program was called otherwise")
     os.unlink(scene.path("treecast"))
     scene.start_program("/usr/bin/python3", scene.path("hook.py"), "1").finish().expect(0, out="accepted")
@@ -322,7 +218,7 @@ def failures_drain_nothing(scene):
     fails("--cluster-key", "/nonexistent/key", err="/nonexistent/key")
     fails("--cluster-key", "/nonexistent/key", err="/nonexistent/key", system="pbs", strict=2)
     fails("--cluster-key", "/nonexistent/key", err="/nonexistent/key", system="sge", strict=99)
-    fails("--listen", "192.0.2.1", err="192.0.2.1")  # an agent that cannot start, and says so in its log
+    fails("--listen", "192.0.2.1", err="192.0.2.1")
     fails(env={"SLURM_JOB_ID": "7"}, err="whose job")
     fails(env={"X": "y"}, err="SLURM_JOB_ID")
     fails(env={"SLURM_JOB_ID": "../7", "SLURM_JOB_UID": "1"}, err="SLURM_JOB_ID (a number)")
@@ -332,10 +228,6 @@ def failures_drain_nothing(scene):
     fails("--no-such-option", err="no-such-option", strict=2)
     fails("--system=moab", err="moab", strict=1)
     fails(err="must run as root", user=ALICE, group=ALICE, extra_groups=[])
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", site.port(7)))
-        taken.listen()
-        fails(err="address in use")
     os.chmod(site.key, 0o644)
     fails(err="chmod 600")
 
@@ -352,16 +244,21 @@ def places_of_others(scene):
     os.chown(site.base, ALICE, ALICE)
     site.hook("prolog", err="belongs to uid")
     os.chown(site.base, 0, 0)
-    os.chmod(site.base, 0o1777)
-    site.hook("prolog", err="others may write")
+    for mode in (0o1777, 0o757, 0o775, 0o1770):
+        os.chmod(site.base, mode)
+        site.hook("prolog", err="others may write")
+        site.hook("epilog", err="others may write")
     os.chmod(site.base, 0o755)
-    os.mkdir(f"{site.base}/7")
-    os.chown(f"{site.base}/7", ALICE, ALICE)
-    with open(f"{site.base}/7/mine", "wb"):
-        pass
-    site.hook("prolog", err="belongs to uid")
-    site.hook("epilog", err="belongs to uid")
-    ensure(os.listdir(f"{site.base}/7") == ["mine"], "it was emptied")
+    os.mkdir(f"{site.base}/deep")
+    for uid, mode, err in ((0, 0o777, "others may write"), (0, 0o775, "others may write"), (ALICE, 0o755, "belongs to uid")):
+        os.chown(f"{site.base}/deep", uid, 0)
+        os.chmod(f"{site.base}/deep", mode)
+        site.hook("prolog", 7, ALICE, "slurm", "--base", f"{site.base}/deep/jobs", err=err)
+        ensure(os.listdir(f"{site.base}/deep") == [], "it was used")
+    os.chown(f"{site.base}/deep", 0, 0)
+    os.chmod(f"{site.base}/deep", 0o1777)  # as /dev/shm and /tmp are
+    site.hook("prolog", 7, ALICE, "slurm", "--base", f"{site.base}/deep/jobs", err="")
+    site.hook("epilog", 7, ALICE, "slurm", "--base", f"{site.base}/deep/jobs", err="")
     ensure(os.listdir(scene.path("elsewhere")) == [], "the link was followed")
 
 
@@ -372,13 +269,12 @@ def deaths(scene):
     site = Site(scene)
     site.prolog()
     first = site.agent()
-    with open(f"{site.base}/7/old", "wb"):
+    with open(f"{site.folder()}/old", "wb"):
         pass
     os.kill(first, signal.SIGKILL)
-    wait_for(lambda: not site.listens(7), "the agent's death")
-    site.prolog(7, BOB)
-    ensure(site.agent() != first and not os.path.exists(f"{site.base}/7/old"), "the old life goes on")
-    ensure(os.stat(f"{site.base}/7/.treecast/key").st_uid == BOB, "the key is still the first user's")
+    wait_for(lambda: not site.ready(), "the agent's death")
+    site.prolog()
+    ensure(site.agent() != first and not os.path.exists(f"{site.folder()}/old"), "the old life goes on")
     os.kill(site.agent(), signal.SIGSTOP)  # does not end by itself
     stopped = site.agent()
     site.hook("epilog")
@@ -387,10 +283,10 @@ def deaths(scene):
 
     site.prolog()
     os.kill(site.agent(), signal.SIGKILL)
-    wait_for(lambda: not site.listens(7), "the agent's death")
+    wait_for(lambda: not site.ready(), "the agent's death")
     with subprocess.Popen(["/bin/sleep", "60"]) as stranger:
-        with open(f"{site.base}/7/.treecast/agent", "w", encoding="ascii") as file:
-            file.write(f"{stranger.pid} 1\n")
+        with open(site.hooks("agent"), "w", encoding="ascii") as file:
+            file.write(f"{stranger.pid} 1 -\n")
         site.hook("epilog")
         ensure(stranger.poll() is None, "the epilog ended a stranger")
         stranger.kill()
@@ -398,16 +294,42 @@ def deaths(scene):
 
 
 @scenario
+def lives(scene):
+    """Where the batch system tells when a job began, a job that is run again has other keys and another agent, and the
+    epilog of its first life ends nothing of the second."""
+    site = Site(scene)
+
+    def told(start):
+        return {"SLURM_JOB_ID": "7", "SLURM_JOB_UID": str(ALICE), "SLURM_CLUSTER_NAME": "big",
+                "SLURM_JOB_START_TIME": start}
+
+    def key():
+        with open(f"{site.folder()}/.treecast/key", encoding="ascii") as file:
+            return file.read()
+
+    site.prolog(env=told("1700000000"))
+    first, old = site.agent(), key()
+    site.prolog(env=told("1700000000"))
+    ensure(site.agent() == first, "the same start has a second agent")
+    site.prolog(env=told("1700000099"))
+    ensure(site.agent() != first and not alive(first) and key() != old, "the first life goes on")
+    second = site.agent()
+    site.hook("epilog", env=told("1700000000"))
+    ensure(site.agent() == second and alive(second), "the first life's epilog has ended the second")
+    site.hook("epilog", env=told("1700000099"))
+    ensure(not alive(second), "the second life goes on")
+    site.require_nothing()
+
+
+@scenario
 def at_the_same_time(scene):
     """Four prologs of one job at once start one agent; an epilog meanwhile leaves either all or nothing."""
     site = Site(scene)
-    port = site.port(7)
-    words = ["hook", "--system=slurm", "--base", site.base, "--cluster-key", site.key, "--listen", "127.0.0.1",
-             "--ports", f"{port}-{port}"]
-    env = {"SLURM_JOB_ID": "7", "SLURM_JOB_UID": str(ALICE)}
+    words = ["hook", "--system=slurm", *site.words()]
+    env = {"SLURM_JOB_ID": "7", "SLURM_JOB_UID": str(ALICE), "SLURM_CLUSTER_NAME": "big"}
     for process in [scene.start(*words, "prolog", env=env) for _ in range(4)]:
         process.finish().expect(0)
-    wait_for(lambda: site.listens(7), "the agent", timeout=15 * SLOW)
+    wait_for(site.ready, "the agent", timeout=15 * SLOW)
     mine = [pid for pid in os.listdir("/proc") if pid.isdigit() and f"recv\0--dir\0{site.base}".encode()
             in command_of(pid)]
     ensure(len(mine) == 1, f"{len(mine)} agents")
@@ -425,7 +347,7 @@ def private_memory(scene):
     script = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs none /dev/shm && exec "$@"', "sh"]
     words = [*script, scene.treecast, "hook", "--system=slurm", "--base", site.base, "task-prolog"]
     for local, text in (("0", "private to this job"), ("1", "")):
-        done = subprocess.run(words, env={"SLURM_JOB_ID": "7", "SLURM_LOCALID": local, "PATH": "/usr/bin:/bin:/sbin"},
+        done = subprocess.run(words, env={"SLURM_JOB_ID": "7", "SLURM_JOB_UID": "0", "SLURM_LOCALID": local, "PATH": "/usr/bin:/bin:/sbin"},
                               capture_output=True, text=True, check=False, timeout=60)
         if "unshare" in done.stderr or "mount:" in done.stderr:
             raise Skip(f"no namespaces: {done.stderr.strip()}")

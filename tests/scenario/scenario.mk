@@ -17,5 +17,5 @@ test_scripts += \
 	tests/scenario/16_moments.py \
 	tests/scenario/17_hosts.py
 plain_scripts += tests/scenario/07_big.py tests/scenario/mpi.py
-dist_noinst_DATA += tests/scenario/agents.py
+dist_noinst_DATA += tests/scenario/agents.py tests/scenario/hook_site.py
 test_scripts += tests/scenario/20_hooks.py
