@@ -6,9 +6,12 @@ dist_treecast_DATA = \
 	contrib/python/treecast/_door.py \
 	contrib/python/treecast/_fleet.py \
 	contrib/python/treecast/_folder.py \
+	contrib/python/treecast/_mapping.py \
 	contrib/python/treecast/_program.py \
+	contrib/python/treecast/_progress.py \
 	contrib/python/treecast/_ref.py \
 	contrib/python/treecast/_send.py \
+	contrib/python/treecast/_source.py \
 	contrib/python/treecast/dask.py \
 	contrib/python/treecast/errors.py \
 	contrib/python/treecast/ipyparallel.py \

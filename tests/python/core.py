@@ -170,15 +170,15 @@ def no_second_copy(scene):
 @scenario
 def without_proc(scene):
     """Where a process may not read its own memory through /proc, a copy in memory is sent, with the same result"""
-    from treecast import _send
+    from treecast import _source
     agent = scene.agent()
-    kept, _send.PROC_MEMORY = _send.PROC_MEMORY, "/nonexistent/mem"
+    kept, _source.PROC_MEMORY = _source.PROC_MEMORY, "/nonexistent/mem"
     try:
         for name, array in ARRAYS.items():
             treecast.send(array, f"{name}.npy", hosts=agent.address)
             ensure(same(array, treecast.attach(f"{name}.npy", agent.folder, 10)), name)
     finally:
-        _send.PROC_MEMORY = kept
+        _source.PROC_MEMORY = kept
 
 
 @scenario

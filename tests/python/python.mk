@@ -1,5 +1,6 @@
 # The Python package, each promise of it; with ipyparallel and dask where they are there.
 test_scripts += \
+	tests/python/arrays.py \
 	tests/python/core.py
 if HAVE_CHECK
 test_scripts += tests/python/words.py

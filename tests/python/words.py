@@ -189,7 +189,7 @@ def random_headers():
         asked.append(("h", b"\x93NUMPY\x03\x00" + struct.pack("<I", len(text.encode())) + text.encode()))
         numpys.append(said)
     import json
-    from treecast._attach import dtype_of
+    from treecast._mapping import dtype_of
     bad = []
     for descr, answer, said in zip(shown, ours(asked), numpys):
         if answer[0] == "-" or said is None:

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
 
-from . import _door, _folder, errors
+from . import _door, _folder, _mapping, errors
 
 if TYPE_CHECKING:
     import numpy
@@ -17,7 +17,7 @@ DOOR_SECONDS = 10.0
 Directory = Union[str, "os.PathLike[str]", None]
 
 
-def attach(name: str, dir: Directory = None, timeout: Optional[float] = None, mode: str = "r") -> "numpy.memmap":
+def attach(name: str, dir: Directory = None, timeout: Optional[float] = None, mode: str = "r") -> "numpy.ndarray[Any, Any]":
     """Wait for an array and map it: every process of this host that does so shares one copy.
 
     Parameters
@@ -34,7 +34,9 @@ def attach(name: str, dir: Directory = None, timeout: Optional[float] = None, mo
     Returns
     -------
     numpy.memmap
-        With the dtype, shape and order that were sent; of bytes (``uint8``) for a file that is no array.
+        With the dtype, shape and order that were sent; of bytes (``uint8``) for a file that is no array. It stays what
+        it is when the name is removed or given to a newer array, also in the workers of joblib, which open its
+        ``filename``: that is no path in ``dir`` for this reason. With mode "c" a plain numpy.ndarray.
 
     Raises
     ------
@@ -60,9 +62,7 @@ def open_described(name: str, dir: Directory, timeout: Optional[float], mode: st
     found = _door.run(_door.wait(directory, _folder.check_name(name), want_fd=True), timeout,
                       f"{name} was not published in {directory}")
     fd, description = found if found.description else _open(name, directory)
-    path = os.path.join(directory, name)
-    with io.FileIO(path, "rb", opener=lambda *_: fd) as file:
-        return to_array(file, description, mode), description
+    return _mapping.to_array(io.FileIO(fd), os.path.join(directory, name), description, mode), description
 
 
 def _open(name: str, directory: str) -> Tuple[int, _folder.Description]:
@@ -76,38 +76,6 @@ def _open(name: str, directory: str) -> Tuple[int, _folder.Description]:
         if given is None:
             raise
         return given.fd, given.description
-
-
-def to_array(file: io.FileIO, description: _folder.Description, mode: str) -> "numpy.memmap":
-    """Map an open file as its description says."""
-    import numpy
-
-    dtype = dtype_of(description.dtype)
-    if dtype.itemsize != description.item_size:
-        raise errors.IntegrityError(f"{description.name}: {dtype} has {dtype.itemsize} bytes, its description says "
-                                    f"{description.item_size}", "integrity")
-    shape = description.shape if description.dtype is not None else (description.size,)
-    if 0 in shape or dtype.itemsize == 0:  # nothing to map
-        empty = numpy.empty(shape, dtype, description.order).view(numpy.memmap)
-        empty.flags.writeable = mode == "c"
-        return empty
-    return numpy.memmap(file, dtype, mode, description.offset, shape, description.order)
-
-
-def dtype_of(described: Union[str, List[Any], None]) -> "numpy.dtype":
-    """numpy's dtype of the description's, which is JSON: lists stand where numpy has tuples."""
-    from numpy.lib import format as npy
-
-    return npy.descr_to_dtype("|u1" if described is None else _descr(described))
-
-
-def _descr(described: Union[str, List[Any]]) -> Any:
-    if isinstance(described, str):
-        return described
-    fields = []
-    for name, kind, *shape in described:
-        fields.append((tuple(name) if isinstance(name, list) else name, _descr(kind), *map(tuple, shape)))
-    return fields
 
 
 def wait(name: str, dir: Directory = None, timeout: Optional[float] = None) -> str:

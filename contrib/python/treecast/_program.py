@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
+import sys
+import sysconfig
 from typing import Any, Optional, Union
 
 from . import errors
@@ -13,12 +16,23 @@ Program = Union[str, "os.PathLike[str]", None]
 
 
 def find(program: Program = None) -> str:
-    """Where the program is: what is given, $TREECAST, else on the PATH."""
-    word = os.fspath(program) if program else os.environ.get("TREECAST") or "treecast"
-    path = shutil.which(word)
+    """Where the program is: what is given, $TREECAST, else in this package (of a wheel), on the PATH, and where this
+    interpreter's own programs are, as in a virtual environment that is not activated."""
+    word = os.fspath(program) if program else os.environ.get("TREECAST")
+    path = shutil.which(word) if word else _search()
     if path is None:
-        raise errors.NotFoundError(f"no program {word}: install treecast, or set TREECAST to its path", "notfound")
+        raise errors.NotFoundError(f"no program {word or 'treecast'}: install treecast, or set TREECAST to its path",
+                                   "notfound")
     return os.path.abspath(path)
+
+
+def _search() -> Optional[str]:
+    own = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bin")
+    schemes = [sysconfig.get_path("scripts")]
+    with contextlib.suppress(KeyError):
+        schemes.append(sysconfig.get_path("scripts", f"{os.name}_user"))
+    folders = [own, os.environ.get("PATH", os.defpath), os.path.dirname(sys.executable or "/"), *filter(None, schemes)]
+    return shutil.which("treecast", path=os.pathsep.join(folders))
 
 
 def run(program: Program, *words: str, timeout: float = 60.0, **options: Any) -> str:

@@ -43,7 +43,7 @@ class Ref:
         self.digest = digest.hex() if isinstance(digest, bytes) else digest
         self.report: Optional[Dict[str, Any]] = None
 
-    def attach(self, timeout: Optional[float] = None, mode: str = "r") -> "numpy.memmap":
+    def attach(self, timeout: Optional[float] = None, mode: str = "r") -> "numpy.ndarray[Any, Any]":
         """Wait for the array on this host and map it, see `treecast.attach`. A process maps it once.
 
         Raises
