@@ -4,13 +4,9 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <pthread.h>
-#include <signal.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
@@ -18,6 +14,7 @@
 
 #include "base/buf.h"
 #include "net/address.h"
+#include "net/resolver.h"
 
 #define HEAD_MAX (64u * 1024)      /* of tc_link_send */
 #define TURN (256u * 1024)         /* bytes one link may move before the others get their turn */
@@ -33,17 +30,6 @@
 #define WANT_WRITE TC_TLS_WANT_WRITE
 
 enum state { RESOLVING, CONNECTING, ACCEPTED, HANDSHAKE, OPEN, LINGER, CLOSING, ENDED };
-
-/* A name being looked up: shared with a thread that may outlive the link. */
-struct resolve {
-    atomic_uint references;
-    atomic_bool done;
-    int ready; /* eventfd */
-    uint16_t port;
-    int result;
-    struct addrinfo *list;
-    char host[TC_ADDRESS_HOST];
-};
 
 struct frame {
     struct frame *next;
@@ -68,17 +54,18 @@ struct tc_link {
     struct tc_watch *watch;
     struct tc_timer *deadline; /* of the state */
     struct tc_timer *go;       /* advance without the socket saying so */
-    unsigned go_wants;         /* what for; 0: not set */
     struct tc_timer *pulse;    /* while something is not acknowledged */
+    unsigned go_wants;         /* what go is set for; 0: it is not */
     bool pulsing;
     unsigned missed; /* pulses without a word from the peer's host */
     int batch;       /* SO_RCVLOWAT as it is set */
     struct tc_tls *tls;
     struct tc_err why;
 
-    struct resolve *resolve;
-    struct tc_watch *resolve_watch;
-    struct addrinfo *addresses, *next_address;
+    struct tc_lookup *lookup;
+    struct tc_watch *lookup_watch;
+    struct addrinfo *numeric;            /* instead of a lookup */
+    const struct addrinfo *next_address; /* of either */
     uint64_t connect_by;
 
     struct frame *first, **last;
@@ -109,16 +96,6 @@ static void go_soon(struct tc_link *link, unsigned wants)
 
 /* --- ends --- */
 
-static void resolve_unref(struct resolve *resolve)
-{
-    if (!resolve || atomic_fetch_sub(&resolve->references, 1) != 1)
-        return;
-    if (resolve->list)
-        freeaddrinfo(resolve->list);
-    close(resolve->ready);
-    free(resolve);
-}
-
 static void clear_queue(struct tc_link *link)
 {
     while (link->first) {
@@ -142,13 +119,14 @@ static void close_socket(struct tc_link *link)
 
 static void forget_addresses(struct tc_link *link)
 {
-    tc_watch_free(link->resolve_watch);
-    link->resolve_watch = NULL;
-    resolve_unref(link->resolve);
-    link->resolve = NULL;
-    if (link->addresses)
-        freeaddrinfo(link->addresses);
-    link->addresses = link->next_address = NULL;
+    tc_watch_free(link->lookup_watch);
+    link->lookup_watch = NULL;
+    tc_lookup_end(link->lookup);
+    link->lookup = NULL;
+    if (link->numeric)
+        freeaddrinfo(link->numeric);
+    link->numeric = NULL;
+    link->next_address = NULL;
 }
 
 /* Everything but the memory of the link itself, which a caller further up may still look at. */
@@ -595,66 +573,25 @@ static void on_connect(struct tc_link *link)
 
 /* --- names --- */
 
-static void *resolve_thread(void *arg)
-{
-    struct resolve *resolve = arg;
-    resolve->result = tc_address_resolve(resolve->host, resolve->port, false, &resolve->list);
-    atomic_store(&resolve->done, true);
-    eventfd_write(resolve->ready, 1);
-    resolve_unref(resolve);
-    return NULL;
-}
-
 static void on_resolved(void *arg, unsigned ready)
 {
     (void)ready;
     struct tc_link *link = arg;
-    struct resolve *resolve = link->resolve;
-    if (!atomic_load(&resolve->done))
+    if (tc_lookup_result(link->lookup, &link->next_address, &link->why) == -TC_E_BUSY)
         return;
-    if (resolve->result != 0) {
-        tc_fail(&link->why, TC_E_UNREACHABLE, "unknown host: %s", gai_strerror(resolve->result));
-    } else {
-        link->addresses = link->next_address = resolve->list;
-        resolve->list = NULL;
-    }
-    tc_watch_free(link->resolve_watch);
-    link->resolve_watch = NULL;
+    tc_watch_free(link->lookup_watch);
+    link->lookup_watch = NULL;
     link->state = CONNECTING;
     advance(link, 0);
 }
 
-/* getaddrinfo blocks and cannot be stopped: it has a thread of its own, which nobody waits for. */
-static int start_resolve(struct tc_link *link, const char *host, uint16_t port, struct tc_err *err)
+static int start_lookup(struct tc_link *link, const char *host, uint16_t port, struct tc_err *err)
 {
-    struct resolve *resolve = calloc(1, sizeof *resolve);
-    if (!resolve)
-        return tc_fail(err, TC_E_NOMEM, "%s: out of memory", link->peer);
-    atomic_init(&resolve->references, 1);
-    resolve->port = port;
-    snprintf(resolve->host, sizeof resolve->host, "%s", host);
-    resolve->ready = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    if (resolve->ready < 0) {
-        free(resolve);
-        return tc_fail_errno(err, errno, "%s: no descriptor", link->peer);
-    }
-    link->resolve = resolve;
-    link->resolve_watch = tc_watch_new(link->loop, resolve->ready, on_resolved, link, err);
-    if (!link->resolve_watch || tc_watch_want(link->resolve_watch, TC_WATCH_READ, err) != 0)
+    link->lookup = tc_lookup_begin(host, port, err);
+    if (!link->lookup)
         return -TC_E_NOMEM;
-    pthread_t thread;
-    sigset_t all, old;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old); /* signals are the loop's */
-    atomic_fetch_add(&resolve->references, 1);
-    int failed = pthread_create(&thread, NULL, resolve_thread, resolve);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (failed) {
-        atomic_fetch_sub(&resolve->references, 1);
-        return tc_fail_errno(err, failed, "%s: no thread for the name", link->peer);
-    }
-    pthread_detach(thread);
-    return 0;
+    link->lookup_watch = tc_watch_new(link->loop, tc_lookup_fd(link->lookup), on_resolved, link, err);
+    return link->lookup_watch ? tc_watch_want(link->lookup_watch, TC_WATCH_READ, err) : -TC_E_NOMEM;
 }
 
 /* --- the loop's callbacks --- */
@@ -855,13 +792,13 @@ struct tc_link *tc_link_dial(struct tc_loop *loop, const char *address, const st
     snprintf(link->peer, sizeof link->peer, "%s", address);
     link->connect_by = tc_loop_now(loop) + link->options.connect_ms;
     tc_timer_set(link->deadline, link->options.connect_ms);
-    if (tc_address_resolve(host, port, true, &link->addresses) == 0) {
-        link->next_address = link->addresses;
+    if (tc_address_resolve(host, port, true, &link->numeric) == 0) {
+        link->next_address = link->numeric;
         link->state = CONNECTING;
         go_soon(link, TC_WATCH_READ);
     } else {
         link->state = RESOLVING;
-        if (start_resolve(link, host, port, err) != 0) {
+        if (start_lookup(link, host, port, err) != 0) {
             tc_link_drop(link);
             return NULL;
         }

@@ -56,8 +56,8 @@ struct tc_link_options {
     void *lookup_arg;
 };
 
-/* Connect to "name:port", "1.2.3.4:port" or "[v6]:port"; names are resolved beside the loop (getaddrinfo in a thread),
- * all addresses are tried in turn within connect_ms. Failure comes as CLOSED (TC_E_UNREACHABLE, TC_E_TIMEOUT). NULL
+/* Connect to "name:port", "1.2.3.4:port" or "[v6]:port"; names are resolved beside the loop (resolver.h), all
+ * addresses are tried in turn within connect_ms. Failure comes as CLOSED (TC_E_UNREACHABLE, TC_E_TIMEOUT). NULL
  * only for a malformed address or no memory. */
 struct tc_link *tc_link_dial(struct tc_loop *loop, const char *address, const struct tc_link_options *options,
                              struct tc_err *err);
