@@ -517,6 +517,7 @@ static int make_machine(struct node *node, struct tc_err *err)
     config->digest_depth = tc_pool_threads(node->pool) + 2;
     config->ahead = AHEAD_BYTES;
     config->joins = options->join_at != NULL;
+    config->tls = options->key != NULL;
     double patience = options->join_seconds > 0 ? options->join_seconds : JOIN_SECONDS;
     config->join_by = tc_loop_now(node->loop) + (uint64_t)(patience * 1000.0);
     config->random = random_bytes;

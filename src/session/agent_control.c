@@ -114,6 +114,8 @@ static int on_offer(struct tc_agent *agent, const struct tc_msg_offer *offer, co
         tc_agent_fail(agent, err);
         return 0;
     }
+    memcpy(agent->proof_id, offer->proof_id, sizeof agent->proof_id);
+    memcpy(agent->proof_key, offer->proof_key, sizeof agent->proof_key);
     tc_agent_enter(agent, TC_AGENT_OFFERED, "OFFER");
     tc_actions_add(&agent->actions, TC_ACT_PREPARE)->flags = agent->job.flags;
     tc_agent_send_progress(agent);

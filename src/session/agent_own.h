@@ -54,6 +54,8 @@ struct tc_agent {
     bool ends_later; /* when publishing has gone one way or the other */
 
     struct tc_job job;
+    uint8_t proof_id[TC_LINK_ID_SIZE],
+        proof_key[TC_LINK_KEY_SIZE]; /* who dials with them is to find this agent; zero: none */
     struct tc_verifier *session_key;
     struct tc_page **pages; /* by index, owned */
     struct tc_bits have_pages;

@@ -154,5 +154,11 @@ int tc_agent_link_key(const struct tc_agent *agent, const uint8_t id[TC_LINK_ID_
             memcpy(key, agent->parents[t].self.key, TC_LINK_KEY_SIZE);
             return 1;
         }
+    static const uint8_t none[TC_LINK_ID_SIZE];
+    if (agent->state <= TC_AGENT_PREPARED && memcmp(id, none, sizeof none) != 0 &&
+        memcmp(agent->proof_id, id, sizeof agent->proof_id) == 0) {
+        memcpy(key, agent->proof_key, TC_LINK_KEY_SIZE);
+        return 1;
+    }
     return agent->state >= TC_AGENT_FAILED ? 0 : -1;
 }

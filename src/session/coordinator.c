@@ -120,7 +120,10 @@ static void on_up(struct tc_coordinator *c, const struct tc_event *event)
     uint32_t link = event->link;
     struct tc_host *host = tc_coordinator_by_control(c, link);
     struct tc_child *child = tc_children_by_link(&c->children, link);
-    if (host) {
+    struct tc_host *proves = tc_coordinator_by_proof(c, link);
+    if (proves) {
+        tc_coordinator_on_proof(c, proves, event);
+    } else if (host) {
         host->heard = c->now;
         if (event->far)
             host->far = *event->far;
@@ -134,7 +137,10 @@ static void on_down(struct tc_coordinator *c, const struct tc_event *event)
 {
     struct tc_host *host = tc_coordinator_by_control(c, event->link);
     struct tc_child *child = tc_children_by_link(&c->children, event->link);
-    if (host)
+    struct tc_host *proves = tc_coordinator_by_proof(c, event->link);
+    if (proves)
+        tc_coordinator_on_proof(c, proves, event);
+    else if (host)
         tc_coordinator_on_control_down(c, host, event->err);
     else if (child)
         tc_coordinator_on_data_down(c, child, event->err);

@@ -19,6 +19,7 @@ struct tc_coordinator_config {
     const char *const *hosts; /* addresses "name:port"; where agents join, names as HELLO says them */
     uint32_t host_count;
     bool joins;               /* no host is dialled */
+    bool tls;                 /* links are authenticated */
     uint64_t join_by;         /* absolute ms: who has not joined by then is unreachable */
     struct tc_tree_spec tree; /* auto is decided when the ready hosts are known */
     struct tc_signer *signer; /* the session's own key */

@@ -24,6 +24,7 @@ void tc_coordinator_end_host(struct tc_coordinator *c, struct tc_host *host, enu
         c->asked--;
     if (view->phase >= TC_PHASE_RUNNING)
         c->running--;
+    tc_coordinator_end_proof(c, host);
     view->phase = TC_PHASE_ENDED;
     view->end = end;
     view->ended_at = c->now;
@@ -149,6 +150,8 @@ static void offer(struct tc_coordinator *c, struct tc_host *host)
     memcpy(o->session, c->config.session, sizeof o->session);
     memcpy(o->nonce, host->nonce, sizeof o->nonce);
     o->to = tc_coordinator_destination(c, host);
+    memcpy(o->proof_id, host->proof.id, sizeof o->proof_id);
+    memcpy(o->proof_key, host->proof.key, sizeof o->proof_key);
     snprintf(o->name, sizeof o->name, "%s", c->config.name);
     o->size = c->config.layout.size;
     o->chunk_size = c->config.layout.chunk_size;
@@ -179,9 +182,10 @@ static int on_hello(struct tc_coordinator *c, struct tc_host *host, const struct
     host->greeted = true;
     memcpy(host->instance, hello->instance, sizeof host->instance);
     memcpy(host->nonce, hello->nonce, sizeof host->nonce);
-    snprintf(host->address, sizeof host->address, "%s", hello->address[0] ? hello->address : tc_host_name(c, host));
-    offer(c, host);
-    return 0;
+    int status = tc_coordinator_take_address(c, host, hello->address, err);
+    if (status == 0)
+        offer(c, host);
+    return status;
 }
 
 static void why_of(const struct tc_msg_why *said, struct tc_err *err)
@@ -240,6 +244,12 @@ static void on_progress(struct tc_coordinator *c, struct tc_host *host, const st
     }
 }
 
+void tc_coordinator_host_ready(struct tc_coordinator *c, struct tc_host *host)
+{
+    host->view.phase = TC_PHASE_READY;
+    c->asked--;
+}
+
 static int on_control_message(struct tc_coordinator *c, struct tc_host *host, const struct tc_message *message,
                               struct tc_err *err)
 {
@@ -249,14 +259,15 @@ static int on_control_message(struct tc_coordinator *c, struct tc_host *host, co
     case TC_MSG_HELLO:
         return on_hello(c, host, &message->hello, err);
     case TC_MSG_READY:
-        if (host->view.phase != TC_PHASE_OFFERED)
+        if (host->view.phase != TC_PHASE_OFFERED || host->answered)
             break;
-        host->view.phase = TC_PHASE_READY;
+        host->answered = true;
         host->local = message->ready.flags & TC_PREPARED_LOCAL;
-        c->asked--;
+        if (!tc_coordinator_prove(c, host))
+            tc_coordinator_host_ready(c, host);
         return 0;
     case TC_MSG_REFUSE:
-        if (host->view.phase > TC_PHASE_OFFERED)
+        if (host->view.phase > TC_PHASE_OFFERED || host->answered)
             break;
         why_of(&message->why, &why);
         tc_coordinator_drop_host(c, host, TC_END_REFUSED, &why, false);
@@ -271,7 +282,7 @@ static int on_control_message(struct tc_coordinator *c, struct tc_host *host, co
             break;
         return on_done(c, host, message, err);
     case TC_MSG_FAILED:
-        if (host->view.phase < TC_PHASE_READY)
+        if (!host->answered)
             break;
         why_of(&message->why, &why);
         if (host->view.phase == TC_PHASE_LEAVING)

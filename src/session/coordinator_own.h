@@ -2,6 +2,7 @@
  *
  * coordinator.c         the machine: its links, times, events and end
  * coordinator_hosts.c   a host by itself: what it says on its control link, how it joins and ends
+ * coordinator_address.c where others reach a host
  * coordinator_plan.c    the plan: ranks and rows, and own children dialled as it says
  * coordinator_replan.c  what hosts say of the plan, and how it changes
  * coordinator_give.c    the source's digests and pages, and own children fed */
@@ -20,8 +21,14 @@ struct tc_host {
     bool local; /* it is on this host, and has the source itself */
     uint8_t instance[16];
     uint8_t nonce[TC_NONCE_SIZE];
-    struct tc_destination far;      /* its end of the control link; of one that dialled, where it did so from */
-    char address[TC_ADDRESS_MAX];   /* for other agents */
+    struct tc_destination far;    /* its end of the control link; of one that dialled, where it did so from */
+    char address[TC_ADDRESS_MAX]; /* for other agents */
+    bool answered;                /* READY has come */
+    struct {                      /* where else it says that it is reached; "": nowhere */
+        char address[TC_ADDRESS_MAX];
+        uint8_t id[TC_LINK_ID_SIZE], key[TC_LINK_KEY_SIZE];
+        uint32_t link; /* that tries; 0: none now */
+    } proof;
     uint64_t heard;                 /* last control message */
     uint64_t slow_at;               /* when it was called slow; 0: never */
     uint64_t compared, compared_at; /* bytes that it has looked for in what it has, and when it said so last */
@@ -147,6 +154,19 @@ void tc_coordinator_on_control_frame(struct tc_coordinator *c, struct tc_host *h
 void tc_coordinator_on_control_down(struct tc_coordinator *c, struct tc_host *host, const struct tc_err *err);
 void tc_coordinator_on_join(struct tc_coordinator *c, const struct tc_event *event); /* the first frame of a link */
 void tc_coordinator_on_absent(struct tc_coordinator *c, const struct tc_event *event);
+
+void tc_coordinator_host_ready(struct tc_coordinator *c, struct tc_host *host); /* it has answered, it may be planned */
+
+/* coordinator_address.c */
+/* What HELLO says of where others reach host ("": as it was dialled): address is filled, and proof where that may be
+ * another's. */
+int tc_coordinator_take_address(struct tc_coordinator *c, struct tc_host *host, const char *said, struct tc_err *err);
+/* Once host knows its proof (OFFER has it): true when it is being tried, and tc_coordinator_host_ready follows. */
+bool tc_coordinator_prove(struct tc_coordinator *c, struct tc_host *host);
+struct tc_host *tc_coordinator_by_proof(struct tc_coordinator *c, uint32_t link); /* NULL: no such link */
+void tc_coordinator_on_proof(struct tc_coordinator *c, struct tc_host *host,
+                             const struct tc_event *event);                    /* UP, DOWN */
+void tc_coordinator_end_proof(struct tc_coordinator *c, struct tc_host *host); /* host has ended */
 
 /* coordinator_plan.c */
 void tc_coordinator_all_answered(struct tc_coordinator *c); /* make the first plan, if there are hosts for one */

@@ -10,6 +10,7 @@ libtc_session_la_SOURCES = \
 	src/session/children.c src/session/children.h \
 	src/session/compare.c src/session/compare.h \
 	src/session/coordinator.c src/session/coordinator.h src/session/coordinator_own.h \
+	src/session/coordinator_address.c \
 	src/session/coordinator_give.c \
 	src/session/coordinator_hosts.c \
 	src/session/coordinator_plan.c \

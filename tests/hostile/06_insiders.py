@@ -1,9 +1,12 @@
 #!/usr/bin/python3
 """Members that pass on what is not theirs, or ask for more than their share: others lose nothing by it."""
 
+import contextlib
 import os
 import re
+import socket
 import subprocess
+import threading
 
 from hostile import MIB, SLOW, compile_helper, ensure, main, note, scenario
 
@@ -34,10 +37,14 @@ class Insider:
         self.process.stdin.flush()
 
     def end(self, seconds=60):
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         try:
-            out, _ = self.process.communicate("", timeout=seconds * SLOW)
+            self.process.wait(seconds * SLOW)
         finally:
             self.process.kill()
+        with self.process.stdout as stdout:  # not communicate: some of it may have come with the first line
+            out = stdout.read()
         ensure(self.process.returncode == 0, f"insider: {self.process.returncode}: {out}")
         return out.strip()
 
@@ -114,6 +121,62 @@ def greedy(scene):
     ensure(answer.code == 3 and "asks again and again" in answer.err and member.address in answer.err, str(answer))
     ensure(int(figures[3]) < 8 * MIB, figures[0])
     scene.require_published([agent], "a", source)
+
+
+class Bystander:
+    """Somebody else's service; what it hears from whom."""
+
+    def __init__(self):
+        self.listening, self.heard = socket.create_server(("127.0.0.2", 0)), []
+        self.address = f"127.0.0.2:{self.listening.getsockname()[1]}"
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.thread.start()
+
+    def serve(self):
+        with contextlib.suppress(OSError):
+            while True:
+                peer, _ = self.listening.accept()
+                peer.settimeout(10 * SLOW)
+                with peer, contextlib.suppress(OSError):
+                    self.heard.append(peer.recv(65536))
+                    peer.sendall(b"this is no agent\n")
+
+    def end(self):
+        self.listening.shutdown(socket.SHUT_RDWR)
+        self.thread.join(20 * SLOW)
+        self.listening.close()
+        return self.heard
+
+
+@scenario
+def elsewhere(scene):
+    """A member says that others reach it at somebody else's address: only the sender knocks there, once, and no agent does"""
+    key = scene.key()
+    agents, source = scene.agents(3, "-k", key), scene.noise("a", 300000)
+    bystander = Bystander()
+    member = Insider("elsewhere", key, bystander.address)
+    hosts = ",".join([member.address, *(agent.address for agent in agents)])
+    answer = scene.run("send", "-k", key, "-w", hosts, "-F", "chain", "--min-hosts", "3", "-vv", source).expect(3)
+    ensure(member.end() == "planned", "the member was refused")
+    heard = bystander.end()
+    ensure(f"nobody proves to be it at {bystander.address}: others are told {member.address}" in answer.err, str(answer))
+    ensure(len(heard) == 1 and heard[0][:1] == b"\x16", f"{len(heard)} connections: {heard}")
+    scene.require_published(agents, "a", source)
+    note(f"1 connection to {bystander.address}, of {len(heard[0])} bytes of a TLS greeting; 3 agents have the array")
+
+
+@scenario
+def its_own_elsewhere(scene):
+    """An agent that does listen at the other address that it names is found there; one that does not is reached as before"""
+    key, source = scene.key(), scene.noise("a", 300000)
+    true, = scene.agents(1, "-k", key, "-l", "0.0.0.0:0", "--advertise", "127.0.0.2")
+    false, last = scene.agents(2, "-k", key, "--advertise", "127.0.0.3", first=1)
+    hosts = [f"127.0.0.1:{true.port}", false.address, last.address]
+    answer = scene.run("send", "-k", key, "-w", ",".join(hosts), "-F", "chain", "-vv", source).expect(0)
+    found = re.findall(r"(\S+): nobody proves to be it at 127.0.0.3:\d+: others are told (\S+)", answer.err)
+    ensure(found == [(one, one) for one in hosts[1:]] or found == [(one, one) for one in hosts[:0:-1]], str(answer))
+    scene.require_published([true, false, last], "a", source)
+    note("1 of 3 named addresses proven, 2 not: 3 of 3 published")
 
 
 @scenario

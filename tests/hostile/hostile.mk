@@ -15,7 +15,10 @@ dist_noinst_DATA += \
 	tests/hostile/probe.c \
 	tests/hostile/stranger.c
 if HAVE_CHECK
-check_PROGRAMS += tests/hostile/test_costs tests/hostile/test_members tests/hostile/test_names
+check_PROGRAMS += tests/hostile/test_addresses tests/hostile/test_costs tests/hostile/test_members tests/hostile/test_names
+tests_hostile_test_addresses_SOURCES = tests/hostile/test_addresses.c tests/unit/unit.h
+tests_hostile_test_addresses_LDADD = libtc-session.la libtc-plan.la libtc-data.la libtc-base.la $(CRYPTO_LIBS) \
+	$(JANSSON_LIBS) $(CHECK_LIBS)
 tests_hostile_test_costs_SOURCES = tests/hostile/test_costs.c tests/hostile/victim.h tests/unit/unit.h
 tests_hostile_test_costs_LDADD = libtc-session.la libtc-plan.la libtc-data.la libtc-base.la $(CRYPTO_LIBS) \
 	$(JANSSON_LIBS) $(CHECK_LIBS)

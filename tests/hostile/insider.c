@@ -7,6 +7,7 @@
  *                           opened again
  *   greedy KEY TIMES        take part below the sender, and want chunk 0 so many times. First line: where
  *   updates KEY PORT TIMES  a control session that renews its key so many times and says nothing else
+ *   elsewhere KEY ADDRESS   take part up to the plan, and say that others reach it at ADDRESS. First line: where
  * Prints one line of figures. */
 #include <poll.h>
 #include <pthread.h>
@@ -257,6 +258,31 @@ static int greedy(unsigned times)
     return 0;
 }
 
+/* --- an address that is another's --- */
+
+static int elsewhere(const char *address)
+{
+    int listener = listen_and_tell(), fd = accept(listener, NULL, NULL);
+    struct bytes hello = {0}, ready = {0};
+    unsigned type = 0;
+    uint8_t *body;
+    size_t size;
+    SSL *ssl = tls_server(fd, find_control);
+    NEED(ssl);
+    put_hello(&hello, AS_AGENT, NULL, NULL);
+    hello.size -= 2 + 2 + 4; /* where others reach it, which host it is, and pages */
+    put_text(&hello, address);
+    put_text(&hello, "");
+    put32(&hello, 0);
+    put32(&ready, 0);
+    NEED(send_frame(ssl, HELLO, &hello));
+    while (type != PLAN && receive_frame(ssl, &type, &body, &size))
+        if (type == OFFER)
+            NEED(send_frame(ssl, READY, &ready));
+    printf(type == PLAN ? "planned\n" : "not planned\n");
+    return 0;
+}
+
 /* --- key updates --- */
 
 static int updates(unsigned port, unsigned times)
@@ -281,6 +307,8 @@ int main(int argc, char **argv)
     control_key(argv[2], group_control);
     if (strcmp(argv[1], "greedy") == 0)
         return greedy((unsigned)atoi(argv[3]));
+    if (strcmp(argv[1], "elsewhere") == 0)
+        return elsewhere(argv[3]);
     NEED(argc >= 5);
     if (strcmp(argv[1], "updates") == 0)
         return updates((unsigned)atoi(argv[3]), (unsigned)atoi(argv[4]));
