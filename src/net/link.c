@@ -175,7 +175,7 @@ static int begin_body(struct tc_link *link, struct tc_err *err)
     uint32_t length = tc_buf_get32(&buf);
     uint32_t type_and_zero = tc_buf_get32(&buf);
     link->type = (uint8_t)(type_and_zero >> 24);
-    if (!link->tls && link->received == 0 && bytes[0] == 0x16 && bytes[1] == 0x03)
+    if (!link->tls && link->received == 0 && (bytes[0] == 0x15 || bytes[0] == 0x16) && bytes[1] == 0x03)
         return tc_fail(err, TC_E_AUTH, "peer speaks TLS, this side has no key; give both sides the same key file");
     if (type_and_zero & 0xffffff)
         return tc_fail(err, TC_E_PROTOCOL, "not a frame (its reserved bits are set)");
@@ -726,7 +726,12 @@ static void on_deadline(void *arg)
         connect_next(link);
         break;
     case HANDSHAKE:
-        tc_fail(&err, TC_E_TIMEOUT, "TLS handshake not finished within %u ms", link->options.handshake_ms);
+        if (link->connect_by) /* it was dialled */
+            tc_fail(&err, TC_E_NOTAGENT,
+                    "not a treecast agent, or one that stands still: no TLS handshake within %u ms",
+                    link->options.handshake_ms);
+        else
+            tc_fail(&err, TC_E_TIMEOUT, "TLS handshake not finished within %u ms", link->options.handshake_ms);
         finish(link, &err);
         break;
     case OPEN:

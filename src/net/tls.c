@@ -342,6 +342,27 @@ static int closed(const struct tc_tls *tls, struct tc_err *err)
                    tls->up ? " without saying so" : " in the handshake");
 }
 
+/* To a client: what tells that there is another program at the other end, and not an agent with another key: bytes that are no TLS (a
+ * web server's or an ssh server's), older TLS, a certificate. */
+static const char *another_program(unsigned long code)
+{
+    switch (ERR_GET_REASON(code)) {
+    case SSL_R_WRONG_VERSION_NUMBER:
+    case SSL_R_HTTP_REQUEST:
+    case SSL_R_HTTPS_PROXY_REQUEST:
+    case SSL_R_PACKET_LENGTH_TOO_LONG:
+    case SSL_R_BAD_PACKET_LENGTH:
+        return "not a treecast agent, or one without a key: what it says is not TLS";
+    case SSL_R_UNSUPPORTED_PROTOCOL:
+    case SSL_R_TLSV1_ALERT_PROTOCOL_VERSION:
+        return "not a treecast agent: it speaks an older TLS";
+    case SSL_R_CERTIFICATE_VERIFY_FAILED:
+        return "not a treecast agent: a TLS server with a certificate";
+    default:
+        return NULL;
+    }
+}
+
 static int translate(struct tc_tls *tls, int result, struct tc_err *err)
 {
     int kind = SSL_get_error(tls->ssl, result);
@@ -366,6 +387,9 @@ static int translate(struct tc_tls *tls, int result, struct tc_err *err)
         return closed(tls, err);
     if (!words)
         words = "no reason given";
+    const char *other = tls->up || SSL_is_server(tls->ssl) ? NULL : another_program(code);
+    if (other)
+        return tc_fail(err, TC_E_NOTAGENT, "%s", other);
     if (!tls->up)
         return tc_fail(err, TC_E_AUTH, "peer does not hold the same key (%s)", words);
     if (ERR_GET_REASON(code) == SSL_R_DECRYPTION_FAILED_OR_BAD_RECORD_MAC)
@@ -393,7 +417,8 @@ int tc_tls_handshake(struct tc_tls *tls, struct tc_err *err)
     if (said != 0)
         return said;
     if (!SSL_session_reused(tls->ssl)) /* the one proof that the key was used; a certificate is no substitute */
-        return tc_fail(err, TC_E_AUTH, "peer does not hold the same key (it offered something else)");
+        return tc_fail(err, TC_E_NOTAGENT,
+                       "not a treecast agent: a TLS server with a certificate and without this key");
     /* Strangers' buffers go after every record; one that is let in keeps its 34 KiB, or each record would allocate anew. */
     SSL_clear_mode(tls->ssl, SSL_MODE_RELEASE_BUFFERS);
     tls->up = true;

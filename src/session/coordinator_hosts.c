@@ -310,6 +310,10 @@ void tc_coordinator_on_control_frame(struct tc_coordinator *c, struct tc_host *h
     if (status == 0)
         status = on_control_message(c, host, &message, &err);
     if (status < 0) {
+        if (err.reason == TC_E_PROTOCOL && !host->greeted) {
+            struct tc_err words = err;
+            tc_fail(&err, TC_E_NOTAGENT, "not a treecast agent: %s", words.text);
+        }
         bool refused = err.reason == TC_E_DUPLICATE || err.reason == TC_E_VERSION;
         tc_coordinator_drop_host(c, host, refused ? TC_END_REFUSED : TC_END_FAILED, &err, true);
     }
@@ -323,7 +327,10 @@ void tc_coordinator_on_control_down(struct tc_coordinator *c, struct tc_host *ho
     const char *text = err && err->reason ? without_name(err->text, tc_host_name(c, host)) : "connection closed";
     /* It answered and hung up without a greeting: that is what an agent does with whom it does not trust. */
     if (reason == TC_E_CLOSED && !host->greeted)
-        tc_fail(&why, TC_E_AUTH, "%s before a greeting: do both sides have the same key (-k FILE)?", text);
+        tc_fail(&why, TC_E_AUTH,
+                "%s before a greeting: is it a treecast agent, and do both sides have the same key (-k FILE)?", text);
+    else if (reason == TC_E_PROTOCOL && !host->greeted)
+        tc_fail(&why, TC_E_NOTAGENT, "not a treecast agent: %s", text);
     else
         tc_fail(&why, reason, "%s", text);
     bool begun = host->view.phase >= TC_PHASE_OFFERED;

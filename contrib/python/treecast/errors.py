@@ -119,8 +119,8 @@ _BY_CODE: Dict[int, Type[TreecastError]] = {
 # The exit codes of src/base/err.def by name; those that are not here are 1.
 _CODES = {
     "usage": 2, "policy": 2, "auth": 4, "integrity": 5, "nomem": 6, "noroom": 6, "permission": 6, "limit": 6, "io": 6,
-    "deadline": 7, "version": 8, "coordinator-lost": 9, "source": 10, "timeout": 7, "name": 2, "interrupted": 130,
-    "format": 2, "duplicate": 2}
+    "deadline": 7, "version": 8, "coordinator-lost": 9, "source": 10, "notagent": 11, "timeout": 7, "name": 2,
+    "interrupted": 130, "format": 2, "duplicate": 2}
 
 
 def of_exit(code: int, text: str, reason: str = "failed", hosts: Sequence[Dict[str, Any]] = ()) -> TreecastError:
