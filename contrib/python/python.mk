@@ -12,6 +12,7 @@ dist_treecast_DATA = \
 	contrib/python/treecast/_ref.py \
 	contrib/python/treecast/_send.py \
 	contrib/python/treecast/_source.py \
+	contrib/python/treecast/_trust.py \
 	contrib/python/treecast/dask.py \
 	contrib/python/treecast/errors.py \
 	contrib/python/treecast/ipyparallel.py \

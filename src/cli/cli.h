@@ -12,6 +12,7 @@
 #include <stdio.h>
 
 #include "base/err.h"
+#include "base/trust.h"
 
 /* What an option's value is and the C type it is stored as. */
 enum tc_option_kind {
@@ -124,7 +125,7 @@ void tc_help_verb(FILE *out, const struct tc_verb *verb);
 void tc_help_all(FILE *out);
 
 /* Where the two configuration files are; user: empty when there is no home directory. */
-#define TC_CONFIG_SYSTEM "/etc/treecast/treecast.conf"
+#define TC_CONFIG_SYSTEM TC_TRUST_FILE
 void tc_config_user(char *path, size_t size);
 
 #endif

@@ -304,6 +304,11 @@ static int prolog(const struct hook *hook, struct tc_err *err)
 {
     if (geteuid() != 0)
         return tc_fail(err, TC_E_PERMISSION, "the prolog must run as root: only root reads the cluster's key");
+    if (!tc_trusted(hook->agent))
+        return tc_fail(err, TC_E_POLICY,
+                       "--user %s: jobs would not believe that user's agents; write it as user into [hook] "
+                       "of " TC_TRUST_FILE,
+                       hook->values->user);
     struct tc_jobdir *dir = tc_jobdir_open(hook->values->base, hook->name, true, LOCK_PROLOG, err);
     if (!dir)
         return -err->reason;
@@ -358,11 +363,35 @@ static int explain(const char *base, const char *path, struct tc_err *err)
     return tc_fail(err, TC_E_NOTFOUND, "no agent was started for this job on this host: %s is not there", path);
 }
 
+/* Open the job's .treecast as what root's prolog has left, and nobody else: BASE may be in a place where everybody makes
+ * directories. */
+static int open_state(const struct hook *hook, const char *path, struct tc_err *err)
+{
+    const char *names[] = {hook->name, ".treecast"};
+    int fd = tc_trust_open_dir(hook->values->base, err);
+    for (size_t i = 0; i < sizeof names / sizeof *names && fd >= 0; i++) {
+        int next = tc_trust_open_dir_at(fd, names[i], path, err);
+        close(fd);
+        fd = next;
+    }
+    return fd;
+}
+
+/* That the key is there for us, and nobody's whom we do not believe. */
+static int check_key(int state, const char *path, struct tc_err *err)
+{
+    int fd = openat(state, "key", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    int result = fd < 0 ? tc_fail_errno(err, errno, "%s", path) : tc_trust_fd(fd, path, err);
+    if (fd >= 0)
+        close(fd);
+    return result;
+}
+
 /* The hook's own words: digits and commas, in a file that only root can have written. */
-static int read_ports(const char *path, char *text, size_t size, struct tc_err *err)
+static int read_ports(int state, const char *path, char *text, size_t size, struct tc_err *err)
 {
     struct stat status;
-    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+    int fd = openat(state, "ports", O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
     ssize_t got = fd < 0 || fstat(fd, &status) < 0 ? -1 : read(fd, text, size - 1);
     int number = errno;
     if (fd >= 0)
@@ -378,19 +407,24 @@ static int read_ports(const char *path, char *text, size_t size, struct tc_err *
 static int task_prolog(const struct hook *hook, struct tc_err *err)
 {
     char path[PATH_MAX], key[PATH_MAX], file[PATH_MAX], ports[256];
+    struct tc_err why = {0};
     int used = snprintf(path, sizeof path, "%s/%s", hook->values->base, hook->name);
     int more = snprintf(key, sizeof key, "%s/%s/%s", hook->values->base, hook->name, TC_JOBDIR_KEY);
     int most = snprintf(file, sizeof file, "%s/%s/%s", hook->values->base, hook->name, TC_JOBDIR_PORTS);
     if (used < 0 || more < 0 || most < 0 || (size_t)most >= sizeof file)
         return tc_fail(err, TC_E_LIMIT, "%s: too long", hook->values->base);
-    if (access(key, R_OK) < 0 && errno == ENOENT)
-        return explain(hook->values->base, path, err);
-    if (access(key, R_OK) < 0)
-        return tc_fail_errno(err, errno, "%s", key);
-    int result = read_ports(file, ports, sizeof ports, err);
+    int state = open_state(hook, path, &why);
+    int result = state < 0 ? state : check_key(state, key, &why);
     if (result == 0)
-        printf("export TREECAST_DIR=%s\nexport TREECAST_KEY_FILE=%s\nexport TREECAST_PORT=%s\n", path, key, ports);
-    return result;
+        result = read_ports(state, file, ports, sizeof ports, &why);
+    if (state >= 0)
+        close(state);
+    if (result == -TC_E_NOTFOUND)
+        return explain(hook->values->base, path, err);
+    if (result < 0)
+        return tc_fail(err, why.reason, "%s", why.text);
+    printf("export TREECAST_DIR=%s\nexport TREECAST_KEY_FILE=%s\nexport TREECAST_PORT=%s\n", path, key, ports);
+    return 0;
 }
 
 /* The directory's name has the user in it; a task's is who runs it. */

@@ -13,6 +13,7 @@
 #include "base/startup.h"
 #include "cli/key_options.h"
 #include "cli/report.h"
+#include "file/place.h"
 #include "net/address.h"
 #include "net/listen.h"
 #include "node/recv_node.h"
@@ -222,8 +223,7 @@ static int take_dir(struct agent *agent, struct tc_err *err)
     const struct passwd *user = agent->values->user && !agent->values->dir ? getpwnam(agent->values->user) : NULL;
     if (!user)
         return tc_dir_resolve(agent->dir, sizeof agent->dir, agent->values->dir, err);
-    snprintf(agent->dir, sizeof agent->dir, "/dev/shm/treecast-%u", (unsigned)user->pw_uid);
-    return 0;
+    return tc_place_of(user->pw_uid, agent->dir, sizeof agent->dir, err);
 }
 
 static int take_reached_as(struct agent *agent, struct tc_err *err)

@@ -56,6 +56,11 @@ static int check_key(struct reading *reading, const char *section, const char *n
     if (!all && (!verb || verb->hidden))
         return tc_fail(&reading->err, TC_E_USAGE, "%s:%u: unknown section [%s] (write [treecast] or a verb's name)",
                        reading->path, reading->line, section);
+    if (all && strcmp(name, "trust") == 0) /* no option, but whom all believe: base/trust.h reads it for itself */
+        return reading->system
+                   ? 0
+                   : tc_fail(&reading->err, TC_E_POLICY, "%s:%u: 'trust' counts in root's " TC_CONFIG_SYSTEM " only",
+                             reading->path, reading->line);
     if (all ? !any_verb_knows(name) : !option_named(verb, name))
         return tc_fail(&reading->err, TC_E_USAGE, "%s:%u: unknown key '%s' in [%s] (keys are the long options)",
                        reading->path, reading->line, name, section);

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "file/folder.h"
+#include "file/place.h"
 
 int tc_report_json(FILE *out, json_t *object, struct tc_err *err)
 {
@@ -134,8 +134,8 @@ int tc_dir_resolve(char *path, size_t size, const char *dir, struct tc_err *err)
     char base[PATH_MAX], working[PATH_MAX] = "";
     if (dir)
         snprintf(base, sizeof base, "%s", dir);
-    else
-        tc_folder_default(base, sizeof base);
+    else if (tc_place_default(base, sizeof base, err) < 0)
+        return -TC_E_POLICY;
     if (*base != '/' && !getcwd(working, sizeof working))
         return tc_fail_errno(err, errno, "working directory");
     if (*base != '/' && strcmp(working, "/") == 0)

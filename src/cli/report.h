@@ -29,7 +29,7 @@ void tc_table_free(struct tc_table *table); /* NULL allowed */
 /* Whether to use colour on out: a terminal, not a dumb one, and NO_COLOR unset or empty. */
 bool tc_report_color(FILE *out);
 
-/* -d, --dir for verbs that look into the directory of published arrays; NULL: tc_folder_default. */
+/* -d, --dir for verbs that look into the directory of published arrays; NULL: tc_place_default. */
 /* clang-format off */
 #define TC_DIR_ROW(type, member) \
     {.letter = 'd', .name = "dir", .argument = "DIR", .kind = TC_OPT_TEXT, TC_AT(type, member), \

@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/trust.h"
 #include "data/describe.h"
 
 #define PING_SECONDS 10.0
@@ -252,23 +253,33 @@ static int fail_connect(const char *dir, int number, struct tc_err *err)
     return tc_fail_errno(err, number, "cannot reach the agent of %s", dir);
 }
 
-static int connect_door(const char *dir, const struct deadline *end, struct tc_err *err)
+/* Nothing is said before it is known that the directory and who serves it are believed. */
+static int connect_in(const char *dir, int state, const struct deadline *end, struct tc_err *err)
 {
-    char path[PATH_MAX];
-    if ((size_t)snprintf(path, sizeof path, "%s/.treecast", dir) >= sizeof path)
-        return tc_fail(err, TC_E_USAGE, "the directory's name is too long");
-    int state = open(path, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (state < 0)
-        return fail_connect(dir, errno, err);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    int rc = fd < 0 ? -1 : connect_at(fd, state, end);
-    int number = errno;
-    close(state);
+    int rc = fd < 0 || connect_at(fd, state, end) < 0 ? fail_connect(dir, errno, err) : tc_trust_peer(fd, dir, err);
     if (rc == 0)
         return fd;
     if (fd >= 0)
         close(fd);
-    return fail_connect(dir, number, err);
+    return rc;
+}
+
+static int connect_door(const char *dir, const struct deadline *end, struct tc_err *err)
+{
+    struct tc_err why = {0};
+    char shown[PATH_MAX];
+    snprintf(shown, sizeof shown, "%s/" TC_DOOR_STATE, dir);
+    int above = tc_trust_open_dir(dir, &why);
+    int state = above < 0 ? above : tc_trust_open_dir_at(above, TC_DOOR_STATE, shown, &why);
+    int rc = state < 0 ? state : connect_in(dir, state, end, &why);
+    if (above >= 0)
+        close(above);
+    if (state >= 0)
+        close(state);
+    if (rc == -TC_E_NOTFOUND)
+        return tc_fail(err, TC_E_NOTFOUND, "no agent serves %s", dir);
+    return rc < 0 ? tc_fail(err, -rc, "%s", why.text) : rc;
 }
 
 int tc_door_open(const char *dir, struct tc_err *err)
@@ -416,12 +427,18 @@ int tc_door_offer(const char *dir, const uint8_t session[TC_SESSION_ID_SIZE], in
 
 /* ---- waiting ---- */
 
-static bool is_published(const char *dir, const char *name)
+/* 1, 0, or a negative reason: what is there is not to be believed. */
+static int is_published(const char *dir, const char *name, struct tc_err *err)
 {
-    char path[PATH_MAX];
     struct stat status;
-    int length = snprintf(path, sizeof path, "%s/%s", dir, name);
-    return (size_t)length < sizeof path && lstat(path, &status) == 0 && S_ISREG(status.st_mode);
+    struct tc_err why = {0};
+    int fd = tc_trust_open_dir(dir, &why);
+    if (fd < 0)
+        return why.reason == TC_E_POLICY ? tc_fail(err, TC_E_POLICY, "%s", why.text) : 0;
+    int there = fstatat(fd, name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(status.st_mode);
+    int rc = there ? tc_trust_owner(status.st_uid, name, err) : 0;
+    close(fd);
+    return rc < 0 ? rc : there;
 }
 
 /* 0, a negative reason, NOBODY_SERVES or AGENT_LEFT. */
@@ -447,7 +464,8 @@ static int wait_through_door(const char *dir, const char *name, const struct dea
 
 static int look(const char *dir, const char *name, const struct deadline *end, struct tc_err *err)
 {
-    return is_published(dir, name) ? 0 : wait_through_door(dir, name, end, err);
+    int there = is_published(dir, name, err);
+    return there == 0 ? wait_through_door(dir, name, end, err) : there < 0 ? there : 0;
 }
 
 /* 1 watched, 0 not there, -1 with errno. */

@@ -12,7 +12,8 @@
 #define TC_FOREVER (-1.0)
 
 /* Connect to DIR's door: a descriptor, or -TC_E_NOTFOUND when no agent is alive there, -TC_E_PERMISSION when it refused
- * us. */
+ * us, -TC_E_POLICY when DIR or who serves it is not believed (base/trust.h): then no byte and no descriptor has left. The
+ * same holds for all calls below. */
 int tc_door_open(const char *dir, struct tc_err *err);
 
 /* Send one request line and read one answer line into answer (without the newline, terminated). timeout in seconds.

@@ -9,8 +9,9 @@
 #ifndef TC_DOOR_DOOR_H
 #define TC_DOOR_DOOR_H
 
-#define TC_DOOR_LINE 65536u    /* bytes of a request with its newline */
-#define TC_DOOR_ANSWER 262144u /* bytes of an answer with its newline: the longest description fits */
-#define TC_DOOR_NAME "door" /* in DIR/.treecast */
+#define TC_DOOR_LINE 65536u       /* bytes of a request with its newline */
+#define TC_DOOR_ANSWER 262144u    /* bytes of an answer with its newline: the longest description fits */
+#define TC_DOOR_STATE ".treecast" /* the agent's own directory in DIR */
+#define TC_DOOR_NAME "door"       /* in it */
 
 #endif

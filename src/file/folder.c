@@ -15,6 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/trust.h"
 #include "data/chunk.h"
 #include "file/inside.h"
 #include "file/lock.h"
@@ -41,15 +42,6 @@ int tc_inside_open(int fd, const char *name, int flags, mode_t mode)
     if (opened < 0 && (errno == ENOSYS || errno == EPERM))
         return openat(fd, name, flags, mode);
     return (int)opened;
-}
-
-void tc_folder_default(char *path, size_t size)
-{
-    const char *wish = getenv("TREECAST_DIR");
-    if (wish && *wish)
-        snprintf(path, size, "%s", wish);
-    else
-        snprintf(path, size, "/dev/shm/treecast-%lu", (unsigned long)getuid());
 }
 
 /* Absolute, without slashes at the end: they would make O_NOFOLLOW follow. */
@@ -137,17 +129,17 @@ struct tc_folder *tc_folder_open_read(const char *path, struct tc_err *err)
     struct tc_folder *folder = folder_new(path, err);
     if (!folder)
         return NULL;
-    folder->fd = open(folder->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (folder->fd < 0 && errno == EACCES) /* one may pass through it, if not list it */
-        folder->fd = open(folder->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (folder->fd < 0) {
-        tc_fail_errno(err, errno, "cannot open %s", folder->path);
+    char shown[512];
+    struct tc_err none = {0};
+    snprintf(shown, sizeof shown, "%s/%s", folder->path, TC_FOLDER_STATE);
+    folder->fd = tc_trust_open_dir(folder->path, err);
+    folder->state = folder->fd < 0 ? -1 : tc_trust_open_dir_at(folder->fd, TC_FOLDER_STATE, shown, &none);
+    if (folder->fd < 0 || none.reason == TC_E_POLICY) {
+        if (none.reason)
+            tc_fail(err, none.reason, "%s", none.text);
         tc_folder_close(folder);
         return NULL;
     }
-    folder->state = tc_inside_open(folder->fd, TC_FOLDER_STATE, O_RDONLY | O_DIRECTORY, 0);
-    if (folder->state < 0 && errno == EACCES)
-        folder->state = tc_inside_open(folder->fd, TC_FOLDER_STATE, O_PATH | O_DIRECTORY, 0);
     return folder;
 }
 
@@ -232,13 +224,16 @@ static int read_description(struct tc_folder *folder, const char *name, const st
         return -TC_E_NOTFOUND;
     if (fd < 0)
         return tc_fail_errno(err, errno, "cannot open the description of %s", name);
+    int rc = tc_trust_fd(fd, name, err);
     size_t size;
-    char *text = slurp(fd, &size);
+    char *text = rc == 0 ? slurp(fd, &size) : NULL;
     int number = errno;
     close(fd);
+    if (rc < 0)
+        return rc;
     if (!text)
         return tc_fail_errno(err, number, "cannot read the description of %s", name);
-    int rc = tc_description_parse(description, text, size, err);
+    rc = tc_description_parse(description, text, size, err);
     free(text);
     if (rc) {
         tc_err_prefix(err, "%s", name);
@@ -264,6 +259,8 @@ static int open_name(struct tc_folder *folder, const char *name, struct stat *st
         rc = tc_fail_errno(err, errno, "cannot read %s", name);
     else if (!S_ISREG(status->st_mode))
         rc = tc_fail(err, TC_E_FORMAT, "%s in %s is not a regular file", name, folder->path);
+    else
+        rc = tc_trust_owner(status->st_uid, name, err);
     if (rc == 0)
         return fd;
     close(fd);

@@ -17,14 +17,12 @@ struct tc_folder;
 
 #define TC_FOLDER_STATE ".treecast" /* the agent's own directory inside DIR */
 
-/* $TREECAST_DIR, else /dev/shm/treecast-UID, into path. */
-void tc_folder_default(char *path, size_t size);
-
 /* For the agent: create DIR (0755, its parent must be there) and .treecast (0711) where they are missing, whatever the
  * umask: others may list DIR, read the arrays that their mode lets them read, and open a description (0644) by its
  * inode. Refused are a directory of another user, one that others may write, /dev/shm or another sticky directory
- * itself, and a link (TC_E_POLICY; one line that says what to do). For readers: open_read takes what is there, whoever
- * owns it. NULL on error. */
+ * itself, and a link (TC_E_POLICY; one line that says what to do). For readers: open_read takes what is there if it is a
+ * believed user's and others may not write it (base/trust.h), so nothing in it was put there by anybody else. NULL on
+ * error. */
 struct tc_folder *tc_folder_open(const char *path, struct tc_err *err);
 struct tc_folder *tc_folder_open_read(const char *path, struct tc_err *err);
 const char *tc_folder_path(const struct tc_folder *folder); /* absolute; borrowed until close */
@@ -41,7 +39,7 @@ void tc_folder_close(struct tc_folder *folder);
 
 /* Open published NAME read-only and read the description of the very inode that was opened; description may be NULL.
  * Returns a descriptor that the caller closes, or a negative reason: TC_E_NOTFOUND, TC_E_NAME, TC_E_FORMAT (a file
- * without a description, or whose size differs from it). */
+ * without a description, or whose size differs from it), TC_E_POLICY (it is of a user who is not believed). */
 int tc_folder_open_array(struct tc_folder *folder, const char *name, struct tc_description *description,
                          struct tc_err *err);
 
@@ -51,7 +49,7 @@ int tc_folder_each(struct tc_folder *folder, int (*each)(const struct tc_descrip
                    void *arg, struct tc_err *err);
 
 /* Unlink NAME, a regular file, and its description; readers keep their mapping. TC_E_NOTFOUND, TC_E_PERMISSION,
- * TC_E_FORMAT. */
+ * TC_E_FORMAT, TC_E_BUSY (another process has held the lock for seconds). */
 int tc_folder_remove(struct tc_folder *folder, const char *name, struct tc_err *err);
 
 /* Remove what failed sessions left (temporary files that no live process holds: they are flock'ed by their writer) and

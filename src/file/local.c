@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/trust.h"
 #include "data/describe.h"
 #include "file/inside.h"
 
@@ -17,11 +18,15 @@ static void link_name(char name[LINK_NAME_MAX], const uint8_t session[TC_SESSION
     snprintf(name + 2 * TC_SESSION_ID_SIZE, sizeof TC_INSIDE_LINK, "%s", TC_INSIDE_LINK);
 }
 
-static int open_state(const char *dir)
+static int open_state(const char *dir, struct tc_err *err)
 {
-    char path[4096];
-    snprintf(path, sizeof path, "%s/" TC_FOLDER_STATE, dir);
-    return open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    char shown[4096];
+    snprintf(shown, sizeof shown, "%s/" TC_FOLDER_STATE, dir);
+    int above = tc_trust_open_dir(dir, err);
+    int state = above < 0 ? above : tc_trust_open_dir_at(above, TC_FOLDER_STATE, shown, err);
+    if (above >= 0)
+        close(above);
+    return state;
 }
 
 /* A link makes one file of two: only its owner may wish that. */
@@ -40,9 +45,9 @@ static int check_owner(int state, int fd, struct tc_err *err)
 int tc_local_link(const char *dir, const uint8_t session[TC_SESSION_ID_SIZE], int fd, struct tc_err *err)
 {
     char name[LINK_NAME_MAX], path[64];
-    int state = open_state(dir);
+    int state = open_state(dir, err);
     if (state < 0)
-        return tc_fail_errno(err, errno, "--link: cannot open %s/" TC_FOLDER_STATE, dir);
+        return tc_err_prefix(err, "--link");
     link_name(name, session);
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     int rc = check_owner(state, fd, err);
@@ -55,7 +60,7 @@ int tc_local_link(const char *dir, const uint8_t session[TC_SESSION_ID_SIZE], in
 void tc_local_unlink(const char *dir, const uint8_t session[TC_SESSION_ID_SIZE])
 {
     char name[LINK_NAME_MAX];
-    int state = open_state(dir);
+    int state = open_state(dir, NULL);
     if (state < 0)
         return;
     link_name(name, session);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/process.h"
+#include "base/trust.h"
 #include "file/inside.h"
 
 enum { FIRST_PAUSE_US = 500, LONGEST_PAUSE_US = 20000 }; /* between two tries */
@@ -71,16 +72,37 @@ static int wait_for(const struct tc_folder *folder, int fd, struct tc_err *err)
     }
 }
 
+/* Whether the lock file is what it should be. One that root has made here is the owner's of the directory: root that
+ * cleans up must not shut out the agent. */
+static int check(int state, int fd, const char *shown, struct tc_err *err)
+{
+    struct stat above, status;
+    int rc = tc_trust_fd(fd, shown, err);
+    if (rc < 0)
+        return rc;
+    if (fstat(state, &above) || fstat(fd, &status))
+        return tc_fail_errno(err, errno, "cannot read %s", shown);
+    if (!S_ISREG(status.st_mode))
+        return tc_fail(err, TC_E_POLICY, "%s is not a regular file: remove it", shown);
+    if (status.st_uid != above.st_uid && geteuid() == 0 && fchown(fd, above.st_uid, above.st_gid))
+        return tc_fail_errno(err, errno, "cannot give %s to its directory's owner", shown);
+    return 0;
+}
+
 int tc_lock_take(struct tc_folder *folder, struct tc_err *err)
 {
     int state = tc_folder_state_fd(folder);
+    char shown[512];
     if (state < 0)
         return tc_fail(err, TC_E_NOTFOUND, "there is no directory %s/%s: no agent has used this one",
                        tc_folder_path(folder), TC_FOLDER_STATE);
+    snprintf(shown, sizeof shown, "%s/%s/lock", tc_folder_path(folder), TC_FOLDER_STATE);
     int fd = tc_inside_open(state, "lock", O_RDWR | O_CREAT | O_NONBLOCK, 0600);
     if (fd < 0)
-        return tc_fail_errno(err, errno, "cannot open %s/%s/lock", tc_folder_path(folder), TC_FOLDER_STATE);
-    int rc = wait_for(folder, fd, err);
+        return tc_fail_errno(err, errno, "cannot open %s", shown);
+    int rc = check(state, fd, shown, err);
+    if (rc == 0)
+        rc = wait_for(folder, fd, err);
     if (rc == 0)
         return fd;
     close(fd);

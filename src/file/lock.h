@@ -2,7 +2,8 @@
  *
  * It is held while names change there and in DIR, never while data is written, so it is free within milliseconds; the
  * kernel gives it back when its holder dies. A holder that is stopped, or hangs in the kernel, would hold up all others
- * for ever: so nobody waits for it for longer than TC_LOCK_MS. Readers do not need it. All calls may block for as long:
+ * for ever: so nobody waits for it for longer than TC_LOCK_MS. It must be a believed user's (base/trust.h), and only the
+ * directory's owner and root can open it. Readers do not need it. All calls may block for as long:
  * none is for a loop thread. */
 #ifndef TC_FILE_LOCK_H
 #define TC_FILE_LOCK_H

@@ -7,5 +7,6 @@ libtc_file_la_SOURCES = \
 	src/file/memory.c src/file/memory.h \
 	src/file/partial.c src/file/partial.h \
 	src/file/local.c src/file/local.h \
+	src/file/place.c src/file/place.h \
 	src/file/sink.c src/file/sink.h \
 	src/file/source.c src/file/source.h

@@ -4,6 +4,7 @@ libtreecast_la_SOURCES = \
 	src/lib/treecast.c include/treecast.h \
 	src/door/client.c src/door/client.h src/door/door.h \
 	src/file/folder.c src/file/folder.h src/file/inside.h src/file/lock.c src/file/lock.h \
+	src/file/place.c src/file/place.h \
 	src/data/array.c src/data/array.h \
 	src/data/describe.c src/data/describe.h \
 	src/data/digest.c src/data/digest.h \
@@ -12,8 +13,9 @@ libtreecast_la_SOURCES = \
 	src/data/word.c src/data/word.h \
 	src/base/err.c src/base/err.h src/base/err.def \
 	src/base/log.c src/base/log.h \
-	src/base/process.c src/base/process.h
-libtreecast_la_LIBADD = $(JANSSON_LIBS) $(CRYPTO_LIBS) -lm
+	src/base/process.c src/base/process.h \
+	src/base/trust.c src/base/trust.h
+libtreecast_la_LIBADD = $(JANSSON_LIBS) $(CRYPTO_LIBS) $(INIH_LIBS) -lm
 libtreecast_la_LDFLAGS = -version-info 1:0:1 -no-undefined -export-symbols $(srcdir)/src/lib/treecast.sym
 EXTRA_libtreecast_la_DEPENDENCIES = src/lib/treecast.sym
 EXTRA_DIST += src/lib/treecast.sym

@@ -11,6 +11,7 @@
 
 #include "door/client.h"
 #include "file/folder.h"
+#include "file/place.h"
 
 struct tc_array_handle {
     struct tc_description description;
@@ -54,7 +55,9 @@ static int begin(const char *name, const char **dir, char buffer[PATH_MAX])
     if (!name || (*dir && !**dir))
         return tc_fail(&last, TC_E_USAGE, "no name, or an empty directory name");
     if (!*dir) {
-        tc_folder_default(buffer, PATH_MAX);
+        int rc = tc_place_default(buffer, PATH_MAX, &last);
+        if (rc < 0)
+            return rc;
         *dir = buffer;
     }
     return tc_name_check(name, &last);

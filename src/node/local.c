@@ -8,13 +8,21 @@
 
 #include "base/log.h"
 #include "door/client.h"
-#include "file/folder.h"
 #include "file/local.h"
+#include "file/place.h"
 
 static uint16_t port_of(const char *address)
 {
     const char *colon = strrchr(address, ':');
     return colon ? (uint16_t)strtoul(colon + 1, NULL, 10) : 0;
+}
+
+/* Why no offer was made that could have been. A place that somebody else has taken is worth a word, though the array
+ * reaches this host by the network as well. */
+static void tell(int fd, uint16_t port, const struct tc_err *why)
+{
+    bool taken = why->reason == TC_E_POLICY && fd >= 0 && port != 0;
+    tc_log(taken ? TC_LOG_WARN : TC_LOG_INFO, "no agent on this host takes the source itself: %s", why->text);
 }
 
 /* A connection that holds the offer. */
@@ -40,12 +48,12 @@ int tc_local_offer(struct tc_local *local, const struct tc_send_options *options
     bool later = options->join_at && options->local == TC_LOCAL_AUTO && !options->link;
     if (options->local == TC_LOCAL_NET || options->dry_run || later)
         return 0;
-    tc_folder_default(local->dir, sizeof local->dir);
     memcpy(local->session, session, sizeof local->session);
     int fd = tc_source_fd(source);
-    local->door = offer(local, options->local_port, fd, &why);
+    if (tc_place_default(local->dir, sizeof local->dir, &why) == 0)
+        local->door = offer(local, options->local_port, fd, &why);
     if (local->door < 0 && options->local == TC_LOCAL_AUTO && !options->link) {
-        tc_log(TC_LOG_INFO, "no agent on this host that takes the source itself: %s", why.text);
+        tell(fd, options->local_port, &why);
         return 0;
     }
     if (local->door < 0)
@@ -72,9 +80,8 @@ static bool is_this_host(const char *host)
 static int find_dir(struct tc_local *local, const struct tc_letter *letter, const char *host, struct tc_err *err)
 {
     char *dir = NULL;
-    tc_folder_default(local->dir, sizeof local->dir);
     if (!letter || !letter->dir)
-        return 0;
+        return tc_place_default(local->dir, sizeof local->dir, err);
     for (size_t i = 0; i < letter->host_count && !dir; i++)
         if (strcmp(letter->hosts[i].name, host) == 0)
             dir = tc_letter_fill(letter->dir, &letter->hosts[i], err);
@@ -95,7 +102,7 @@ void tc_local_joined(struct tc_local *local, const struct tc_send_options *optio
     if (find_dir(local, options->letter, host, &why) == 0)
         local->door = offer(local, port_of(address), tc_source_fd(source), &why);
     if (local->door < 0)
-        tc_log(TC_LOG_INFO, "the agent of this host does not take the source itself: %s", why.text);
+        tell(tc_source_fd(source), port_of(address), &why);
 }
 
 void tc_local_withdraw(struct tc_local *local)

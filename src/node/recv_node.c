@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/process.h"
 #include "file/partial.h"
+#include "file/place.h"
 #include "node/privilege.h"
 
 enum {
@@ -155,7 +156,8 @@ static int open_node(struct tc_recv_node *node, const char *listen, struct tc_er
         status = open_listen(node, listen, err);
     if (status < 0)
         return status;
-    tc_folder_default(dir, sizeof dir);
+    if (!node->options.dir && tc_place_default(dir, sizeof dir, err) < 0)
+        return -err->reason;
     node->folder = tc_folder_open(node->options.dir ? node->options.dir : dir, err);
     if (!node->folder)
         return -err->reason;

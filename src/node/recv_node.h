@@ -14,7 +14,7 @@
 #define TC_PORT_DEFAULT 7117
 
 struct tc_recv_options {
-    const char *dir;       /* NULL: tc_folder_default */
+    const char *dir;       /* NULL: tc_place_default */
     const char *listen;    /* NULL: 127.0.0.1:7117; with join where the way to the coordinator begins, any port */
     const char *join;      /* "HOST:PORT": dial the coordinator there; NULL: wait for one */
     const char *host;      /* with join: which of its hosts this is */

@@ -66,7 +66,7 @@ def dropped(scene):
     scene.send([agent], source, "-k", key).expect(0)
     facts = os.stat(agent.path("a"))
     ensure((facts.st_uid, facts.st_gid, stat.S_IMODE(facts.st_mode)) == (user.pw_uid, 1, 0o440), facts)
-    scene.run("verify", "-d", agent.folder, "a").expect(0)
+    scene.run("verify", "-d", agent.folder, "a", user=user.pw_uid, group=user.pw_gid, extra_groups=[]).expect(0)
     for thread in os.listdir(f"/proc/{agent.pid}/task"):
         ensure(status_of(f"{agent.pid}/task/{thread}")["NoNewPrivs"] == "1", "a thread has kept its privileges")
 

@@ -11,7 +11,7 @@ import threading
 import time
 
 from hostile import SLOW, ensure, main, note, scenario, wait_for
-from hook_site import ALICE, BOB, EXPORT, Site, alive
+from hook_site import ALICE, BOB, EXPORT, Site, agents_of_nobody, alive
 
 
 def as_user(uid, gid=None):
@@ -118,6 +118,7 @@ class Swapper(threading.Thread):
 
 
 @scenario
+@agents_of_nobody
 def swaps(scene):
     """[hook] user: 40 prologs while that user exchanges all names in the directory: root gives away, writes and removes
     nothing elsewhere"""
@@ -151,6 +152,7 @@ def swaps(scene):
 
 
 @scenario
+@agents_of_nobody
 def processes(scene):
     """[hook] user: that user cannot send the epilog after another process, whatever it writes, nor keep its agent alive"""
     site = Site(scene)
@@ -185,6 +187,7 @@ sys.stdin.read()
 
 
 @scenario
+@agents_of_nobody
 def leftovers(scene):
     """[hook] user: a deep and crowded directory that its owner goes on filling, and a large file: the epilog is done in a
     second, and in the end all is gone"""

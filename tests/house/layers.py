@@ -36,7 +36,7 @@ LIBRARIES = {
     "openssl/": "data/digest net/key net/tls",
     "openssl/ssl": "net/tls",
     "zstd": "data/codec",
-    "ini.h": "cli",
+    "ini.h": "cli base/trust",
     "libsmartcols": "cli",
     "check.h": "",
 }

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import time
 
-from agents import SLOW, Skip, ensure, main, scenario, wait_for
+from agents import SLOW, Skip, ensure, main, root_configuration, scenario, wait_for
 from hook_site import ALICE, BOB, FLUX_ID, SYSTEMS, Site, alive, command_of
 
 
@@ -115,6 +115,15 @@ def agents_of_nobody(scene):
     source = scene.noise("a.bin", 1000)
     os.chmod(source, 0o644)
     nobody = pwd.getpwnam("nobody").pw_uid
+    # Jobs would not believe its directory: root has to say that they may.
+    site.hook("prolog", 7, ALICE, "slurm", "--user", "nobody", err="write it as user into [hook] of /etc/treecast")
+    ensure(not os.path.exists(site.base), "a prolog that refuses has made something")
+    with root_configuration(scene, "[hook]\nuser = nobody\n"):
+        believed_agents_of_nobody(scene, site, source, nobody)
+    site.require_nothing()
+
+
+def believed_agents_of_nobody(scene, site, source, nobody):
     site.prolog(7, ALICE, "slurm", "--user", "nobody")
     with open(f"/proc/{site.agent()}/status", encoding="ascii") as file:
         uids = re.search(r"Uid:(.*)", file.read())[1].split()

@@ -16,6 +16,7 @@ it started is gone. Processes write to files, so none can block on a reader.
 """
 
 import contextlib
+import ctypes
 import functools
 import hashlib
 import json
@@ -41,6 +42,7 @@ READY = re.compile(r"listening on (\S+):(\d+), publishing in (\S+)\n")
 SLOW = 4 if SANITIZED else 1  # what bounds on time are multiplied by
 NAMED = re.compile(r"^(\S+): (published|unchanged|refused|unreachable|failed|aborted|lost)(?::|$)", re.MULTILINE)
 BLOCK = 65536
+CLONE_NEWNS = 0x20000
 scenarios = []
 
 
@@ -414,6 +416,28 @@ def temporary(folder, pid):
     names = [name for name in os.listdir(folder) if name.endswith((".part", ".tmp"))]
     kept = [name for name in names if name.endswith(".part") and name not in held]
     return [name for name in names if name not in kept], sorted(re.sub(r"\.[0-9a-f]{32}\.part$", "", name) for name in kept)
+
+
+@contextlib.contextmanager
+def root_configuration(scene, text):
+    """Root's treecast.conf is text, for this process and those it starts: in a mount namespace of their own, with a copy of
+    /etc."""
+    if os.geteuid() != 0:
+        raise Skip("needs root")
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNS) != 0:
+        raise Skip("no mount namespace here")
+    etc = scene.path("etc")
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    subprocess.run(["cp", "-a", "/etc", etc], check=True)
+    os.makedirs(os.path.join(etc, "treecast"), mode=0o755, exist_ok=True)
+    with open(os.path.join(etc, "treecast", "treecast.conf"), "w", encoding="ascii") as file:
+        os.fchmod(file.fileno(), 0o644)
+        file.write(text)
+    subprocess.run(["mount", "--bind", etc, "/etc"], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "-l", "/etc"], check=True)
 
 
 def inject(call, what):

@@ -1,10 +1,11 @@
 """What tests of batch systems' hooks share: a site, and what each system says of a job."""
 
+import functools
 import os
 import re
 import socket
 
-from agents import SLOW, Skip, ensure, wait_for
+from agents import SLOW, Skip, ensure, root_configuration, wait_for
 
 ALICE, BOB = 4000001, 4000002  # users need no name; nobody has these
 EXPORT = re.compile(r"export (TREECAST_\w+)=(\S+)\n")
@@ -27,6 +28,15 @@ TASKS = {
     "flux": {"FLUX_JOB_ID": "f4fr"},
 }
 FLUX_ID = 12345  # f4fr: 3 * 58 * 58 + 38 * 58 + 49 in digits of F58
+
+
+def agents_of_nobody(test):
+    """For a test in whose site root's configuration lets agents run as nobody, so that jobs believe them."""
+    @functools.wraps(test)
+    def configured(scene):
+        with root_configuration(scene, "[hook]\nuser = nobody\n"):
+            test(scene)
+    return configured
 
 
 class Site:

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "file/lease.h"
+#include "file/place.h"
 #include "file_help.h"
 
 #define NOBODY 65534
@@ -106,10 +107,10 @@ START_TEST(default_directory)
 {
     char path[64], own[64];
     setenv("TREECAST_DIR", "/x/y", 1);
-    tc_folder_default(path, sizeof path);
+    ck_assert_int_eq(tc_place_default(path, sizeof path, NULL), 0);
     ck_assert_str_eq(path, "/x/y");
     unsetenv("TREECAST_DIR");
-    tc_folder_default(path, sizeof path);
+    ck_assert_int_eq(tc_place_default(path, sizeof path, NULL), 0);
     snprintf(own, sizeof own, "/dev/shm/treecast-%lu", (unsigned long)getuid());
     ck_assert_str_eq(path, own);
 }

@@ -16,7 +16,7 @@ import socket
 import time
 from typing import Any, Dict, Generator, List, NamedTuple, Optional, Tuple
 
-from . import _folder, errors
+from . import _folder, _trust, errors
 
 LINE_MAX = 262144
 BUSY_SECONDS = 0.01  # when an agent's backlog is full
@@ -116,9 +116,13 @@ async def _readable(want: Want) -> None:
 
 
 def _connect(directory: str) -> Generator[Want, None, socket.socket]:
+    """Nothing is said before it is known that the directory and who serves it are believed."""
     try:
-        state = os.open(os.path.join(directory, _folder.STATE),
-                        os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        folder = _trust.open_dir(directory)
+        try:
+            state = _trust.open_dir_at(folder, _folder.STATE, f"{directory}/{_folder.STATE}")
+        finally:
+            os.close(folder)
     except OSError as error:
         raise _cannot_reach(error, directory) from None
     door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -127,6 +131,7 @@ def _connect(directory: str) -> Generator[Want, None, socket.socket]:
         while True:
             try:
                 door.connect(f"/proc/self/fd/{state}/door")  # DIR may be longer than a socket's address
+                _trust.check_peer(door, directory)
                 return door
             except BlockingIOError:
                 yield -1, BUSY_SECONDS

@@ -191,8 +191,11 @@ def ensure_agent(session: str, key: str, toward: Sequence[str], use_given: bool,
     if toward and own is None:
         own = _own_address()
     if use_given:
-        directory = _folder.resolve(None)
-        listen = _attach.status(dir=directory).listen
+        try:
+            directory = _folder.resolve(None)
+            listen = _attach.status(dir=directory).listen
+        except errors.UsageError:  # the default place is somebody else's; the session's own is not
+            directory, listen = "", None
         if listen:
             return _reachable(listen, own), directory
     with _agents_lock:

@@ -10,7 +10,7 @@ import stat
 from dataclasses import dataclass
 from typing import Any, Dict, List, Optional, Tuple, Union
 
-from . import errors
+from . import _trust, errors
 
 STATE = ".treecast"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -64,9 +64,9 @@ def check_name(name: str) -> str:
 
 
 def resolve(directory: Union[str, "os.PathLike[str]", None]) -> str:
-    """The directory of published arrays: what is given, $TREECAST_DIR, or /dev/shm/treecast-UID."""
+    """The directory of published arrays: what is given, or the default one."""
     if directory is None:
-        directory = os.environ.get("TREECAST_DIR") or f"/dev/shm/treecast-{os.geteuid()}"
+        directory = _trust.default_dir()
     path = os.path.abspath(os.fspath(directory))
     if not os.fspath(directory):
         raise errors.UsageError("an empty directory name", "usage")
@@ -81,11 +81,23 @@ def of_errno(error: OSError, text: str) -> errors.TreecastError:
 
 
 def published(name: str, directory: str) -> bool:
-    """Whether the file is there now; complete whenever it is."""
+    """Whether the file is there now; complete whenever it is. UsageError where it is not to be believed."""
     try:
-        return stat.S_ISREG(os.lstat(os.path.join(directory, name)).st_mode)
+        folder = _trust.open_dir(directory)
     except OSError:
         return False
+    try:
+        status = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        if stat.S_ISREG(status.st_mode):
+            _trust.check_owner(status.st_uid, f"{directory}/{name}")
+            return True
+    except FileNotFoundError:
+        pass
+    except OSError:
+        return False
+    finally:
+        os.close(folder)
+    return False
 
 
 def open_array(name: str, directory: str) -> Tuple[int, Description]:
@@ -100,7 +112,7 @@ def open_array(name: str, directory: str) -> Tuple[int, Description]:
 def _open_once(name: str, directory: str) -> Optional[Tuple[int, Description]]:
     """None where the name was given to another file meanwhile, or nothing describes it."""
     try:
-        folder = os.open(directory, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        folder = _trust.open_dir(directory)
         try:
             fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
             try:
@@ -120,7 +132,8 @@ def _open_once(name: str, directory: str) -> Optional[Tuple[int, Description]]:
 
 def _describe(fd: int, folder: int) -> Optional[Description]:
     status = os.fstat(fd)
-    state = os.open(STATE, os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    _trust.check_owner(status.st_uid, "the file")
+    state = _trust.open_dir_at(folder, STATE, STATE)
     try:
         side = os.open(f"{status.st_ino}.json", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=state)
     except FileNotFoundError:
@@ -128,6 +141,7 @@ def _describe(fd: int, folder: int) -> Optional[Description]:
     finally:
         os.close(state)
     with open(side, encoding="utf-8") as file:
+        _trust.check_owner(os.fstat(side).st_uid, "its description")
         try:
             description = Description.from_json(json.load(file))
         except ValueError as error:
@@ -142,7 +156,11 @@ def listing(directory: str) -> List[Description]:
     """All published arrays in order of name; none where there is no such directory."""
     found = []
     try:
-        names = sorted(os.listdir(directory))
+        folder = _trust.open_dir(directory)
+        try:
+            names = sorted(os.listdir(f"/proc/self/fd/{folder}"))
+        finally:
+            os.close(folder)
     except FileNotFoundError:
         return []
     except OSError as error:
