@@ -14,6 +14,7 @@
 
 #include "base/buf.h"
 #include "net/address.h"
+#include "net/peer.h"
 #include "net/resolver.h"
 
 #define HEAD_MAX (64u * 1024)      /* of tc_link_send */
@@ -26,10 +27,12 @@
 #define PULSES_MISSED 5            /* in a row, and it is dead */
 #define BATCH (48u * 1024)         /* bytes of a body worth waking for */
 #define BEHIND (20u * 1024)        /* of what a body still lacks, this much may lie in TLS already: a record and more */
+#define REFUSED_MS 200             /* for a peer of another user to see whose socket it has reached */
+#define LOOK_MOST_MS 64            /* between looks whether a process has accepted what was dialled */
 #define WANT_READ TC_TLS_WANT_READ /* the same words for plain links */
 #define WANT_WRITE TC_TLS_WANT_WRITE
 
-enum state { RESOLVING, CONNECTING, ACCEPTED, HANDSHAKE, OPEN, LINGER, CLOSING, ENDED };
+enum state { RESOLVING, CONNECTING, ACCEPTED, IDENTIFY, HANDSHAKE, OPEN, LINGER, CLOSING, ENDED };
 
 struct frame {
     struct frame *next;
@@ -59,6 +62,7 @@ struct tc_link {
     bool pulsing;
     unsigned missed; /* pulses without a word from the peer's host */
     int batch;       /* SO_RCVLOWAT as it is set */
+    unsigned looks;  /* for the peer's user, so far */
     struct tc_tls *tls;
     struct tc_err why;
 
@@ -486,12 +490,53 @@ static void shake_hands(struct tc_link *link)
         finish(link, &err);
 }
 
+static bool has_ended(int fd)
+{
+    char byte;
+    ssize_t got = recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR);
+}
+
+/* Nothing is read or sent before the peer is known to be of this user. What was dialled is nobody's until it is accepted,
+ * which no event tells. */
+static void identify(struct tc_link *link)
+{
+    struct tc_err err = {0};
+    uid_t uid = 0;
+    bool dialled = link->connect_by != 0;
+    if (link->why.reason) /* refused, and waiting for its end */
+        return;
+    int found = tc_peer_user(link->fd, &uid, &err);
+    if (found > 0 && uid == geteuid()) {
+        go_up(link);
+    } else if (found > 0) {
+        tc_fail(&link->why, TC_E_AUTH,
+                "without a key only processes of one user serve each other, and the other end is uid %lu's: use a key "
+                "('treecast keygen FILE', -k FILE)",
+                (unsigned long)uid);
+        tc_timer_set(link->deadline, dialled ? 0 : REFUSED_MS);
+    } else if (found == 0 && dialled && !has_ended(link->fd)) {
+        link->go_wants = TC_WATCH_READ;
+        tc_timer_set(link->go, 1u << link->looks < LOOK_MOST_MS ? 1u << link->looks++ : LOOK_MOST_MS);
+    } else {
+        tc_fail(&err, TC_E_CLOSED, "peer closed the connection");
+        finish(link, &err);
+    }
+}
+
 static void connected(struct tc_link *link)
 {
     const struct tc_link_options *options = &link->options;
     struct tc_err err = {0};
     names_of(link);
     forget_addresses(link);
+    if (!options->tls && options->same_user) {
+        link->state = IDENTIFY;
+        link->why = (struct tc_err){0};
+        tc_timer_set(link->deadline, options->connect_ms);
+        identify(link);
+        return;
+    }
     if (!options->tls) {
         go_up(link);
         return;
@@ -662,6 +707,9 @@ static void advance(struct tc_link *link, unsigned ready)
     case ACCEPTED:
         connected(link);
         break;
+    case IDENTIFY:
+        identify(link);
+        break;
     case HANDSHAKE:
         shake_hands(link);
         break;
@@ -724,6 +772,11 @@ static void on_deadline(void *arg)
         tc_fail(&link->why, TC_E_TIMEOUT, "no answer within %u ms", link->options.connect_ms);
         close_socket(link);
         connect_next(link);
+        break;
+    case IDENTIFY:
+        if (!link->why.reason)
+            tc_fail(&link->why, TC_E_TIMEOUT, "nobody accepted the connection within %u ms", link->options.connect_ms);
+        finish(link, &link->why);
         break;
     case HANDSHAKE:
         if (link->connect_by) /* it was dialled */

@@ -49,6 +49,8 @@ struct tc_link_options {
     uint32_t handshake_ms;      /* whole time to UP, absolute; 0: 3000 */
     uint32_t connect_ms;        /* dial only, until TCP is connected; 0: 5000 */
     bool tls;
+    bool
+        same_user; /* without TLS: UP only if a process of this one's user has the other end (peer.h), else TC_E_AUTH */
     const uint8_t *identity; /* dial: copied */
     size_t identity_size;
     const uint8_t *key;    /* dial: TC_KEY_SIZE bytes, copied */

@@ -187,6 +187,7 @@ int tc_recv_join(struct tc_recv_node *node, struct tc_err *err)
                                       .connect_ms = JOIN_MS,
                                       .handshake_ms = JOIN_MS,
                                       .tls = node->options.key != NULL,
+                                      .same_user = true,
                                       .identity = (const uint8_t *)TC_JOIN_IDENTITY,
                                       .identity_size = sizeof TC_JOIN_IDENTITY - 1,
                                       .key = node->join_key};

@@ -343,7 +343,8 @@ static void dial(struct tc_runner *runner, const struct tc_action *action)
                                       .limit = tc_message_limit,
                                       .blobs = runner->options.blobs,
                                       .low_water = TC_RUNNER_LOW_WATER,
-                                      .tls = runner->options.tls};
+                                      .tls = runner->options.tls,
+                                      .same_user = true};
     tc_data_identity(identity, runner->session, action->id);
     options.identity = control ? (const uint8_t *)TC_CONTROL_IDENTITY : identity;
     options.identity_size = control ? sizeof TC_CONTROL_IDENTITY - 1 : sizeof identity;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/log.h"
+#include "net/peer.h"
 #include "session/message.h"
 
 enum {
@@ -101,6 +102,7 @@ static struct tc_link *on_accept(void *arg, int fd, const char *peer)
                                       .handshake_ms = self->options.seconds * 1000,
                                       .low_water = TC_RUNNER_LOW_WATER,
                                       .tls = self->options.tls,
+                                      .same_user = true,
                                       .lookup = self->options.lookup,
                                       .lookup_arg = self->options.arg};
     if (wire) {
@@ -180,6 +182,8 @@ struct tc_strangers *tc_strangers_open(struct tc_loop *loop, const struct tc_str
     *self = (struct tc_strangers){.options = *options, .loop = loop, .next_link = options->first_link};
     if (self->options.seconds == 0)
         self->options.seconds = FIRST_WORD_S;
+    if (!self->options.tls)
+        (void)tc_peer_prepare();
     struct tc_listen_options *limits = &self->options.limits;
     limits->deaf = on_deaf;
     self->listen = options->listen_fd > 0

@@ -5,6 +5,7 @@ import array
 import json
 import os
 import pwd
+import shutil
 import socket
 import subprocess
 
@@ -30,12 +31,17 @@ def ground(scene):
     os.chmod(secret, 0o600)
     os.mkdir(scene.path("theirs"))
     os.chown(scene.path("theirs"), user.pw_uid, user.pw_gid)
-    agent = scene.agent("--allow-user", USER, "-qq")
+    key = scene.key("key", "--group-only")  # without one the user could not reach root's agent at all
+    shutil.copy(key, scene.path("theirs", "key"))
+    os.chmod(scene.path("theirs", "key"), 0o600)
+    os.chown(scene.path("theirs", "key"), user.pw_uid, user.pw_gid)
+    agent = scene.agent("-k", key, "--allow-user", USER, "-qq")
     return user, secret, agent
 
 
 def send(scene, user, agent, source, *options, descriptor=None):
-    words = [scene.treecast, "send", "-p", str(agent.port), "-w", "127.0.0.1", "--local", "copy", "-f", *options]
+    words = [scene.treecast, "send", "-p", str(agent.port), "-w", "127.0.0.1", "--local", "copy", "-f", "-k",
+             scene.path("theirs", "key"), *options]
     words += ["--source-fd", str(descriptor), "x"] if descriptor is not None else [source, "x"]
     return subprocess.run(words, capture_output=True, text=True, check=False, preexec_fn=as_user(user), timeout=60 * SLOW,
                           env=scene.environment(TREECAST_DIR=agent.folder), cwd="/",

@@ -179,11 +179,12 @@ def no_permission(scene):
     os.mkdir(scene.path("host1"))
     os.chown(scene.path("host1"), 65534, 65534)
     agent, = scene.agents(1, prefix=("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"))
+    same = {"user": 65534, "group": 65534, "extra_groups": []}  # without a key an agent serves its own user
     os.chmod(agent.path(".treecast"), 0o500)
     source = scene.noise("a", MIB)
-    scene.send([agent], source).expect(6, err="Permission denied")
+    scene.send([agent], source, **same).expect(6, err="Permission denied")
     os.chmod(agent.path(".treecast"), 0o711)
-    scene.send([agent], source).expect(0)
+    scene.send([agent], source, **same).expect(0)
     scene.require_published([agent], "a", source)
 
 
