@@ -158,10 +158,29 @@ int tc_folder_state_fd(const struct tc_folder *folder)
     return folder->state;
 }
 
+/* Bytes of memory that programs can still have. */
+static uint64_t memory_available(void)
+{
+    char line[128];
+    unsigned long long kib = 0;
+    FILE *file = fopen("/proc/meminfo", "re");
+    while (file && fgets(line, sizeof line, file) && sscanf(line, "MemAvailable: %llu kB", &kib) != 1)
+        ;
+    if (file)
+        fclose(file);
+    return kib ? (uint64_t)kib * 1024 : INT64_MAX;
+}
+
 uint64_t tc_folder_room(const struct tc_folder *folder)
 {
     struct statvfs status;
-    return fstatvfs(folder->fd, &status) ? 0 : (uint64_t)status.f_bavail * status.f_frsize;
+    if (fstatvfs(folder->fd, &status))
+        return 0;
+    if (status.f_blocks > 0)
+        return (uint64_t)status.f_bavail * status.f_frsize;
+    /* A file system that does not say how large it is is not full: ramfs takes memory, others (some of FUSE's) tell when
+     * space is reserved. */
+    return tc_folder_on_tmpfs(folder) ? memory_available() : INT64_MAX;
 }
 
 uint64_t tc_folder_promise(struct tc_folder *folder, uint64_t more, uint64_t less)

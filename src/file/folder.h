@@ -28,7 +28,8 @@ struct tc_folder *tc_folder_open_read(const char *path, struct tc_err *err);
 const char *tc_folder_path(const struct tc_folder *folder); /* absolute; borrowed until close */
 int tc_folder_fd(const struct tc_folder *folder);           /* of DIR; borrowed */
 int tc_folder_state_fd(const struct tc_folder *folder);     /* of DIR/.treecast; borrowed; -1 when it is not there */
-uint64_t tc_folder_room(const struct tc_folder *folder);    /* bytes that a user may still allocate */
+uint64_t tc_folder_room(const struct tc_folder *folder);    /* bytes that a user may still allocate;
+                                                              INT64_MAX: the file system does not say */
 /* Bytes that files being filled in this folder may still take, after adding more and taking off less. Thread-safe. */
 uint64_t tc_folder_promise(struct tc_folder *folder, uint64_t more, uint64_t less);
 bool tc_folder_on_tmpfs(const struct tc_folder *folder);

@@ -243,6 +243,23 @@ def no_memory(scene):
 
 
 @scenario
+def ramfs_says_no_size(scene):
+    """A file system that says 0 blocks (ramfs, the root of diskless nodes) is of unknown size and not full."""
+    folder = scene.path("host1")
+    os.mkdir(folder)
+    agent, = scene.agents(1, prefix=mounted(f"-t ramfs -o mode=700 ramfs {folder}"))
+    agent.folder = f"/proc/{agent.pid}/root{folder}"
+    source = scene.noise("a", 3 * MIB)
+    scene.send([agent], source).expect(0)
+    ensure(same_bytes(agent.path("a"), source), "other bytes")
+    scene.send([agent], source).expect(0, out="1 had it already")
+    huge = scene.path("huge")
+    with open(huge, "wb") as file:
+        file.truncate(1 << 44)
+    scene.send([agent], huge, "-n").expect(6, err="no room (needs 16.0 TiB, has ")
+
+
+@scenario
 def room_for_the_living(scene):
     """What a killed session left goes when another array needs its room."""
     folder = scene.path("host1")
