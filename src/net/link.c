@@ -947,7 +947,7 @@ void tc_link_pause(struct tc_link *link, bool paused)
 
 void tc_link_retry(struct tc_link *link)
 {
-    if (link->state == HANDSHAKE)
+    if (link->state == HANDSHAKE && link->handshake_wants == 0) /* the others lack bytes, not a key */
         go_soon(link, TC_WATCH_READ);
 }
 

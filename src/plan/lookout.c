@@ -65,9 +65,10 @@ void tc_lookout_free(struct tc_lookout *lookout)
 void tc_lookout_report(struct tc_lookout *lookout, uint32_t rank, const struct tc_sighting *sighting, uint64_t now)
 {
     struct seen *seen = &lookout->seen[rank];
-    struct sample *sample = &seen->samples[seen->count++ % SAMPLES];
+    bool early = seen->count > 0 && now < seen->samples[(seen->count - 1) % SAMPLES].at + TC_LOOKOUT_APART;
+    struct sample *sample = &seen->samples[(early ? seen->count - 1 : seen->count++) % SAMPLES];
     seen->last = *sighting;
-    sample->at = now;
+    sample->at = early ? sample->at : now;
     sample->cause = sighting->cause;
     for (unsigned t = 0; t < lookout->trees; t++) {
         sample->held[t] = sighting->trees[t].held;

@@ -31,6 +31,7 @@ struct tc_sighting {
 /* Times, in milliseconds. */
 enum {
     TC_LOOKOUT_SPAN = 1000,   /* that gains are measured over, and that a host may be behind */
+    TC_LOOKOUT_APART = 100,   /* between two reports; more of them are one, or who reports all the time has no past */
     TC_LOOKOUT_SETTLE = 1250, /* after a move nothing is said of the pair */
     TC_LOOKOUT_SILENT = 1000  /* a host that has not reported for so long gives nothing either */
 };
