@@ -6,7 +6,7 @@
 #include "session/children.h"
 #include "victim.h"
 
-enum { CHILDREN = 18000, DESCRIPTION = 60000, MANY_CHUNKS = 1 << 20, QUESTIONS = 100000 };
+enum { CHILDREN = 18000, DESCRIPTION = 250000, MANY_CHUNKS = 1 << 20, QUESTIONS = 100000 };
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define SLOWER 20
