@@ -17,6 +17,7 @@
 #include "net/listen.h"
 #include "node/recv_node.h"
 #include "node/send_node.h"
+#include "session/limits.h"
 
 struct send_values {
     struct tc_host_options hosts;
@@ -26,7 +27,7 @@ struct send_values {
     uint64_t chunk;
     const char *compress, *tree, *min_hosts, *dtype, *shape;
     const char *join_at;
-    uint64_t bwlimit;
+    uint64_t bwlimit, min_rate;
     struct tc_launch_options launch;
     double deadline, ttl, join_time;
     uint64_t source_fd, head_fd; /* TC_NO_FD: not given */
@@ -152,10 +153,13 @@ static int take_texts(struct job *job, struct tc_err *err)
     if (result == 0 && values->link && values->local == TC_LOCAL_NET)
         return tc_fail(err, TC_E_USAGE, "--link and --local net contradict each other");
     job->send.deadline = values->deadline;
+    if (result == 0 && values->join_time > TC_MS_PLAN / 1000)
+        return tc_fail(err, TC_E_USAGE, "--join-time: agents that have joined wait for the others for an hour at most");
     if (result == 0 && values->ttl > UINT32_MAX)
         return tc_fail(err, TC_E_USAGE, "--ttl: more than 136 years; leave it out for good");
     job->send.ttl = (uint32_t)ceil(values->ttl);
     job->send.rate = values->bwlimit;
+    job->send.min_rate = (uint32_t)values->min_rate;
     job->send.join_at = values->join_at;
     job->send.join_seconds = values->join_time;
     return result;
@@ -430,6 +434,8 @@ static const struct tc_option options[] = {
      .help = "the hosts remove the array SEC seconds after it was published (default: never)"},
     {.name = "bwlimit", .argument = "RATE", .kind = TC_OPT_SIZE, .least = 256 << 10, AT(bwlimit),
      .help = "bytes a second that leave this host at most, 100M say, and each launched agent's (default: no limit)"},
+    {.name = "min-rate", .argument = "RATE", .kind = TC_OPT_SIZE, .least = TC_RATE_LEAST, .most = 1 << 30,
+     AT(min_rate), .help = "give up a host that gains fewer bytes a second for a minute (default 16K)"},
     TC_LAUNCH_ROWS(struct send_values, launch),
     {.name = "join-at", .argument = "ADDR[:PORT]", .kind = TC_OPT_TEXT, AT(join_at),
      .help = "dial no host: wait there for the agents of the hosts, which are started with recv --join"},

@@ -514,6 +514,7 @@ static int make_machine(struct node *node, struct tc_err *err)
     config->ttl = options->ttl;
     config->min_hosts = (uint32_t)(options->min_hosts ? options->min_hosts : options->host_count);
     config->deadline = options->deadline > 0 ? tc_loop_now(node->loop) + (uint64_t)(options->deadline * 1000.0) : 0;
+    config->min_rate = options->min_rate;
     config->digest_depth = tc_pool_threads(node->pool) + 2;
     config->ahead = AHEAD_BYTES;
     config->joins = options->join_at != NULL;

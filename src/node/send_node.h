@@ -107,6 +107,7 @@ struct tc_send_options {
     bool link;                /* and as a hard link */
     double deadline;          /* seconds; 0: none */
     uint64_t rate;            /* bytes a second that leave this host at most; 0: no limit */
+    uint32_t min_rate;        /* bytes a second that a host has to gain; 0: TC_RATE_MIN */
     unsigned threads;         /* 0: one a core */
     const char *join_at; /* "ADDR[:PORT]": dial no host, wait there for agents that join (recv --join); NULL: dial */
     double join_seconds; /* who has not joined by then is unreachable; 0: 60 */

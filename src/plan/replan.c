@@ -7,7 +7,8 @@ enum { SLOW_MEMORY_MS = 30000 }; /* an older word about slowness is forgotten */
 
 const char *tc_replan_why_name(enum tc_replan_why why)
 {
-    static const char *const names[] = {"lost", "slow", "corrupt", "unreached", "complains", "apart", "given up"};
+    static const char *const names[] = {"lost",      "slow",  "corrupt",  "unreached",
+                                        "complains", "apart", "given up", "stuck"};
     return (unsigned)why < sizeof names / sizeof names[0] ? names[why] : "unknown";
 }
 
@@ -21,6 +22,7 @@ const char *tc_replan_say(const struct tc_replan_step *step, const char *other, 
         [TC_REPLAN_COMPLAINS] = "complains of its parents, a leaf from now on",
         [TC_REPLAN_APART] = "kept apart from",
         [TC_REPLAN_GIVEN_UP] = "not even the sender can serve it",
+        [TC_REPLAN_STUCK] = "gains nothing, a leaf from now on",
     };
     if (step->why == TC_REPLAN_SLOW && step->cause != TC_CAUSE_NONE)
         snprintf(out, size, "slow (%s), a leaf from now on", tc_cause_name(step->cause));
@@ -160,6 +162,20 @@ bool tc_replan_is_hungry(const struct tc_replan *r, uint32_t rank)
     return r->members[rank].here && r->members[rank].hungry;
 }
 
+int tc_replan_stuck(struct tc_replan *r, unsigned t, uint32_t rank, uint64_t now, struct tc_err *err)
+{
+    uint32_t up = r->up[t][rank];
+    struct quarrel quarrel = {.rank = rank, .of = up, .tree = t, .kind = TC_COMPLAINT_SLOW, .at = now};
+    if (!tc_replan_is_hungry(r, rank) || up == TC_NO_RANK)
+        return 0;
+    if (up != 0 && !tc_replan_add_quarrel(r, &quarrel))
+        return tc_fail(err, TC_E_NOMEM, "no memory for a complaint");
+    r->members[rank].stuck[t].is = true;
+    r->members[rank].stuck[t].below = up;
+    gather(r, now);
+    return 0;
+}
+
 void tc_replan_whole(struct tc_replan *r, uint32_t rank)
 {
     if (!r->members[rank].hungry)
@@ -258,6 +274,7 @@ int tc_replan_decide(struct tc_replan *r, uint64_t now, struct tc_err *err)
     merge_steps(r);
     drop_quarrels_of_the_gone(r);
     tc_replan_judge(r);
+    tc_replan_free_stuck(r);
     tc_replan_part_all(r);
     if (r->failed)
         return tc_fail(err, TC_E_NOMEM, "no memory to plan anew");

@@ -25,7 +25,8 @@ enum tc_replan_why {
     TC_REPLAN_UNREACHED, /* rank is unfit: two hosts could not get at it, or lost it */
     TC_REPLAN_COMPLAINS, /* rank is unfit: it complains of two parents, or of rank 0's bytes again and again */
     TC_REPLAN_APART,     /* rank cannot do with the parent other: these two are kept apart */
-    TC_REPLAN_GIVEN_UP   /* rank cannot be served even by rank 0; the caller takes it out */
+    TC_REPLAN_GIVEN_UP,  /* rank cannot be served even by rank 0; the caller takes it out */
+    TC_REPLAN_STUCK      /* rank is unfit: it gains nothing below rank 0, and its children with it */
 };
 const char *tc_replan_why_name(enum tc_replan_why why); /* "lost", "slow" ... */
 
@@ -62,6 +63,9 @@ void tc_replan_holds_up(struct tc_replan *replan, unsigned t, uint32_t rank, boo
  * TC_E_NOMEM. */
 int tc_replan_complain(struct tc_replan *replan, unsigned t, uint32_t rank, uint32_t of, enum tc_complaint complaint,
                        uint64_t now, struct tc_err *err);
+/* rank gains nothing to speak of below its parent in tree t, which is not stuck itself, and others do: it goes
+ * below rank 0; there it is its own fault. TC_E_NOMEM. */
+int tc_replan_stuck(struct tc_replan *replan, unsigned t, uint32_t rank, uint64_t now, struct tc_err *err);
 void tc_replan_whole(struct tc_replan *replan, uint32_t rank); /* needs no parent any more, may still be one */
 void tc_replan_gone(struct tc_replan *replan, uint32_t rank, uint64_t now);
 

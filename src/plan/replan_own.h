@@ -11,7 +11,11 @@
 
 struct member { /* rank 0 too */
     bool here, hungry, unfit;
-    bool leaves; /* gone, and its places not filled yet */
+    struct {
+        bool is;
+        uint32_t below;
+    } stuck[TC_TREES_MAX]; /* gains nothing below that parent, and nothing has followed from that yet */
+    bool leaves;           /* gone, and its places not filled yet */
     enum tc_cause cause;
     uint64_t late_since[TC_TREES_MAX]; /* 0: not late */
     uint32_t load, moved;              /* hungry children in all trees */
@@ -74,6 +78,7 @@ void tc_replan_fill_places(struct tc_replan *r); /* of those who have gone */
 /* Words. */
 void tc_replan_look_for_slow(struct tc_replan *r); /* quarrels that the reports tell of */
 void tc_replan_judge(struct tc_replan *r);         /* who becomes a leaf */
+void tc_replan_free_stuck(struct tc_replan *r);    /* they get other parents */
 void tc_replan_part_all(struct tc_replan *r);      /* pairs of which no more is known */
 
 #endif

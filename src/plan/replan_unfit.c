@@ -133,6 +133,32 @@ void tc_replan_judge(struct tc_replan *r)
             declare_unfit(r, rank, TC_REPLAN_SLOW, TC_CAUSE_NONE);
 }
 
+/* --- who gains nothing --- */
+
+/* Another host below which it is put may be no better off: rank 0 has everything. */
+static void free_stuck(struct tc_replan *r, unsigned t, uint32_t rank)
+{
+    uint32_t up = r->up[t][rank];
+    r->members[rank].stuck[t].is = false;
+    if (!tc_replan_is_hungry(r, rank) || up != r->members[rank].stuck[t].below || r->failed)
+        return;
+    if (up == 0) {
+        declare_unfit(r, rank, TC_REPLAN_STUCK, TC_CAUSE_NONE);
+        return;
+    }
+    tc_replan_begin_step(r, TC_REPLAN_APART, rank, up);
+    tc_replan_hang(r, t, rank, 0);
+    tc_replan_end_step(r);
+}
+
+void tc_replan_free_stuck(struct tc_replan *r)
+{
+    for (uint32_t rank = 1; rank <= r->ranks; rank++)
+        for (unsigned t = 0; t < r->trees; t++)
+            if (r->members[rank].stuck[t].is)
+                free_stuck(r, t, rank);
+}
+
 /* --- who cannot do with whom --- */
 
 static unsigned parents_lost(const struct tc_replan *r, uint32_t rank)

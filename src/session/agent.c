@@ -12,6 +12,22 @@ const char *tc_agent_state_name(enum tc_agent_state state)
     return (unsigned)state < sizeof names / sizeof names[0] ? names[state] : "unknown";
 }
 
+/* How long it may be in a state, from limits.h; longer than any coordinator would have it. */
+static uint64_t limit_of(const struct tc_agent *agent, enum tc_agent_state state)
+{
+    switch (state) {
+    case TC_AGENT_PREPARED:
+        return tc_limit_plan(agent->job.layout.size);
+    case TC_AGENT_FILLING:
+        return tc_limit_still(agent->job.layout.chunk_size) + TC_MS_DESERTED;
+    case TC_AGENT_PUBLISHED:
+    case TC_AGENT_UNCHANGED:
+        return tc_limit_serve(agent->job.layout.size);
+    default: /* its own disk takes what it takes; NEW has a limit that its owner gives */
+        return UINT32_MAX;
+    }
+}
+
 void tc_agent_enter(struct tc_agent *agent, enum tc_agent_state state, const char *event)
 {
     static const uint16_t allowed[] = {
@@ -33,8 +49,18 @@ void tc_agent_enter(struct tc_agent *agent, enum tc_agent_state state, const cha
                  tc_agent_state_name(state), event, legal ? "" : " refused");
         agent->config.trace(agent->config.trace_arg, line);
     }
-    if (allowed[agent->state] >> state & 1)
-        agent->state = state;
+    if (!(allowed[agent->state] >> state & 1))
+        return;
+    agent->state = state;
+    agent->until = agent->now + limit_of(agent, state);
+}
+
+/* While the file that is to be filled is being reserved, nothing can be gained. */
+void tc_agent_gained(struct tc_agent *agent, uint64_t ms)
+{
+    uint64_t most = agent->now + limit_of(agent, TC_AGENT_FILLING), more = agent->until + ms;
+    if (agent->state == TC_AGENT_FILLING)
+        agent->until = ms < most && more < most ? more : most;
 }
 
 void tc_agent_send(struct tc_agent *agent, uint32_t link, const struct tc_message *message)
@@ -115,6 +141,16 @@ static void on_interval(struct tc_agent *agent)
         tc_agent_fail(agent, &err);
 }
 
+static void say_over(enum tc_agent_state state, struct tc_err *why)
+{
+    if (state == TC_AGENT_PREPARED)
+        tc_fail(why, TC_E_TIMEOUT, "no plan for %d s", TC_MS_PLAN / 1000);
+    else if (state == TC_AGENT_FILLING)
+        tc_fail(why, TC_E_TIMEOUT, "for more than %d s no byte, or hardly any", TC_MS_STALL / 1000);
+    else
+        tc_fail(why, TC_E_TIMEOUT, "its sender has not ended the session for %d s", TC_MS_SERVE / 1000);
+}
+
 /* A coordinator that stands still keeps its connections, and ends nothing: then the agent does, by itself. */
 static void check_end(struct tc_agent *agent)
 {
@@ -123,8 +159,9 @@ static void check_end(struct tc_agent *agent)
         agent->deadline = 0;
         tc_fail(&why, TC_E_DEADLINE, "deadline passed");
         tc_agent_fail(agent, &why);
-    } else if (agent->state == TC_AGENT_FILLING && !agent->differs && agent->now >= agent->last_byte + TC_MS_DESERTED) {
-        tc_fail(&why, TC_E_TIMEOUT, "no byte for %d s", TC_MS_DESERTED / 1000);
+    } else if (agent->now >= agent->until && !agent->differs) {
+        agent->until = UINT64_MAX;
+        say_over(agent->state, &why);
         tc_agent_fail(agent, &why);
     }
 }
@@ -162,6 +199,8 @@ uint64_t tc_agent_wake(const struct tc_agent *agent)
         wake = orphan_deadline(agent);
     if (agent->deadline && agent->deadline < wake)
         wake = agent->deadline;
+    if (agent->until < wake && !agent->differs)
+        wake = agent->until;
     uint64_t until = tc_agent_held_until(agent);
     return until < wake ? until : wake;
 }
@@ -181,6 +220,7 @@ struct tc_agent *tc_agent_new(const struct tc_agent_config *config, uint32_t con
     snprintf(agent->address, sizeof agent->address, "%s", config->address ? config->address : "");
     agent->control = control;
     agent->now = agent->began = now;
+    agent->until = UINT64_MAX;
     agent->next_link = 1;
     tc_agent_say_hello(agent);
     agent->config.host = NULL;

@@ -8,7 +8,9 @@ static bool here(struct tc_agent *agent, uint32_t chunk)
 {
     if (!tc_bits_add(&agent->have, chunk))
         return false;
-    agent->bytes += tc_chunk_length(&agent->job.layout, chunk);
+    uint64_t length = tc_chunk_length(&agent->job.layout, chunk);
+    agent->bytes += length;
+    tc_agent_gained(agent, tc_limit_at(length, TC_RATE_LEAST));
     return true;
 }
 
@@ -92,6 +94,7 @@ static int take_page(struct tc_agent *agent, const struct tc_page *page, struct 
     *kept = *page;
     agent->pages[page->index] = kept;
     tc_bits_add(&agent->have_pages, page->index);
+    tc_agent_gained(agent, UINT64_MAX);
     tc_compare_page(&agent->compare, &agent->job.layout, page->index);
     return 0;
 }
@@ -181,6 +184,7 @@ void tc_agent_on_allocated(struct tc_agent *agent, const struct tc_event *event)
     }
     agent->allocated = true;
     agent->differs = false;
+    tc_agent_gained(agent, UINT64_MAX);
     compare_all(agent);
 }
 
@@ -228,6 +232,7 @@ void tc_agent_on_compared(struct tc_agent *agent, const struct tc_event *event)
         return;
     }
     bool found = event->flags & 1;
+    tc_agent_gained(agent, tc_limit_at(tc_chunk_length(&agent->job.layout, event->chunk), TC_RATE_COMPARE));
     tc_compare_done(&agent->compare, event->chunk);
     if (agent->checking)
         take_check(agent, event->chunk, found);

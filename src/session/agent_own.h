@@ -48,6 +48,7 @@ struct tc_agent {
     uint64_t progress_due;
     uint64_t last_byte; /* when a chunk last arrived */
     uint64_t began;
+    uint64_t until;    /* when the state is to be over, or while FILLING something to be gained; see limits.h */
     uint64_t deadline; /* of the session, once the coordinator should have ended it; 0: none, or passed */
     uint64_t orphan_since;
     bool publishing;
@@ -92,6 +93,7 @@ struct tc_agent {
 };
 
 /* agent.c */
+void tc_agent_gained(struct tc_agent *agent, uint64_t ms); /* what takes so long at the least rate; UINT64_MAX: all */
 void tc_agent_enter(struct tc_agent *agent, enum tc_agent_state state, const char *event);
 void tc_agent_send(struct tc_agent *agent, uint32_t link, const struct tc_message *message); /* TC_NO_LINK: to nobody */
 void tc_agent_close_link(struct tc_agent *agent, uint32_t link, uint32_t linger);            /* the same */

@@ -7,8 +7,7 @@
 enum {
     TICK_MS = 250,
     TICK_PLANNED_MS = 100, /* while it is watched who holds up whom */
-    SLEPT_MS = 1000,       /* a tick that is late by so much: this process stood still */
-    SYNC_RATE = 16 << 10   /* bytes a millisecond that a disk takes at least */
+    SLEPT_MS = 1000        /* a tick that is late by so much: this process stood still */
 };
 
 void tc_coordinator_trace(const struct tc_coordinator *c, const char *format, ...)
@@ -95,7 +94,7 @@ void tc_coordinator_abort(struct tc_coordinator *c, const struct tc_err *why)
 static void on_stop(struct tc_coordinator *c, const struct tc_err *why)
 {
     for (uint32_t i = 0; i < c->config.host_count && c->aborted; i++) {
-        c->hosts[i].leaves_by = c->now;
+        c->hosts[i].until = c->hosts[i].view.phase == TC_PHASE_LEAVING ? c->now : c->hosts[i].until;
         tc_coordinator_check_silence(c, &c->hosts[i]);
     }
     tc_coordinator_abort(c, why);
@@ -125,6 +124,7 @@ static void on_up(struct tc_coordinator *c, const struct tc_event *event)
         tc_coordinator_on_proof(c, proves, event);
     } else if (host) {
         host->heard = c->now;
+        tc_coordinator_enter(c, host, TC_PHASE_DIALLED);
         if (event->far)
             host->far = *event->far;
         tc_coordinator_say_hello(c, link, TC_ROLE_COORDINATOR, NULL);
@@ -148,15 +148,6 @@ static void on_down(struct tc_coordinator *c, const struct tc_event *event)
 
 /* Time. */
 
-/* How long no host may accept a byte. One that has every byte may still be writing them to a disk, slowly. */
-static uint64_t patience(const struct tc_coordinator *c)
-{
-    for (uint32_t i = 0; i < c->config.host_count; i++)
-        if (c->hosts[i].view.phase == TC_PHASE_WHOLE)
-            return TC_MS_STALL + c->config.layout.size / SYNC_RATE;
-    return TC_MS_STALL;
-}
-
 static void on_tick(struct tc_coordinator *c)
 {
     struct tc_err why = {0};
@@ -170,7 +161,9 @@ static void on_tick(struct tc_coordinator *c)
         tc_coordinator_check_silence(c, &c->hosts[i]);
     if (c->planned && !c->ended)
         tc_coordinator_watch_children(c);
-    if (c->planned && !c->ended && c->now - c->moved_at >= patience(c)) {
+    if (c->planned && !c->ended)
+        tc_coordinator_look_for_stuck(c);
+    if (c->planned && !c->ended && !c->aborted && tc_coordinator_stands_still(c)) {
         tc_fail(&why, TC_E_TIMEOUT, "no host accepted a byte for %u s", (unsigned)((c->now - c->moved_at) / 1000));
         tc_coordinator_abort(c, &why);
     }
@@ -179,9 +172,13 @@ static void on_tick(struct tc_coordinator *c)
 /* A process that was stopped, or whose machine was, has heard nobody meanwhile: all are given as long again. */
 static void forgive(struct tc_coordinator *c, uint64_t slept)
 {
-    for (uint32_t i = 0; i < c->config.host_count; i++)
-        c->hosts[i].heard += c->hosts[i].heard ? slept : 0; /* 0: it is not connected yet */
+    for (uint32_t i = 0; i < c->config.host_count; i++) {
+        struct tc_host *host = &c->hosts[i];
+        host->heard += host->heard ? slept : 0; /* 0: it is not connected yet */
+        host->until += host->until < UINT64_MAX - slept ? slept : 0;
+    }
     c->moved_at += slept;
+    c->steady_since = c->now;
     if (c->planned)
         tc_replan_slept(c->replan, c->now);
 }
@@ -221,6 +218,8 @@ struct tc_coordinator *tc_coordinator_new(const struct tc_coordinator_config *co
         return NULL;
     }
     c->config = *config;
+    if (c->config.min_rate == 0)
+        c->config.min_rate = TC_RATE_MIN;
     c->now = now;
     c->tick_due = now + TICK_MS;
     if (make_room(c, err) < 0) {
@@ -231,6 +230,7 @@ struct tc_coordinator *tc_coordinator_new(const struct tc_coordinator_config *co
     c->next_link = config->host_count;
     for (uint32_t i = 0; i < config->host_count; i++) {
         c->hosts[i].control = config->joins ? TC_NO_LINK : i;
+        c->hosts[i].until = UINT64_MAX; /* the link has its own limit, or there is one for joining */
         if (config->joins)
             continue;
         struct tc_action *action = tc_actions_add(&c->actions, TC_ACT_DIAL);

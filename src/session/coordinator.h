@@ -29,6 +29,7 @@ struct tc_coordinator_config {
     uint32_t ttl;             /* seconds that the array stays; 0: for good */
     uint32_t min_hosts;       /* enough hosts */
     uint64_t deadline;        /* absolute ms; 0: none */
+    uint32_t min_rate;        /* bytes a second that a host has to gain; 0: TC_RATE_MIN */
     uint32_t digest_depth;    /* chunks being digested at once, >= 1 */
     uint64_t ahead; /* bytes that digesting may run ahead of giving (at least four pages' worth are allowed) */
     /* A fresh random id and key for every data link. */

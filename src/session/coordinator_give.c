@@ -193,10 +193,10 @@ void tc_coordinator_on_flow(struct tc_coordinator *c, const struct tc_event *eve
  * for its chunks in what it has. */
 static bool is_late(const struct tc_coordinator *c, const struct tc_child *child)
 {
-    bool others = false;
+    const struct tc_host *host = tc_rank_host(c, child->self.rank);
+    bool others = false, looks = c->now < host->compared_at + TC_MS_STARVE && c->now < host->gained_at + TC_MS_LOOKS;
     if (child->fed)
-        return tc_child_answers_late(&c->children, child) &&
-               c->now >= tc_rank_host(c, child->self.rank)->compared_at + TC_MS_STARVE;
+        return tc_child_answers_late(&c->children, child) && !looks;
     for (unsigned i = 0; i < c->children.count; i++)
         others |= c->children.items[i].fed;
     return others && child->link != TC_NO_LINK && c->now >= child->since + TC_MS_STARVE;

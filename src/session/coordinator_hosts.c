@@ -25,7 +25,7 @@ void tc_coordinator_end_host(struct tc_coordinator *c, struct tc_host *host, enu
     if (view->phase >= TC_PHASE_RUNNING)
         c->running--;
     tc_coordinator_end_proof(c, host);
-    view->phase = TC_PHASE_ENDED;
+    tc_coordinator_enter(c, host, TC_PHASE_ENDED);
     view->end = end;
     view->ended_at = c->now;
     if (view->unfit)
@@ -62,50 +62,17 @@ void tc_coordinator_dismiss_host(struct tc_coordinator *c, struct tc_host *host,
                                  const struct tc_err *why)
 {
     enum tc_host_phase phase = host->view.phase;
+    if (phase == TC_PHASE_LEAVING) /* its last word is on its way */
+        return;
     if ((phase != TC_PHASE_RUNNING && phase != TC_PHASE_WHOLE) || !tc_coordinator_digest(c)) {
         tc_coordinator_drop_host(c, host, end, why, true);
         return;
     }
     say_abort(c, host->control, why);
-    host->view.phase = TC_PHASE_LEAVING;
+    tc_coordinator_enter(c, host, TC_PHASE_LEAVING);
     host->leaves_as = end;
     host->leaves_for = *why;
-    host->leaves_by = c->now + TC_MS_GOODBYE;
     tc_coordinator_leave_plan(c, host);
-}
-
-static void check_leaving(struct tc_coordinator *c, struct tc_host *host)
-{
-    struct tc_err why = {0};
-    if (c->now < host->leaves_by)
-        return;
-    tc_fail(&why, TC_E_LOST, "lost: no answer when it was to end (%.160s)", host->leaves_for.text);
-    tc_coordinator_drop_host(c, host, TC_END_LOST, &why, false);
-}
-
-void tc_coordinator_check_silence(struct tc_coordinator *c, struct tc_host *host)
-{
-    struct tc_err why = {0};
-    uint64_t quiet = c->now - host->heard;
-    enum tc_host_phase phase = host->view.phase;
-    if (!tc_host_alive(host) && c->config.joins && phase == TC_PHASE_DIALLED && c->now >= c->config.join_by) {
-        tc_fail(&why, TC_E_TIMEOUT, "its agent did not come up in time");
-        tc_coordinator_end_host(c, host, TC_END_UNREACHABLE, &why);
-    }
-    if (!tc_host_alive(host))
-        return;
-    if (phase == TC_PHASE_LEAVING)
-        check_leaving(c, host);
-    else if (phase == TC_PHASE_OFFERED && quiet >= TC_MS_ANSWER) {
-        tc_fail(&why, TC_E_TIMEOUT, "no answer for %d s", TC_MS_ANSWER / 1000);
-        tc_coordinator_drop_host(c, host, TC_END_UNREACHABLE, &why, true);
-    } else if (phase == TC_PHASE_DIALLED && host->heard && quiet >= TC_MS_ANSWER) {
-        tc_fail(&why, TC_E_TIMEOUT, "no greeting for %d s", TC_MS_ANSWER / 1000);
-        tc_coordinator_drop_host(c, host, TC_END_UNREACHABLE, &why, true);
-    } else if (host->view.rank != 0 && quiet >= TC_MS_SILENCE && c->now - host->fed_at >= TC_MS_SILENCE) {
-        tc_fail(&why, TC_E_LOST, "lost: silent for %d s", TC_MS_SILENCE / 1000);
-        tc_coordinator_drop_host(c, host, TC_END_LOST, &why, true);
-    }
 }
 
 /* Control links. */
@@ -165,7 +132,7 @@ static void offer(struct tc_coordinator *c, struct tc_host *host)
     o->array = c->config.array;
     o->array_size = (uint32_t)strlen(c->config.array);
     tc_coordinator_send(c, host->control, &message);
-    host->view.phase = TC_PHASE_OFFERED;
+    tc_coordinator_enter(c, host, TC_PHASE_OFFERED);
 }
 
 static int on_hello(struct tc_coordinator *c, struct tc_host *host, const struct tc_msg_hello *hello,
@@ -227,18 +194,19 @@ static void on_progress(struct tc_coordinator *c, struct tc_host *host, const st
     if (view->phase != TC_PHASE_RUNNING)
         return;
     if (progress->bytes > view->bytes && progress->bytes <= size) {
+        tc_coordinator_moved(c, host, tc_limit_at(progress->bytes - view->bytes, c->config.min_rate));
         view->bytes = progress->bytes;
-        c->moved_at = c->now;
+        host->gained_at = c->now;
     }
-    if (progress->compared > host->compared) {
+    if (progress->compared > host->compared && progress->compared <= TC_COMPARED_MOST * size) {
+        tc_coordinator_moved(c, host, tc_limit_at(progress->compared - host->compared, TC_RATE_COMPARE));
         host->compared = progress->compared;
         host->compared_at = c->now;
-        c->moved_at = c->now;
     }
     if (progress->adopted <= size)
         view->adopted = progress->adopted;
     if (progress->state == TC_AGENT_WHOLE && progress->bytes == size) {
-        view->phase = TC_PHASE_WHOLE;
+        tc_coordinator_enter(c, host, TC_PHASE_WHOLE);
         c->moved_at = c->now;
         is_whole(c, host);
     }
@@ -246,7 +214,7 @@ static void on_progress(struct tc_coordinator *c, struct tc_host *host, const st
 
 void tc_coordinator_host_ready(struct tc_coordinator *c, struct tc_host *host)
 {
-    host->view.phase = TC_PHASE_READY;
+    tc_coordinator_enter(c, host, TC_PHASE_READY);
     c->asked--;
 }
 
@@ -262,6 +230,8 @@ static int on_control_message(struct tc_coordinator *c, struct tc_host *host, co
         if (host->view.phase != TC_PHASE_OFFERED || host->answered)
             break;
         host->answered = true;
+        host->until = c->now + TC_MS_ANSWER; /* for the proof of its address, which has the limits of a link */
+        host->reserves_later = message->ready.flags & TC_PREPARED_EXISTS;
         host->local = message->ready.flags & TC_PREPARED_LOCAL;
         if (!tc_coordinator_prove(c, host))
             tc_coordinator_host_ready(c, host);

@@ -1,6 +1,7 @@
 /* coordinator_own.h - what the files of the coordinator's machine share. Private to them.
  *
  * coordinator.c         the machine: its links, times, events and end
+ * coordinator_limits.c  how long a host may be in a phase, and who does not move
  * coordinator_hosts.c   a host by itself: what it says on its control link, how it joins and ends
  * coordinator_address.c where others reach a host
  * coordinator_plan.c    the plan: ranks and rows, and own children dialled as it says
@@ -18,7 +19,8 @@ struct tc_host {
     struct tc_host_view view;
     uint32_t control; /* TC_NO_LINK once it is gone */
     bool greeted;
-    bool local; /* it is on this host, and has the source itself */
+    bool local;          /* it is on this host, and has the source itself */
+    bool reserves_later; /* it has a file of that name, and reserves another when it sees that they differ */
     uint8_t instance[16];
     uint8_t nonce[TC_NONCE_SIZE];
     struct tc_destination far;    /* its end of the control link; of one that dialled, where it did so from */
@@ -30,20 +32,22 @@ struct tc_host {
         uint32_t link; /* that tries; 0: none now */
     } proof;
     uint64_t heard;                 /* last control message */
+    uint64_t until;                 /* when its phase is to be over, or something to be gained, see limits.h */
     uint64_t slow_at;               /* when it was called slow; 0: never */
-    uint64_t compared, compared_at; /* bytes that it has looked for in what it has, and when it said so last */
+    uint64_t compared, compared_at; /* bytes that it has looked for in what it has, and when that last became more */
+    uint64_t gained_at, moved_at;   /* when it last held more, and got another parent */
     bool changed;                   /* its row differs from what it was told */
     uint32_t row_epoch;             /* of the last row it was told: older complaints are of no interest */
     uint32_t told[TC_TREES_MAX];    /* its parents by that row, and those before them; TC_NO_RANK: none */
     uint32_t before[TC_TREES_MAX];
     uint64_t received[TC_TREES_MAX];   /* bytes it had from its parents, as it said last */
+    uint32_t waiting[TC_TREES_MAX];    /* ms that they have brought nothing, as it said last */
     uint64_t fed_at;                   /* when a child of its last said that it had a byte from it */
     uint32_t charges[TC_CHARGES_MOST]; /* ranks from which it says it had wrong bytes; while it is believed */
     unsigned charge_count;
     bool quarrelsome;           /* that was two of them: it is not believed any more */
     enum tc_host_end leaves_as; /* LEAVING: how it ends if it says that it has not published, and why */
     struct tc_err leaves_for;
-    uint64_t leaves_by;
 };
 
 struct tc_blocks { /* block digests that came before an earlier chunk's */
@@ -77,7 +81,8 @@ struct tc_coordinator {
     unsigned replan_count, replan_room;
     struct tc_children children;
     bool children_changed; /* they are not what the plan says */
-    uint64_t moved_at;     /* for the stall */
+    uint64_t moved_at;     /* when a host last gained something */
+    uint64_t steady_since; /* since when some host does all the time */
 
     struct tc_page **pages;
     struct tc_bits have_pages, have;
@@ -137,6 +142,14 @@ void tc_coordinator_news(struct tc_coordinator *c, uint32_t host);
 void tc_coordinator_finish(struct tc_coordinator *c, const struct tc_err *why); /* everybody is let go */
 void tc_coordinator_abort(struct tc_coordinator *c, const struct tc_err *why);  /* who has not ended, is told why */
 
+/* coordinator_limits.c */
+void tc_coordinator_enter(struct tc_coordinator *c, struct tc_host *host, enum tc_host_phase phase);
+/* It has gained what takes so many ms at the least rate. */
+void tc_coordinator_moved(struct tc_coordinator *c, struct tc_host *host, uint64_t ms);
+void tc_coordinator_check_silence(struct tc_coordinator *c, struct tc_host *host);
+bool tc_coordinator_stands_still(const struct tc_coordinator *c); /* as a whole, for too long */
+void tc_coordinator_look_for_stuck(struct tc_coordinator *c);     /* they are not to relay */
+
 /* coordinator_hosts.c */
 void tc_coordinator_end_host(struct tc_coordinator *c, struct tc_host *host, enum tc_host_end end,
                              const struct tc_err *why); /* noted, and news; its links stay */
@@ -145,7 +158,6 @@ void tc_coordinator_drop_host(struct tc_coordinator *c, struct tc_host *host, en
 /* The same, and it is told; but one that may be publishing says first whether it has. */
 void tc_coordinator_dismiss_host(struct tc_coordinator *c, struct tc_host *host, enum tc_host_end end,
                                  const struct tc_err *why);
-void tc_coordinator_check_silence(struct tc_coordinator *c, struct tc_host *host);
 struct tc_host *tc_coordinator_by_control(struct tc_coordinator *c, uint32_t link); /* NULL: no control link */
 void tc_coordinator_say_hello(struct tc_coordinator *c, uint32_t link, enum tc_role role, const uint8_t *id);
 /* Whom OFFER and PLAN to this host are for. */

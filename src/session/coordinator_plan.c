@@ -171,11 +171,11 @@ static uint32_t give_ranks(struct tc_coordinator *c, bool local, uint32_t rank)
         if (host->view.phase != TC_PHASE_READY || host->local != local)
             continue;
         host->view.rank = rank;
-        host->view.phase = TC_PHASE_RUNNING;
+        tc_coordinator_enter(c, host, TC_PHASE_RUNNING);
         host->changed = true;
         for (unsigned t = 0; t < TC_TREES_MAX; t++)
             host->told[t] = host->before[t] = TC_NO_RANK;
-        host->heard = c->now;
+        host->heard = host->gained_at = c->now;
         c->host_of_rank[rank++] = i;
         c->running++;
     }
@@ -216,7 +216,7 @@ static int plan(struct tc_coordinator *c, struct tc_err *err)
     if (!c->replan)
         return -TC_E_NOMEM;
     c->planned = true;
-    c->planned_at = c->moved_at = c->now;
+    c->planned_at = c->moved_at = c->steady_since = c->now;
     publish_plan(c);
     tc_coordinator_news(c, TC_NO_RANK);
     return 0;

@@ -21,7 +21,7 @@ void tc_coordinator_on_sighting(struct tc_coordinator *c, struct tc_host *host, 
         uint32_t up = tc_replan_parent(c->replan, t, host->view.rank);
         sighting.trees[t].held = progress->tree[t].held;
         sighting.trees[t].brought = (uint32_t)(progress->tree[t].received / c->config.layout.chunk_size);
-        sighting.trees[t].waiting = progress->tree[t].waiting;
+        sighting.trees[t].waiting = host->waiting[t] = progress->tree[t].waiting;
         if (progress->tree[t].received > host->received[t] && up != 0 && up != TC_NO_RANK)
             tc_rank_host(c, up)->fed_at = c->now;
         host->received[t] = progress->tree[t].received;
@@ -166,6 +166,7 @@ void tc_coordinator_decide(struct tc_coordinator *c)
                              tc_rank_name(c, moves[i].to), moves[i].tree);
         if (tc_coordinator_fresh_edge(c, moves[i].tree, moves[i].rank, &err) < 0)
             c->actions.failed = true;
+        tc_rank_host(c, moves[i].rank)->moved_at = c->now;
         tc_coordinator_mark_changed(c, moves[i].rank);
         tc_coordinator_mark_changed(c, moves[i].from);
         tc_coordinator_mark_changed(c, moves[i].to);

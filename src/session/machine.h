@@ -9,6 +9,7 @@
 #ifndef TC_SESSION_MACHINE_H
 #define TC_SESSION_MACHINE_H
 
+#include "session/limits.h"
 #include "session/message.h"
 
 #define TC_LINK_ACCEPTED 0x40000000u
@@ -115,20 +116,5 @@ void tc_actions_free(struct tc_actions *actions); /* releases what was not taken
 /* Pack and queue one message for link. */
 int tc_actions_send(struct tc_actions *actions, uint32_t link, const struct tc_message *message,
                     struct tc_signer *signer, struct tc_err *err);
-
-/* Times, in milliseconds. */
-enum {
-    TC_MS_PROGRESS = 250, /* between an agent's reports */
-    TC_MS_ANSWER = 30000, /* a host's answer to an offer, counted from its last word */
-    TC_MS_SILENCE = 5000, /* without a control message: dead */
-    TC_MS_STALL = 60000,  /* no host accepted a byte */
-    TC_MS_STARVE = 1000,  /* without a byte in one tree while the other runs: its other parent is asked */
-    TC_MS_AGAIN = 5000,   /* without a byte of what was asked for: it is asked for again */
-    TC_MS_HOLD = 5000,    /* a data link that came before its PLAN row */
-    TC_MS_ORPHAN = 5000,  /* coordinator gone: after the last byte */
-    TC_MS_ORPHAN_MOST = 60000,
-    TC_MS_DESERTED = 70000, /* an agent without a byte, longer than any coordinator waits */
-    TC_MS_GOODBYE = 1000    /* for last words */
-};
 
 #endif

@@ -12,9 +12,10 @@ libtc_session_la_SOURCES = \
 	src/session/coordinator.c src/session/coordinator.h src/session/coordinator_own.h \
 	src/session/coordinator_address.c \
 	src/session/coordinator_give.c \
-	src/session/coordinator_hosts.c \
+	src/session/coordinator_hosts.c src/session/coordinator_limits.c \
 	src/session/coordinator_plan.c \
 	src/session/coordinator_replan.c \
 	src/session/feed.c src/session/feed.h \
+	src/session/limits.h \
 	src/session/machine.c src/session/machine.h \
 	src/session/message.c src/session/message.h src/session/message.def

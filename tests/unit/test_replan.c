@@ -567,6 +567,34 @@ START_TEST(who_complains_of_two_is_unfit_itself)
 }
 END_TEST
 
+static void gains_nothing(struct world *w, uint32_t rank)
+{
+    MUST(tc_replan_stuck(w->replan, 0, rank, w->now, NULL) == 0);
+    gather(w);
+}
+
+/* One that gains nothing goes below rank 0, and when it gains nothing there, its children go. */
+START_TEST(who_gains_nothing_holds_up_nobody)
+{
+    struct world *w = make(TC_TREE_CHAIN, 0, 6);
+    const struct tc_replan_step *steps;
+    gains_nothing(w, 3);
+    MUST(decide(w) && up(w, 0, 3) == 0 && up(w, 0, 4) == 3 && unfit_hosts(w) == 0);
+    MUST(tc_replan_steps(w->replan, &steps) == 1 && steps[0].why == TC_REPLAN_APART && steps[0].other == 2);
+    gains_nothing(w, 3);
+    MUST(decide(w) && up(w, 0, 4) != 3 && unfit_hosts(w) == 1 && !tc_replan_fit(w->replan, 3));
+    MUST(tc_replan_steps(w->replan, &steps) == 1 && steps[0].why == TC_REPLAN_STUCK);
+    gains_nothing(w, 3);
+    MUST(decide(w) && up(w, 0, 3) == 0);
+    gains_nothing(w, 3);
+    MUST(!decide(w)); /* nothing more follows */
+    gains_nothing(w, 2);
+    lose(w, 1); /* it has another parent by then, which is to be tried */
+    MUST(decide(w) && tc_replan_fit(w->replan, 2));
+    tc_replan_free(w->replan);
+}
+END_TEST
+
 /* A complaint of a parent that turns out to be dead says nothing about the child. */
 START_TEST(complaints_of_the_dead_are_forgotten)
 {
@@ -610,6 +638,8 @@ START_TEST(anything_settles)
                 tc_replan_whole(w->replan, rank);
             } else if (what < 6 && !w->whole[rank]) {
                 MUST(tc_replan_complain(w->replan, t, rank, up(w, t, rank), any(&state) % 2, w->now, NULL) == 0);
+            } else if (what == 6 && !w->whole[rank]) {
+                MUST(tc_replan_stuck(w->replan, t, rank, w->now, NULL) == 0);
             } else if (slow) {
                 (any(&state) % 2 ? down : out)[rank] = 0.05;
                 live(w, (unsigned)(any(&state) % 10), 20, down, out);
@@ -682,6 +712,7 @@ int main(void)
     tcase_add_test(tcase, one_complaint_keeps_a_pair_apart);
     tcase_add_test(tcase, two_who_get_wrong_bytes_make_their_parent_a_leaf);
     tcase_add_test(tcase, who_complains_of_two_is_unfit_itself);
+    tcase_add_test(tcase, who_gains_nothing_holds_up_nobody);
     tcase_add_test(tcase, complaints_of_the_dead_are_forgotten);
     tcase_add_loop_test(tcase, anything_settles, 0, KINDS);
     return unit_run(suite);

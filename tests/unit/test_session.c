@@ -509,16 +509,53 @@ START_TEST(an_agent_ends_by_itself_when_its_coordinator_stands_still)
     ck_assert(rig.ended && rig.why.reason == TC_E_DEADLINE);
     free_rig(&rig);
 
-    rig = agent_in(TC_AGENT_PUBLISHED); /* without a deadline */
-    tick(&rig, 2 * TC_MS_DESERTED);
-    ck_assert(!rig.ended);
-    free_rig(&rig);
-    rig = agent_in(TC_AGENT_FILLING);
-    tick(&rig, TC_MS_DESERTED - 1);
-    ck_assert(!rig.ended);
-    tick(&rig, 1);
-    ck_assert(rig.ended && rig.why.reason == TC_E_TIMEOUT);
-    free_rig(&rig);
+    static const struct {
+        enum tc_agent_state state;
+        uint64_t limit;
+        unsigned failed;
+    } limits[] = {{TC_AGENT_NEW, TC_MS_ANSWER, 0},
+                  {TC_AGENT_PREPARED, TC_MS_PLAN + TC_MS_ANSWER + 1, 1},
+                  {TC_AGENT_FILLING, TC_MS_STALL + TC_MS_DESERTED + 4000, 1},
+                  {TC_AGENT_PUBLISHED, TC_MS_SERVE + 8000, 0},
+                  {TC_AGENT_UNCHANGED, TC_MS_SERVE + 8000, 0}};
+    for (unsigned i = 0; i < sizeof limits / sizeof limits[0]; i++) { /* without a deadline */
+        rig = agent_in(limits[i].state);
+        bool published = has_published(limits[i].state);
+        tick(&rig, limits[i].limit - 1);
+        ck_assert_msg(!rig.ended, "%s ends early", tc_agent_state_name(limits[i].state));
+        ck_assert_uint_le(tc_agent_wake(rig.agent), rig.now + 1);
+        tick(&rig, 1);
+        ck_assert_msg(rig.ended, "%s does not end", tc_agent_state_name(limits[i].state));
+        ck_assert_int_eq(rig.why.reason, published ? TC_OK : TC_E_TIMEOUT);
+        ck_assert(rig.why.text[0] && rig.sent[TC_MSG_FAILED] == limits[i].failed);
+        free_rig(&rig);
+    }
+}
+END_TEST
+
+/* What its sender, parents and children say without bringing anything new keeps no agent. */
+START_TEST(an_agent_lives_on_new_bytes_alone)
+{
+    struct tc_message again = plan(1), page = {.type = TC_MSG_PAGE};
+    for (unsigned what = 0; what < 3; what++) {
+        struct rig rig = agent_in(TC_AGENT_FILLING);
+        page.page = rig.page;
+        frame(&rig, PARENT, &page, NULL);
+        for (uint32_t i = 2; i < 500 && !rig.ended; i++) {
+            again = plan(i);
+            if (what == 0)
+                frame(&rig, CONTROL, &again, NULL);
+            else if (what == 1)
+                frame(&rig, PARENT, &page, NULL);
+            else
+                frame(&rig, CHILD, &(struct tc_message){.type = TC_MSG_WANT, .want = {0, 0}}, NULL);
+            ck_assert(!rig.ended);
+            tick(&rig, 1000);
+        }
+        ck_assert_msg(rig.ended && rig.why.reason == TC_E_TIMEOUT, "%u: %s", what, rig.why.text);
+        ck_assert_uint_le(rig.now, 1000 + tc_limit_still(1 << 16) + TC_MS_DESERTED + 1000);
+        free_rig(&rig);
+    }
 }
 END_TEST
 
@@ -1026,10 +1063,54 @@ START_TEST(sleep_is_not_silence)
 }
 END_TEST
 
+/* A report four times a second, with one counter that goes up: what it is worth is bounded. */
+START_TEST(a_host_that_only_says_so_is_given_up)
+{
+    static const struct {
+        const char *what;
+        enum tc_host_phase phase;
+        uint64_t bytes, compared; /* more in each report */
+        enum tc_agent_state state;
+        uint64_t limit;
+        int reason;
+    } cases[] = {
+        {"prepares", TC_PHASE_OFFERED, 0, 0, TC_AGENT_OFFERED, TC_MS_ANSWER + 1, TC_E_TIMEOUT},
+        {"says nothing new", TC_PHASE_RUNNING, 0, 0, TC_AGENT_FILLING, TC_MS_STALL + 4000, TC_E_TIMEOUT},
+        {"has a byte more", TC_PHASE_RUNNING, 1, 0, TC_AGENT_FILLING, TC_MS_STALL + 4000, TC_E_TIMEOUT},
+        {"has what is too much", TC_PHASE_RUNNING, 3 << 16, 0, TC_AGENT_FILLING, TC_MS_STALL + 4000, TC_E_TIMEOUT},
+        {"has compared one more", TC_PHASE_RUNNING, 0, 1, TC_AGENT_FILLING, TC_MS_STALL + 4000, TC_E_TIMEOUT},
+        {"has compared a lot", TC_PHASE_RUNNING, 0, 1 << 16, TC_AGENT_FILLING, TC_MS_STALL + 5000, TC_E_TIMEOUT},
+        {"is just fast enough", TC_PHASE_RUNNING, 4096, 0, TC_AGENT_FILLING, TC_MS_STALL + 13000, TC_E_TIMEOUT},
+        {"never publishes", TC_PHASE_RUNNING, 2 << 16, 0, TC_AGENT_WHOLE, TC_MS_STALL + 1000, TC_E_TIMEOUT}};
+    struct rig rig = coordinator_in(cases[_i].phase);
+    const struct tc_host_view *view = tc_coordinator_host(rig.coordinator, 0);
+    struct tc_message message = {.type = TC_MSG_PROGRESS}, alive = {.type = TC_MSG_PROGRESS};
+    bool other = cases[_i].phase == TC_PHASE_RUNNING;
+    uint64_t began = rig.now;
+    message.progress = (struct tc_msg_progress){.state = (uint8_t)cases[_i].state, .trees = 1, .epoch = 1};
+    for (unsigned i = 1; i < 4000 && view->end == TC_END_NONE; i++) {
+        if (cases[_i].state != TC_AGENT_WHOLE || i == 1) {
+            message.progress.bytes += cases[_i].bytes;
+            message.progress.compared += cases[_i].compared;
+        }
+        frame(&rig, 0, &message, NULL);
+        alive.progress.bytes += 4096; /* or all would stand still */
+        if (other)
+            frame(&rig, 1, &alive, NULL);
+        pass(&rig, TC_MS_PROGRESS);
+    }
+    ck_assert_msg(view->end != TC_END_NONE, "%s: goes on", cases[_i].what);
+    ck_assert_msg(view->why.reason == cases[_i].reason, "%s: %s", cases[_i].what, view->why.text);
+    ck_assert_msg(rig.now - began <= cases[_i].limit + TC_MS_PROGRESS, "%s: %u ms", cases[_i].what,
+                  (unsigned)(rig.now - began));
+    free_rig(&rig);
+}
+END_TEST
+
 START_TEST(a_host_that_never_answers_is_left_out)
 {
     struct rig rig = coordinator_in(TC_PHASE_READY);
-    pass(&rig, TC_MS_ANSWER);
+    pass(&rig, tc_limit_prepare(2 << 16));
     ck_assert_int_eq(tc_coordinator_host(rig.coordinator, 1)->end, TC_END_UNREACHABLE);
     ck_assert_int_eq(tc_coordinator_host(rig.coordinator, 0)->phase, TC_PHASE_RUNNING);
     free_rig(&rig);
@@ -1133,6 +1214,7 @@ int main(void)
     tcase_add_test(agent, what_is_here_is_not_wanted);
     tcase_add_test(agent, comparing_is_not_waiting);
     tcase_add_test(agent, an_agent_ends_by_itself_when_its_coordinator_stands_still);
+    tcase_add_test(agent, an_agent_lives_on_new_bytes_alone);
     tcase_add_test(agent, help_does_not_make_a_parent_forget_its_own_chunks);
     tcase_add_test(agent, another_file_is_not_replaced_without_force);
     tcase_add_loop_test(agent, a_file_is_reserved_at_the_first_difference, 0, 2);
@@ -1144,6 +1226,7 @@ int main(void)
     tcase_add_test(coordinator, wrong_bytes_of_an_earlier_parent_count);
     tcase_add_test(coordinator, silence_is_death);
     tcase_add_loop_test(coordinator, sleep_is_not_silence, 0, 2);
+    tcase_add_loop_test(coordinator, a_host_that_only_says_so_is_given_up, 0, 8);
     tcase_add_test(coordinator, a_host_that_never_answers_is_left_out);
     tcase_add_test(coordinator, hosts_that_join_are_offered_and_planned);
     tcase_add_test(coordinator, joiners_that_do_not_belong_are_turned_away);
