@@ -13,12 +13,13 @@
 
 #include "base/buf.h"
 #include "session/feed.h"
+#include "hostile.h"
 #include "witness.h"
 
 enum { CHECKED = 1 }; /* event.host of a comparison with what was placed */
 enum { CHUNK_SIZE = 65536, DEPTH = (512 << 10) / CHUNK_SIZE };
 enum { START_US = 1000000, HOLD_US = 5000000, HANDSHAKE_US = 3000000, CONNECT_US = 5000000, LATE_US = 1000000 };
-enum { HEARD_US = 500000 };
+enum { HEARD_US = 500000, LOCK_US = 5000000, MOAN_US = 20000 };
 /* A host is dead to the sender after TC_MS_SILENCE without a report. The last one came up to TC_MS_PROGRESS before the
  * silence began, the next needs its way, and the sender looks ten times a second. */
 enum { SILENT_MS = TC_MS_SILENCE - 2 * TC_MS_PROGRESS };
@@ -87,6 +88,8 @@ struct node {
     bool silent; /* dead or frozen */
     bool frozen;
     bool deaf, refuses, publish_fails, liar;
+    struct hostile_host hostile;
+    bool mute, hangs; /* mute: a sender that says nothing any more, and closes nothing. hangs: so does its disk */
     uint32_t corrupt, given, opens, news;
     uint32_t arrived;                       /* the sender's: chunks that have come from it */
     struct tc_bits pages;                   /* that have come */
@@ -165,7 +168,14 @@ static const char *name_of(enum sim_fault_kind kind)
                                                        [SIM_LOSS] = "loss",
                                                        [SIM_LATE] = "late",
                                                        [SIM_ROT] = "rot",
-                                                       [SIM_DROP] = "drop"};
+                                                       [SIM_DROP] = "drop",
+                                                       [SIM_MUTE] = "mute",
+                                                       [SIM_RAISE] = "raise",
+                                                       [SIM_MOAN] = "moan",
+                                                       [SIM_TRICKLE] = "trickle",
+                                                       [SIM_LOCKED] = "locked",
+                                                       [SIM_STUCK] = "stuck",
+                                                       [SIM_CHEAT] = "cheat"};
     return names[kind];
 }
 
@@ -452,6 +462,18 @@ static bool dropped(struct sim *sim, const struct conn *conn, uint8_t type)
     return flaky && (type == TC_MSG_WANT || type == TC_MSG_CHUNK) && below(sim, 8) == 0;
 }
 
+/* What a host or sender that means harm makes of the message. */
+static struct tc_blob *misused(struct sim *sim, unsigned node, bool control, const struct tc_action *action)
+{
+    struct node *n = &sim->nodes[node];
+    const struct sim_fault *cheat = node == 0 ? fault_of(sim, 0, SIM_CHEAT) : NULL;
+    n->mute |= cheat && hostile_silent_from((enum hostile_cheat)cheat->after, action->type, action->body);
+    if (!n->mute)
+        return hostile_say(&n->hostile, control, action->type, action->body);
+    tc_blob_unref(action->body);
+    return NULL;
+}
+
 static void send_frame(struct sim *sim, unsigned node, const struct tc_action *action)
 {
     struct conn *conn;
@@ -470,9 +492,12 @@ static void send_frame(struct sim *sim, unsigned node, const struct tc_action *a
         tc_blob_unref(action->body);
         return;
     }
+    struct tc_blob *body = misused(sim, node, !conn->data, action);
+    if (!body)
+        return;
     struct item *item = arrive(sim, conn, !side, sim->now + travel(sim, conn), IT_FRAME);
     item->departs = sim->now;
-    item->event = (struct tc_event){.kind = TC_EV_FRAME, .type = action->type, .body = action->body};
+    item->event = (struct tc_event){.kind = TC_EV_FRAME, .type = action->type, .body = body};
 }
 
 static bool verified(const struct sim *sim, unsigned node, uint32_t chunk)
@@ -518,14 +543,16 @@ static void serve(struct sim *sim, unsigned node, const struct tc_action *action
     n->given++;
     uint64_t start = n->uplink_free > sim->now ? n->uplink_free : sim->now;
     uint32_t length = tc_chunk_length(&sim->config.layout, action->chunk);
+    const struct sim_fault *trickle = fault_of(sim, node, SIM_TRICKLE);
     n->uplink_free = start + length * UINT64_C(1000000) / rate_of(sim, n) + 1;
+    n->uplink_free += trickle ? trickle->for_ms * UINT64_C(1000) : 0;
     uint64_t there = n->uplink_free;
     struct node *to = &sim->nodes[conn->ends[!side].node];
     if (to->slow) { /* the sender feels it: what it hands over next waits for this */
         there = there > to->downlink_free ? there : to->downlink_free;
         there = to->downlink_free = there + length * UINT64_C(1000000) / rate_of(sim, to);
     }
-    if (!dropped(sim, conn, TC_MSG_CHUNK)) {
+    if (!n->mute && !dropped(sim, conn, TC_MSG_CHUNK)) {
         struct item *item = arrive(sim, conn, !side, there + travel(sim, conn), IT_FRAME);
         item->departs = n->uplink_free;
         item->event = (struct tc_event){.kind = TC_EV_FRAME, .type = TC_MSG_CHUNK};
@@ -655,7 +682,12 @@ static void publish(struct sim *sim, unsigned node, const struct tc_action *acti
     /* The accepted limit (treecast-replan(7), what it does not do): a host whose memory or disk changes bytes after they
      * were verified, and of which nobody has complained until it is whole, publishes them. */
     sim_assert(sim, !n->warned || n->rotten.count == 0);
-    result(sim, node, 100 + below(sim, 5000), TC_EV_PUBLISHED, 0, 0, n->publish_fails ? TC_E_EXISTS : 0);
+    if (fault_of(sim, node, SIM_LOCKED))
+        result(sim, node, LOCK_US, TC_EV_PUBLISHED, 0, 0, TC_E_BUSY);
+    else if (fault_of(sim, node, SIM_STUCK))
+        n->hangs = true;
+    else
+        result(sim, node, 100 + below(sim, 5000), TC_EV_PUBLISHED, 0, 0, n->publish_fails ? TC_E_EXISTS : 0);
 }
 
 static void close_end(struct sim *sim, unsigned node, const struct tc_action *action)
@@ -665,6 +697,10 @@ static void close_end(struct sim *sim, unsigned node, const struct tc_action *ac
     struct end *end = find(sim, node, action->link, &conn, &side);
     if (!end->open)
         sim_fail(sim, "node %u closes link %#x twice", node, action->link);
+    if (sim->nodes[node].mute) {
+        end->open = false; /* and nobody hears of it */
+        return;
+    }
     shut(sim, conn, side, action->linger > 0);
 }
 
@@ -984,9 +1020,36 @@ static void again(struct sim *sim, unsigned node, enum sim_fault_kind what)
     item->what = what;
 }
 
+/* It complains of whoever is its parent now, and of what it once had. */
+static void moan(struct sim *sim, unsigned node)
+{
+    struct node *n = &sim->nodes[node];
+    struct tc_message message = {.type = TC_MSG_COMPLAIN};
+    struct end *control = &n->accepted.items[0]->ends[1];
+    if (sim->ended || n->report.ended)
+        return;
+    unsigned t = (unsigned)below(sim, tc_agent_trees(n->agent));
+    message.complaint = (struct tc_msg_complaint){.epoch = tc_agent_epoch(n->agent), .tree = (uint8_t)t};
+    message.complaint.rank = tc_agent_place(n->agent, t).parent;
+    message.complaint.reason = below(sim, 2) ? TC_E_INTEGRITY : TC_E_CLOSED;
+    if (below(sim, 4) == 0)
+        message.complaint.rank = (uint32_t)below(sim, sim->options.hosts + 1);
+    struct tc_action action = {.kind = TC_ACT_SEND, .link = control->link, .type = message.type};
+    action.body = control->open ? need(tc_message_pack(&message, NULL, NULL)) : NULL;
+    if (action.body)
+        send_frame(sim, node, &action);
+    struct item *item = push(sim, sim->now + MOAN_US, IT_AGAIN);
+    item->node = node;
+    item->what = SIM_MOAN;
+}
+
 static void on_again(struct sim *sim, const struct item *item)
 {
     struct node *n = &sim->nodes[item->node];
+    if (item->what == SIM_MOAN) {
+        moan(sim, item->node);
+        return;
+    }
     unsigned most = item->what == SIM_FLAP ? 201 : 1; /* fast in the end */
     if (item->what == SIM_KILL) {
         see_who_can(sim);
@@ -1036,6 +1099,9 @@ static void happen(struct sim *sim, unsigned node, const struct sim_fault *fault
         break;
     case SIM_CUT:
         cut(sim, node, false);
+        break;
+    case SIM_MOAN:
+        moan(sim, node);
         break;
     case SIM_STOP:
         tell(sim, node, &stop);
@@ -1295,7 +1361,7 @@ static void on_item(struct sim *sim, struct item *item)
         on_again(sim, item);
         break;
     case IT_TICK:
-        if (sim->nodes[item->node].tick_at != item->at)
+        if (sim->nodes[item->node].tick_at != item->at || (sim->nodes[item->node].hangs && sim->ended))
             return;
         sim->nodes[item->node].tick_at = 0;
         tell(sim, item->node, &event);
@@ -1413,6 +1479,12 @@ static void make_hosts(struct sim *sim)
         tc_bits_init(&n->rotten, sim->options.chunks, NULL);
         tc_bits_init(&n->rotted, sim->options.chunks, NULL);
         n->corrupt = fault_of(sim, i, SIM_CORRUPT) ? fault_of(sim, i, SIM_CORRUPT)->after : 0;
+        n->hostile = (struct hostile_host){.mute = MUTES, .raise = RAISES, .size = sim->config.layout.size};
+        n->hostile.min_rate = sim->options.min_rate ? sim->options.min_rate : TC_RATE_MIN;
+        if (fault_of(sim, i, SIM_MUTE))
+            n->hostile.mute = (enum hostile_mute)(fault_of(sim, i, SIM_MUTE)->after % MUTES);
+        if (fault_of(sim, i, SIM_RAISE))
+            n->hostile.raise = (enum hostile_raise)(fault_of(sim, i, SIM_RAISE)->after % RAISES);
         if (i == 0)
             continue;
         sim->hosts[i - 1] = n->address;
@@ -1453,6 +1525,7 @@ struct sim *sim_new(const struct sim_options *options)
     config->flags = options->flags;
     config->min_hosts = options->min_hosts;
     config->deadline = options->deadline_ms ? START_US / 1000 + options->deadline_ms : 0;
+    config->min_rate = options->min_rate;
     config->digest_depth = 1 + (uint32_t)below(sim, 8);
     config->random = machine_random;
     config->random_arg = sim;
@@ -1466,7 +1539,7 @@ struct sim *sim_new(const struct sim_options *options)
 static bool running(const struct sim *sim, unsigned node)
 {
     const struct node *n = &sim->nodes[node];
-    return !n->report.ended && !n->silent && (node == 0 || n->agent);
+    return !n->report.ended && !n->silent && !n->hangs && (node == 0 || n->agent);
 }
 
 void sim_run(struct sim *sim, uint64_t limit_ms)
@@ -1615,7 +1688,8 @@ static bool doomed(const struct sim *sim, unsigned host)
 {
     static const enum sim_fault_kind kinds[] = {SIM_UNREACHABLE, SIM_DEAF,          SIM_REFUSE,     SIM_KILL,
                                                 SIM_FREEZE,      SIM_PUBLISH_FAILS, SIM_OPEN_FAILS, SIM_SERVE_FAILS,
-                                                SIM_STOP,        SIM_TWIN};
+                                                SIM_STOP,        SIM_TWIN,          SIM_MUTE,       SIM_RAISE,
+                                                SIM_MOAN,        SIM_LOCKED,        SIM_STUCK};
     for (unsigned i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
         if (fault_of(sim, host, kinds[i]))
             return true;
@@ -1708,5 +1782,42 @@ void sim_check_deadline(struct sim *sim)
         due = (n->stopped_until > due ? n->stopped_until : due) + 2000000;
         if (n->report.ended_at > due)
             sim_fail(sim, "node %u ends %" PRIu64 " us after deadline and 2 s", i, n->report.ended_at - due);
+    }
+}
+
+/* How long a sender may take from its start, in the worst case: every host a bit later than the one before would still
+ * be within the same limits. */
+static uint64_t sender_limit_ms(const struct sim *sim)
+{
+    const struct tc_layout *layout = &sim->config.layout;
+    uint32_t rate = sim->options.min_rate ? sim->options.min_rate : TC_RATE_MIN;
+    uint64_t plan = (CONNECT_US + HANDSHAKE_US) / 1000 + TC_MS_ANSWER + tc_limit_prepare(layout->size);
+    return plan + tc_limit_planned(layout->size, layout->chunk_size, rate);
+}
+
+/* And an agent, whose sender has gone by then or says nothing. */
+static uint64_t agent_limit_ms(const struct sim *sim)
+{
+    const struct tc_layout *layout = &sim->config.layout;
+    const struct sim_fault *cheat = fault_of(sim, 0, SIM_CHEAT);
+    uint64_t silent = 0;
+    if (cheat && cheat->after == CHEAT_NO_PLAN)
+        silent = tc_limit_plan(layout->size);
+    else if (cheat && cheat->after == CHEAT_NO_BYE)
+        silent = tc_limit_serve(layout->size);
+    else if (cheat)
+        silent = tc_limit_fill(layout->size, layout->chunk_size, TC_RATE_LEAST) + TC_MS_DESERTED;
+    return sender_limit_ms(sim) + silent + TC_MS_ORPHAN_MOST + TC_MS_GOODBYE;
+}
+
+void sim_check_limits(struct sim *sim)
+{
+    enum { SLACK_MS = 2000 }; /* messages under way, and ticks */
+    for (unsigned i = 0; i <= sim->options.hosts; i++) {
+        const struct node *n = &sim->nodes[i];
+        uint64_t most = START_US + ((i ? agent_limit_ms(sim) : sender_limit_ms(sim)) + SLACK_MS) * 1000;
+        if (!n->silent && !n->hangs && (i == 0 || n->agent) && (!n->report.ended || n->report.ended_at > most))
+            sim_fail(sim, "node %u is over after %" PRIu64 " ms, and its limit is %" PRIu64 " ms", i,
+                     (n->report.ended_at - START_US) / 1000, (most - START_US) / 1000);
     }
 }

@@ -36,6 +36,13 @@ enum sim_fault_kind {
     SIM_LATE,           /* messages to it take up to a second more */
     SIM_ROT,            /* a chunk of four is another soon after it was placed, until it is placed again */
     SIM_DROP,           /* now and then a WANT or a chunk on one of its data links is not understood */
+    SIM_MUTE,           /* says no more than hostile.h has for `after` */
+    SIM_RAISE,          /* takes no chunk, and reports what hostile.h has for `after` */
+    SIM_MOAN,           /* complains of its parents all the time */
+    SIM_TRICKLE,        /* gives a chunk each for_ms */
+    SIM_LOCKED,         /* another process holds the lock that publishing takes */
+    SIM_STUCK,          /* publishing never comes to an end */
+    SIM_CHEAT,          /* host 0: a sender that falls silent as hostile.h has it for `after` */
     SIM_FAULT_KINDS
 };
 
@@ -70,6 +77,7 @@ struct sim_options {
     uint32_t min_hosts;
     uint32_t flags;       /* TC_OFFER_* */
     uint64_t deadline_ms; /* from the start; 0: none */
+    uint32_t min_rate;    /* bytes a second that a host has to gain; 0: as users have it */
     uint64_t delay_us;    /* a message takes up to this and half as much again */
     uint64_t rate;        /* bytes a second of an uplink */
     bool tls;             /* data links are let in by their key only, as with TLS */
@@ -108,6 +116,8 @@ void sim_check_safe(struct sim *sim);
 unsigned sim_check_orphans(struct sim *sim);
 /* With a deadline every machine has ended 2 s after it. */
 void sim_check_deadline(struct sim *sim);
+/* Every machine has ended when the sum of its limits was over. */
+void sim_check_limits(struct sim *sim);
 /* No host has published. */
 void sim_check_nobody(struct sim *sim);
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "../unit/unit.h"
+#include "hostile.h"
 #include "plan/tree.h"
 #include "sim.h"
 
@@ -337,6 +338,60 @@ START_TEST(any_faults_are_safe)
         sim_run(sim, 1000000);
         sim_check_safe(sim);
         sim_check_deadline(sim);
+        sim_free(sim);
+    }
+}
+END_TEST
+
+static bool any_honest(const struct sim_options *o)
+{
+    for (unsigned host = 1; host <= o->hosts; host++) {
+        bool honest = true;
+        for (unsigned i = 0; i < SIM_FAULTS_MAX; i++)
+            honest &= o->faults[i].host != host || o->faults[i].kind == SIM_TRICKLE;
+        if (honest)
+            return true;
+    }
+    return false;
+}
+
+/* Hosts that mean harm, or a sender that does: all is over by its limit, and the hosts that are honest have the array
+ * where the sender is. */
+START_TEST(hostile_sessions_end)
+{
+    static const enum sim_fault_kind kinds[] = {SIM_MUTE,    SIM_MUTE,   SIM_RAISE, SIM_RAISE, SIM_MOAN,
+                                                SIM_TRICKLE, SIM_LOCKED, SIM_STUCK, SIM_FREEZE};
+    for (struct seeds s = seeds(300); s.next < s.end; s.next++) {
+        uint64_t state = s.next * 86028121;
+        struct sim_options o = options(s.next, 2 + (unsigned)(sim_random(&state) % 7), 0, any_tree(&state));
+        struct tc_err why;
+        o.chunks = 1 + few_or_many(&state, 30, 150);
+        o.min_hosts = 0;
+        o.min_rate = 1 << 18;
+        o.here = sim_random(&state) % 4 ? SIM_HERE_NOTHING : SIM_HERE_MIXED;
+        o.flags = TC_OFFER_FORCE;
+        unsigned hostile = 1 + (unsigned)(sim_random(&state) % (o.hosts < 4 ? o.hosts : 4));
+        for (unsigned i = 0; i < hostile; i++) {
+            enum sim_fault_kind kind = kinds[sim_random(&state) % (sizeof kinds / sizeof kinds[0])];
+            unsigned host = 1 + (unsigned)(sim_random(&state) % o.hosts);
+            uint32_t what = kind == SIM_MOAN || kind == SIM_FREEZE ? (uint32_t)(sim_random(&state) % o.chunks)
+                                                                   : (uint32_t)sim_random(&state);
+            o.faults[i] = (struct sim_fault){kind, host, what, 1000 + (uint32_t)(sim_random(&state) % 30000)};
+        }
+        bool cheats = sim_random(&state) % 8 == 0, honest = any_honest(&o);
+        /* two of them are over after an hour, and take the simulation as long as a hundred others */
+        if (cheats)
+            o.faults[hostile] = (struct sim_fault){SIM_CHEAT, 0, (uint32_t)(sim_random(&state) % CHEATS), 0};
+        if (cheats && (o.faults[hostile].after == CHEAT_NO_PLAN || o.faults[hostile].after == CHEAT_NO_BYE) &&
+            s.next % 8)
+            o.faults[hostile].after = CHEAT_NO_DATA;
+        struct sim *sim = sim_new(&o);
+        sim_run(sim, 10000000);
+        sim_check_limits(sim);
+        sim_check_safe(sim);
+        sim_assert(sim, sim_sender_ended(sim, &why));
+        if (!cheats && honest)
+            sim_check_survivors(sim);
         sim_free(sim);
     }
 }
@@ -779,6 +834,7 @@ int main(void)
     ADD(a_slow_host_costs_the_others_little, 2 * PLACES);
     ADD(dying_is_not_being_slow, 1);
     ADD(any_faults_are_safe, 1);
+    ADD(hostile_sessions_end, 1);
     ADD(a_sender_that_stands_still_goes_on, 1);
     ADD(faults_that_stop_harm_nobody, 1);
     ADD(a_flapping_link_settles, 2);
