@@ -299,23 +299,20 @@ static double time_of(struct tc_tree_spec spec, const struct tc_topology *topolo
     return time;
 }
 
-/* What kinds there are to choose from, the most local ones last. */
+/* What kinds there are to choose from, the most local ones last. Where nothing says whether there are racks, keeping
+ * neighbours together may cost a part of the predicted time; where there are racks, it saves several copies. */
 static const struct {
     struct tc_tree_spec spec;
     unsigned hosts_most;
-    bool flat; /* where no groups are known only */
+    double cost; /* 0: it has to be the fastest; else for hosts without known groups */
 } candidates[] = {
-    {{.kind = TC_TREE_BINOMIAL}, TC_HOSTS_MAX, false},
-    {{.kind = TC_TREE_DOUBLE}, TC_HOSTS_MAX, false},
-    {{.kind = TC_TREE_CHAIN}, 4, false}, /* one slow host holds up all behind it */
-    {{.kind = TC_TREE_DOUBLE, .runs = true}, TC_HOSTS_MAX, true},
-    {{.kind = TC_TREE_CATERPILLAR}, 128, true}, /* half of them at most behind one */
+    {{.kind = TC_TREE_BINOMIAL}, TC_HOSTS_MAX, 0},
+    {{.kind = TC_TREE_DOUBLE}, TC_HOSTS_MAX, 0},
+    {{.kind = TC_TREE_CHAIN}, 4, 0}, /* one slow host holds up all behind it */
+    {{.kind = TC_TREE_DOUBLE, .runs = true}, TC_HOSTS_MAX, 0.10},
+    {{.kind = TC_TREE_CATERPILLAR}, 128, 0.02}, /* as many hops as there are hosts are more than the model says */
 };
 enum { CANDIDATES = sizeof candidates / sizeof candidates[0] };
-
-/* What keeping neighbours together may cost where nothing says whether there are racks: a part of the predicted time, which
- * is that of fast links, where hops weigh most. Where there are racks, it saves several copies. */
-#define LOCALITY_COST 0.15
 
 struct tc_tree_spec tc_tree_choose(struct tc_tree_spec spec, const struct tc_topology *topology, unsigned hosts,
                                    uint64_t size, uint32_t chunk_size, struct tc_network network)
@@ -326,10 +323,10 @@ struct tc_tree_spec tc_tree_choose(struct tc_tree_spec spec, const struct tc_top
     if (spec.kind != TC_TREE_AUTO)
         return spec;
     for (unsigned i = 0; i < CANDIDATES && hosts > 1; i++) {
-        bool fits = hosts <= candidates[i].hosts_most && !(candidates[i].flat && known);
+        bool fits = hosts <= candidates[i].hosts_most && !(candidates[i].cost > 0 && known);
         times[i] = fits ? time_of(candidates[i].spec, known ? topology : NULL, hosts, size, chunk_size, network) : -1;
         /* The margin keeps rounding out of the choice: equals stay with the earlier kind. */
-        if (times[i] >= 0 && !candidates[i].flat && (i == 0 || times[i] < least * (1 - 1e-6))) {
+        if (times[i] >= 0 && candidates[i].cost == 0 && (i == 0 || times[i] < least * (1 - 1e-6))) {
             best = i;
             least = times[i];
         }
@@ -337,7 +334,7 @@ struct tc_tree_spec tc_tree_choose(struct tc_tree_spec spec, const struct tc_top
     if (hosts <= 4 || candidates[best].spec.kind != TC_TREE_DOUBLE)
         return candidates[best].spec;
     for (unsigned i = best + 1; i < CANDIDATES; i++)
-        if (candidates[i].flat && times[i] >= 0 && times[i] <= least * (1 + LOCALITY_COST))
+        if (times[i] >= 0 && times[i] <= least * (1 + candidates[i].cost))
             best = i;
     return candidates[best].spec;
 }

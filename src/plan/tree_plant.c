@@ -50,6 +50,7 @@ struct nursery {
     struct candidate *order;  /* scratch, of one group at a time: its units as they are placed */
     struct slot *heap;        /* free slots, the nearest first */
     uint32_t heap_count, serial;
+    struct slot next; /* of a run: kept for the next relay, which makes a chain of them; host NO_UNIT: none */
 };
 
 /* --- units ------------------------------------------------------------------------------------------------------- */
@@ -173,9 +174,27 @@ static void sort_units(struct nursery *n, uint32_t group, unsigned t)
     qsort(n->order, count, sizeof *n->order, by_slots_and_height);
 }
 
+/* Neighbours of the list in a run: its relays form a chain, so that wherever it is cut few edges are. */
+static bool is_chain(const struct nursery *n, uint32_t group)
+{
+    return n->spec.runs && n->units[group].first <= n->hosts && group != n->hosts + 1;
+}
+
+static struct slot take_slot(struct nursery *n, bool for_relay)
+{
+    struct slot next = n->next;
+    n->next.host = NO_UNIT;
+    if (next.host != NO_UNIT && for_relay)
+        return next;
+    if (next.host != NO_UNIT)
+        push(n, next);
+    return pop(n);
+}
+
 /* A unit with the slots of face is placed depth hops below the entry of group. What the group wants for itself it gets from
  * the first units, as long as a slot is left for those that are still to come; the others are free. */
-static void share_out(struct nursery *n, uint32_t wanted, struct face *own, const struct face *face, uint32_t depth)
+static void share_out(struct nursery *n, uint32_t wanted, struct face *own, const struct face *face, uint32_t depth,
+                      bool chain)
 {
     bool kept = false;
     for (uint32_t i = 0; i < face->slot_count; i++) {
@@ -184,6 +203,8 @@ static void share_out(struct nursery *n, uint32_t wanted, struct face *own, cons
         if (!kept && own->slot_count < wanted && other_left) {
             own->slots[own->slot_count++] = slot;
             kept = true;
+        } else if (chain && n->next.host == NO_UNIT) {
+            n->next = slot;
         } else {
             push(n, slot);
         }
@@ -199,21 +220,22 @@ static void join_units(struct nursery *n, uint32_t group, unsigned t)
     struct face own = {0};
     sort_units(n, group, t);
     n->heap_count = 0;
+    n->next.host = NO_UNIT;
     for (uint32_t i = 0; i < outer->count; i++) {
         const struct face *face = &n->units[n->order[i].unit].faces[t];
         uint32_t depth = 0;
         if (i == 0) {
             own.entry = face->entry;
         } else {
-            struct slot above = pop(n);
+            struct slot above = take_slot(n, face->slot_count > 0);
             n->parents[t][face->entry] = above.host;
             depth = above.depth + 1;
         }
         own.height = depth + face->height > own.height ? depth + face->height : own.height;
-        share_out(n, wanted, &own, face, depth);
+        share_out(n, wanted, &own, face, depth, is_chain(n, group));
     }
     while (own.slot_count < wanted)
-        own.slots[own.slot_count++] = pop(n);
+        own.slots[own.slot_count++] = take_slot(n, true);
     n->units[group].faces[t] = own;
 }
 
