@@ -376,6 +376,7 @@ static const struct tc_option options[] = {
 static void begin(char *const *argv)
 {
     (void)argv;
+    tc_startup_unblock(); /* what is ignored stays so: nohup(1) */
     tc_key_no_configuration();
 }
 
