@@ -261,28 +261,29 @@ def rights_of_agents(scene):
         ("--owner", ["--owner", str(os.getpid())], (), 0),
         ("--detach", ["--detach"], (), 0),
     ]
-    source = scene.noise("a", 200000)
+    source, key = scene.noise("a", 200000), scene.key("k", "--group-only")
     for number, (what, options, groups, uid) in enumerate(rows):
         folder = scene.path(f"h{number}")
         os.mkdir(folder)
         os.chown(folder, uid, 0)
         listen = [] if "-l" in options else ["-l", "127.0.0.1:0"]
-        process = scene.start("recv", "-d", folder, *listen, *options)
+        process = scene.start("recv", "-k", key, "-d", folder, *listen, *options)
         ready = wait_for(lambda: re.search(r"listening on (\S+),", process.out) or process.popen.poll(), f"agent: {what}")
         ensure(hasattr(ready, "group"), f"{what}: {process.err}")
         pid = peer_of(folder)
         require_no_rights(pid, what, groups)
         ensure(status_of(pid)["Uid"].split() == [str(uid)] * 4, f"{what}: {status_of(pid)['Uid']}")
-        # It can do its work: take the array, and a changed one over it, list, lease and remove.
-        scene.run("send", "-w", ready.group(1), source).expect(0)
+        # It can do its work: take the array, and a changed one over it, and lease.
+        scene.run("send", "-k", key, "-w", ready.group(1), source).expect(0)
         facts = os.stat(f"{folder}/a")
         group = daemon if "--group" in options else (user.pw_gid if uid else 0)
         ensure((facts.st_uid, facts.st_gid) == (uid, group), f"{what}: {facts}")
         changed = scene.noise("b", 200000)
-        scene.run("send", "--force", "-w", ready.group(1), changed, "a").expect(0)
-        scene.run("verify", "-d", folder, "a").expect(0)
+        scene.run("send", "-k", key, "--force", "-w", ready.group(1), changed, "a").expect(0)
+        whose = {"user": uid, "group": uid, "extra_groups": [group]}
+        scene.run("verify", "-d", folder, "a", **whose).expect(0)
         ask(folder, {"op": "lease", "name": "a", "ttl": 3600, "pid": os.getpid()})
-        scene.run("rm", "-d", folder, "a").expect(0)
+        scene.run("rm", "-d", folder, "a", **whose).expect(0)
         os.kill(pid, signal.SIGTERM)
         wait_for(lambda pid=pid: not alive(pid), f"the end of the agent: {what}")
 
