@@ -51,6 +51,9 @@ static int drop_capabilities(struct tc_err *err)
     int result = lock_capabilities(err);
     if (result < 0)
         return result;
+    capng_get_caps_process();
+    if (capng_have_capabilities(CAPNG_SELECT_CAPS) == CAPNG_NONE) /* a service manager's filter may forbid the calls */
+        return 0;
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); /* goes with the others anyway */
     capng_clear(CAPNG_SELECT_CAPS);
     if (capng_apply(CAPNG_SELECT_CAPS) < 0)

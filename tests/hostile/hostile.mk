@@ -6,6 +6,7 @@ test_scripts += \
 	tests/hostile/04_local.py \
 	tests/hostile/05_limits.py \
 	tests/hostile/07_environment.py \
+	tests/hostile/11_service.py \
 	tests/hostile/08_jobdir.py \
 	tests/hostile/10_other_servers.py \
 	tests/hostile/06_insiders.py
