@@ -260,10 +260,15 @@ def rights_of_agents(scene):
         ("--no-sandbox", ["--no-sandbox"], (), 0),
         ("--owner", ["--owner", str(os.getpid())], (), 0),
         ("--detach", ["--detach"], (), 0),
+        ("--dir below another's", ["--quiet"], (), 0),
     ]
     source, key = scene.noise("a", 200000), scene.key("k", "--group-only")
     for number, (what, options, groups, uid) in enumerate(rows):
         folder = scene.path(f"h{number}")
+        if what.startswith("--dir"):
+            os.mkdir(folder, 0o700)
+            os.chown(folder, ALICE, ALICE)
+            folder += "/h"
         os.mkdir(folder)
         os.chown(folder, uid, 0)
         listen = [] if "-l" in options else ["-l", "127.0.0.1:0"]
