@@ -9,7 +9,8 @@ test_scripts += \
 	tests/hostile/11_service.py \
 	tests/hostile/08_jobdir.py \
 	tests/hostile/10_other_servers.py \
-	tests/hostile/06_insiders.py
+	tests/hostile/06_insiders.py \
+	tests/hostile/07_squatters.py
 dist_noinst_DATA += \
 	tests/hostile/hostile.py \
 	tests/hostile/insider.c \
