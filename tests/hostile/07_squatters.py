@@ -7,14 +7,16 @@ import ctypes
 import fcntl
 import json
 import os
+import shutil
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
 import time
 
-from hostile import (CLONE_NEWNS, SLOW, ensure, main, need_root, note, root_configuration, same_bytes, scenario,
+from hostile import (CLONE_NEWNS, SLOW, Skip, ensure, main, need_root, note, root_configuration, same_bytes, scenario,
                      wait_for)
 
 VICTIM, ATTACKER, FRIEND = 4000011, 4000012, 4000013
@@ -422,6 +424,30 @@ def another_place(scene):
     agent.finish().expect(0)
     subprocess.run(["rm", "-rf", f"{runtime}/treecast"], check=True)
     ensure(agent_of(scene, VICTIM, None).folder == PLACE, "the place is free again")
+
+
+@scenario
+def made_at_boot(scene):
+    """What is shipped for systemd-tmpfiles makes root's places before others can, and takes a squatted one back"""
+    ground(scene)
+    if not shutil.which("systemd-tmpfiles"):
+        raise Skip("no systemd-tmpfiles here")
+    top = os.environ.get("top_srcdir") or os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "..")
+    words = ["systemd-tmpfiles", "--create", f"{top}/contrib/systemd/treecast-tmpfiles.conf"]
+    subprocess.run(words, check=True, capture_output=True)
+    for path, mode in (("/dev/shm/treecast-0", 0o755), ("/dev/shm/treecast", 0o711)):
+        facts = os.lstat(path)
+        ensure((facts.st_uid, facts.st_mode) == (0, stat.S_IFDIR | mode), f"{path}: {facts}")
+    answer = scene.run("list", **user(VICTIM), env=scene.environment(TREECAST_DIR="/dev/shm/treecast-0")).expect(0)
+    ensure(answer.out == "", str(answer))
+    ensure(agent_of(scene, 0, None).folder == "/dev/shm/treecast-0", "another place")
+    # A line as the file tells to add, for a user whose place is taken.
+    squat()
+    os.rmdir(f"{PLACE}/.treecast")
+    with open(scene.path("more.conf"), "w", encoding="ascii") as file:
+        file.write(f"d {PLACE} 0755 {VICTIM} {VICTIM} -\n")
+    subprocess.run([*words[:2], scene.path("more.conf")], check=True, capture_output=True)
+    ensure(agent_of(scene, VICTIM, None).folder == PLACE, "another place")
 
 
 def raw(address, uid, what):
