@@ -37,7 +37,7 @@ json_t *tc_report_array(const struct tc_description *description, const char *pa
         json_pack("{s:s, s:s*, s:I, s:s, s:I}", "name", description->name, "path", path, "size",
                   (json_int_t)description->size, "digest", digest, "created", (json_int_t)description->created);
     if (object && description->lease.expires)
-        json_object_set_new(object, "expires", json_integer((json_int_t)description->lease.expires));
+        json_object_set_new(object, "expires", json_integer((json_int_t)tc_lease_expires(&description->lease)));
     if (object && description->lease.pid)
         json_object_set_new(object, "owner_pid", json_integer(description->lease.pid));
     static const char *const members[] = {"dtype", "shape", "order", "offset", "item_size"};

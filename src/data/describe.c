@@ -84,9 +84,16 @@ int tc_session_parse(uint8_t session[TC_SESSION_ID_SIZE], const char *text)
     return 0;
 }
 
+_Static_assert(TC_BOOT_ID_SIZE == TC_SESSION_ID_SIZE, "both ids are written alike");
+
 static int add_lease(json_t *root, const struct tc_lease *lease)
 {
+    char boot[2 * TC_BOOT_ID_SIZE + 1];
     if (lease->expires && json_object_set_new(root, "expires", json_integer((json_int_t)lease->expires)) < 0)
+        return -1;
+    tc_session_hex(lease->boot, boot);
+    if (lease->ends && (json_object_set_new(root, "ends", json_integer((json_int_t)lease->ends)) < 0 ||
+                        json_object_set_new(root, "boot", json_string(boot)) < 0))
         return -1;
     if (lease->pid && (json_object_set_new(root, "owner_pid", json_integer(lease->pid)) < 0 ||
                        json_object_set_new(root, "owner_start", json_integer((json_int_t)lease->start)) < 0))
@@ -122,7 +129,13 @@ static int get_number(json_t *object, const char *member, uint64_t *value, struc
 static int get_lease(json_t *root, struct tc_lease *lease, struct tc_err *err)
 {
     uint64_t pid = 0;
+    const char *boot = json_string_value(json_object_get(root, "boot"));
     int rc = json_object_get(root, "expires") ? get_number(root, "expires", &lease->expires, err) : 0;
+    if (rc == 0 && json_object_get(root, "ends")) {
+        rc = get_number(root, "ends", &lease->ends, err);
+        if (rc == 0 && (!boot || tc_session_parse(lease->boot, boot) < 0))
+            rc = wrong(err, "boot");
+    }
     if (rc == 0 && json_object_get(root, "owner_pid")) {
         rc = get_number(root, "owner_pid", &pid, err);
         if (rc == 0)

@@ -3,23 +3,18 @@
  * {"schema":1,"name":"A.npy","size":8000128,"digest":"<64 hex>","session":"<32 hex>","created":1700000000,
  *  "array":{"dtype":"<f8","shape":[1000,1000],"order":"C","offset":128,"item_size":8}}
  * "array" is null for plain bytes; dtype is a string, or a JSON array for structured types. Unknown members are ignored.
- * Where the array has a lease: "expires":1700003600 and/or "owner_pid":4711,"owner_start":123456.
+ * Where the array has a lease: "expires":1700003600,"ends":123456789,"boot":"<32 hex>" and/or
+ * "owner_pid":4711,"owner_start":123456.
  * Names are checked by the reader (tc_name_check). The only room that sees jansson below the door. */
 #ifndef TC_DATA_DESCRIBE_H
 #define TC_DATA_DESCRIBE_H
 
 #include "data/array.h"
 #include "data/digest.h"
+#include "data/lease.h"
 #include "data/page.h"
 
 #define TC_NAME_MAX 128u /* bytes without NUL */
-
-/* How long an array stays: until a time, until its owner's process has ended, whichever comes first. */
-struct tc_lease {
-    uint64_t expires; /* seconds since 1970; 0: never */
-    uint32_t pid;     /* 0: no owner */
-    uint64_t start;   /* when that process began, in the kernel's clock ticks since boot: numbers are used again */
-};
 
 struct tc_description {
     char name[TC_NAME_MAX + 1];

@@ -7,6 +7,7 @@ libtc_data_la_SOURCES = \
 	src/data/digest.c src/data/digest.h \
 	src/data/dtype.c src/data/dtype.h \
 	src/data/literal.c src/data/literal.h \
+	src/data/lease.c src/data/lease.h \
 	src/data/page.c src/data/page.h \
 	src/data/word.c src/data/word.h
 libtc_data_la_LIBADD = $(CRYPTO_LIBS) $(ZSTD_LIBS) $(JANSSON_LIBS)

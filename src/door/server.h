@@ -1,7 +1,9 @@
 /* server.h - the agent's end of the door: who may come in, waiters by name, status on request.
  *
  * Peers are checked by SO_PEERCRED: the directory's owner, root, the users of --allow-user; others get one line and go.
- * At most 4096 connections and 1 MiB of unread answers in all. Loop thread only. */
+ * At most 4096 connections (a quarter of the process's descriptors, where that is less) and 1 MiB of unread answers in
+ * all; of both, one of the other users has a quarter at most and all of them three, and root has 64 connections more.
+ * Requests are acted on in turn, one of each connection, and for half a millisecond at a time. Loop thread only. */
 #ifndef TC_DOOR_SERVER_H
 #define TC_DOOR_SERVER_H
 
@@ -14,20 +16,23 @@
 #include "net/loop.h"
 
 struct tc_door;
+struct tc_door_request; /* one that is answered by tc_door_answer, once, within the call or later */
+
+#define TC_DOOR_TOO_LONG "the answer is longer than a line may be; ask for one name" /* TC_E_LIMIT */
 
 struct tc_door_options {
     const uid_t *users; /* may come in besides the owner and root; copied */
     unsigned user_count;
     /* Whether NAME is published now (asked when a wait comes in). */
     bool (*published)(void *arg, const char *name);
-    /* The answer to a status request: a JSON object as text, to be freed by the door, which adds "ok":true where it has
-     * no "ok"; name NULL for all. NULL: nothing is known of name ("notfound"). */
-    char *(*status)(void *arg, const char *name);
+    /* Say what is known of NAME, or of all where it is NULL: a JSON object as text, to which "ok":true is added where it
+     * has no "ok". name is borrowed until the answer. */
+    void (*status)(void *arg, const char *name, struct tc_door_request *request);
     /* A read-only descriptor of published NAME, taken by the door, and in *description its description as JSON, freed by
      * the door; or a negative reason. */
     int (*open)(void *arg, const char *name, char **description, struct tc_err *err);
-    /* Give published NAME this lease; 0 or a negative reason. Asked by the owner or root. */
-    int (*lease)(void *arg, const char *name, const struct tc_lease *lease, struct tc_err *err);
+    /* Give published NAME this lease. Asked by the owner or root. Both are borrowed until the answer. */
+    void (*lease)(void *arg, const char *name, const struct tc_lease *lease, struct tc_door_request *request);
     const char *(*listening)(void *arg); /* the agent's address; borrowed for the call */
     void *arg;
 };
@@ -43,6 +48,9 @@ void tc_door_published(struct tc_door *door, const char *name);
 void tc_door_failed(struct tc_door *door, const char *name, const struct tc_err *why);
 /* The file that a connected sender offers for this session: a descriptor borrowed until the loop goes on, or -1. */
 int tc_door_source(const struct tc_door *door, const uint8_t session[TC_SESSION_ID_SIZE]);
+/* The answer to request, which is gone then: why it failed, or with why NULL or its reason 0, text (of a status), which is
+ * taken; NULL for a lease that was given. Before the server is closed. */
+void tc_door_answer(struct tc_door_request *request, char *text, const struct tc_err *why);
 /* Waiters get {"ok":false,"reason":"closed"}; the socket file goes. NULL allowed. Not from the door's own callbacks. */
 void tc_door_close(struct tc_door *door);
 

@@ -466,16 +466,21 @@ static bool left_over(int state, const char *name, struct stat *status)
     return dead;
 }
 
-/* A description, finished or not, of a file that has no name in DIR. */
+static int by_number(const void *a, const void *b)
+{
+    ino_t x = *(const ino_t *)a, y = *(const ino_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* A description, finished or not, of a file that has no name in DIR; inodes, of those that have one, are sorted. */
 static bool orphan(int state, const char *name, const ino_t *inodes, size_t count, struct stat *status)
 {
     char *end;
-    unsigned long long inode = strtoull(name, &end, 10);
+    ino_t inode = (ino_t)strtoull(name, &end, 10);
     if (name[0] < '0' || name[0] > '9' || (strcmp(end, TC_INSIDE_JSON) != 0 && strcmp(end, TC_INSIDE_TMP) != 0))
         return false;
-    for (size_t i = 0; i < count; i++)
-        if (inodes[i] == inode)
-            return false;
+    if (bsearch(&inode, inodes, count, sizeof *inodes, by_number))
+        return false;
     return fstatat(state, name, status, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
@@ -556,6 +561,8 @@ static int clean_all(struct tc_folder *folder, bool arrays, bool keep_newest, un
         if (fstatat(folder->fd, names[i], &status, AT_SYMLINK_NOFOLLOW) == 0)
             inodes[used++] = status.st_ino;
     }
+    if (used > 0)
+        qsort(inodes, used, sizeof *inodes, by_number);
     if (rc == 0)
         rc = clean_state(folder, inodes, used, keep_newest, files, bytes, err);
     free(inodes);

@@ -40,58 +40,66 @@ int tc_lease_set(struct tc_folder *folder, const char *name, const struct tc_lea
     return rc;
 }
 
-bool tc_lease_over(const struct tc_lease *lease, uint64_t now)
+bool tc_lease_over(const struct tc_lease *lease)
 {
     uint64_t start;
-    if (lease->expires && lease->expires <= now)
+    if (tc_lease_left(lease) == 0)
         return true;
     return lease->pid && (tc_process_start(lease->pid, &start) < 0 || start != lease->start);
 }
 
-struct sweep {
-    struct tc_folder *folder;
-    uint64_t now;
-    void (*gone)(void *arg, const char *name);
-    void (*stays)(void *arg, const struct tc_lease *lease);
-    void *arg;
-    struct tc_err *err;
-};
-
-/* The lease is read again under the lock: it may have been renewed, or NAME be another file by now. TC_E_BUSY, or 0. */
-static int end_one(const struct sweep *sweep, const char *name)
+/* The lease is read under the lock: it may have been renewed, or NAME be another file by now. */
+int tc_lease_end(struct tc_folder *folder, const char *name, struct tc_lease *lease, struct tc_err *err)
 {
     struct tc_description description = {0};
     uint64_t bytes = 0;
-    int lock = tc_lock_take(sweep->folder, sweep->err);
+    int lock = tc_lock_take(folder, err);
     if (lock == -TC_E_BUSY)
         return lock;
-    int fd = lock < 0 ? -1 : tc_folder_open_array(sweep->folder, name, &description, NULL);
-    bool removed = fd >= 0 && tc_lease_over(&description.lease, sweep->now) &&
-                   tc_inside_remove(sweep->folder, name, &bytes, NULL) == 0;
+    int fd = lock < 0 ? -1 : tc_folder_open_array(folder, name, &description, NULL);
+    bool removed =
+        fd >= 0 && tc_lease_over(&description.lease) && tc_inside_remove(folder, name, &bytes, NULL) == 0;
     if (lock >= 0)
         close(lock);
     if (fd >= 0) /* after the lock: the end of a large file takes its time */
         close(fd);
+    *lease = fd >= 0 ? description.lease : (struct tc_lease){0};
     tc_array_free(&description.array);
-    if (removed && sweep->gone)
-        sweep->gone(sweep->arg, name);
-    return 0;
+    return removed;
 }
+
+struct sweep {
+    struct tc_folder *folder;
+    void (*gone)(void *arg, const char *name);
+    void (*stays)(void *arg, const char *name, const struct tc_lease *lease);
+    void *arg;
+    struct tc_err *err;
+    int status; /* TC_E_BUSY: nobody waits for the lock again */
+};
 
 static int look(const struct tc_description *description, void *arg)
 {
-    const struct sweep *sweep = arg;
-    const struct tc_lease *lease = &description->lease;
-    if (tc_lease_over(lease, sweep->now))
-        return end_one(sweep, description->name);
-    if (sweep->stays && (lease->expires || lease->pid))
-        sweep->stays(sweep->arg, lease);
+    struct sweep *sweep = arg;
+    struct tc_lease lease = description->lease;
+    int ended = 0;
+    if (sweep->status == 0 && tc_lease_over(&lease))
+        ended = tc_lease_end(sweep->folder, description->name, &lease, sweep->err);
+    if (ended < 0) {
+        sweep->status = ended;
+        lease = description->lease;
+    }
+    if (ended > 0 && sweep->gone)
+        sweep->gone(sweep->arg, description->name);
+    if (ended <= 0 && sweep->stays && (lease.expires || lease.pid))
+        sweep->stays(sweep->arg, description->name, &lease);
     return 0;
 }
 
-int tc_lease_sweep(struct tc_folder *folder, uint64_t now, void (*gone)(void *arg, const char *name),
-                   void (*stays)(void *arg, const struct tc_lease *lease), void *arg, struct tc_err *err)
+int tc_lease_sweep(struct tc_folder *folder, void (*gone)(void *arg, const char *name),
+                   void (*stays)(void *arg, const char *name, const struct tc_lease *lease), void *arg,
+                   struct tc_err *err)
 {
-    struct sweep sweep = {.folder = folder, .now = now, .gone = gone, .stays = stays, .arg = arg, .err = err};
-    return tc_folder_each(folder, look, &sweep, err);
+    struct sweep sweep = {.folder = folder, .gone = gone, .stays = stays, .arg = arg, .err = err};
+    int rc = tc_folder_each(folder, look, &sweep, err);
+    return rc < 0 ? rc : sweep.status;
 }

@@ -4,8 +4,11 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
+
+#define ASIDE_NICE 10
 
 struct queue { /* first in, first out */
     struct tc_task *first, **last;
@@ -24,6 +27,7 @@ struct tc_pool {
     struct queue todo, done;
     bool posted; /* the loop has been told of done */
     bool closing;
+    bool aside;
     struct thread *threads;
     unsigned count;
 };
@@ -79,6 +83,8 @@ static void *work(void *arg)
 {
     struct thread *self = arg;
     struct tc_pool *pool = self->pool;
+    if (pool->aside) /* of this thread alone, as Linux has it; without it the work is done as well */
+        setpriority(PRIO_PROCESS, (id_t)gettid(), ASIDE_NICE);
     for (;;) {
         pthread_mutex_lock(&pool->lock);
         struct tc_task *task;
@@ -112,11 +118,8 @@ static int start(struct tc_pool *pool, struct thread *thread, struct tc_err *err
     return 0;
 }
 
-struct tc_pool *tc_pool_new(struct tc_loop *loop, unsigned threads, struct tc_err *err)
+static struct tc_pool *make(struct tc_loop *loop, unsigned threads, bool aside, struct tc_err *err)
 {
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    if (threads == 0)
-        threads = cores > 0 ? (unsigned)cores : 1;
     struct tc_pool *pool = calloc(1, sizeof *pool);
     if (!pool || !(pool->threads = calloc(threads, sizeof *pool->threads))) {
         free(pool);
@@ -124,6 +127,7 @@ struct tc_pool *tc_pool_new(struct tc_loop *loop, unsigned threads, struct tc_er
         return NULL;
     }
     pool->loop = loop;
+    pool->aside = aside;
     pool->todo.last = &pool->todo.first;
     pool->done.last = &pool->done.first;
     pthread_mutex_init(&pool->lock, NULL);
@@ -134,6 +138,19 @@ struct tc_pool *tc_pool_new(struct tc_loop *loop, unsigned threads, struct tc_er
             return NULL;
         }
     return pool;
+}
+
+struct tc_pool *tc_pool_new(struct tc_loop *loop, unsigned threads, struct tc_err *err)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    if (threads == 0)
+        threads = cores > 0 ? (unsigned)cores : 1;
+    return make(loop, threads, false, err);
+}
+
+struct tc_pool *tc_pool_aside(struct tc_loop *loop, struct tc_err *err)
+{
+    return make(loop, 1, true, err);
 }
 
 unsigned tc_pool_threads(const struct tc_pool *pool)

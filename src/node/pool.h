@@ -29,6 +29,8 @@ struct tc_pool;
 
 /* threads 0: one a core. NULL on error. */
 struct tc_pool *tc_pool_new(struct tc_loop *loop, unsigned threads, struct tc_err *err);
+/* One worker for what may take long and nobody's data waits for: it gives way to other threads. */
+struct tc_pool *tc_pool_aside(struct tc_loop *loop, struct tc_err *err);
 unsigned tc_pool_threads(const struct tc_pool *pool);
 void tc_pool_add(struct tc_pool *pool, struct tc_task *task); /* taken until done() */
 /* Waits for every task, calls what done() is left, ends the threads. NULL allowed. */

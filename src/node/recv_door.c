@@ -1,9 +1,8 @@
 #include "node/recv_own.h"
 
+#include <stdint.h>
 #include <string.h>
 #include <unistd.h>
-
-#include <jansson.h>
 
 /* What is published here. */
 
@@ -32,13 +31,17 @@ static int open_published(void *arg, const char *name, char **description, struc
     return -TC_E_NOMEM;
 }
 
-static int give_lease(void *arg, const char *name, const struct tc_lease *lease, struct tc_err *err)
+static void lease_given(void *request, const struct tc_err *why)
+{
+    tc_door_answer(request, NULL, why);
+}
+
+static void give_lease(void *arg, const char *name, const struct tc_lease *lease, struct tc_door_request *request)
 {
     struct tc_recv_node *node = arg;
-    int status = tc_lease_set(node->folder, name, lease, err);
-    if (status == 0)
-        tc_leases_look(node->leases);
-    return status;
+    struct tc_err err = {0};
+    if (tc_leases_give(node->leases, name, lease, lease_given, request, &err) < 0)
+        tc_door_answer(request, NULL, &err);
 }
 
 static const char *listening(void *arg)
@@ -104,40 +107,64 @@ static json_t *session_status(const struct tc_recv_session *session)
                      plan_status(session->machine));
 }
 
-static int add_published(const struct tc_description *description, void *arg)
+json_t *tc_recv_published_row(const struct tc_description *description)
 {
     const struct tc_lease *lease = &description->lease;
     json_t *row = json_pack("{s:s, s:s, s:I}", "name", description->name, "state", "published", "size",
                             (json_int_t)description->size);
     if (lease->expires)
-        json_object_set_new(row, "expires", json_integer((json_int_t)lease->expires));
+        json_object_set_new(row, "expires", json_integer((json_int_t)tc_lease_expires(lease)));
     if (lease->pid)
         json_object_set_new(row, "owner_pid", json_integer(lease->pid));
-    json_array_append_new(arg, row);
-    return 0;
+    return row;
 }
 
-char *tc_recv_status(void *arg, const char *name)
+json_t *tc_recv_sessions_status(const struct tc_recv_node *node, const char *name)
 {
-    struct tc_recv_node *node = arg;
-    json_t *sessions = json_array(), *published = json_array();
+    json_t *sessions = json_array();
     for (const struct tc_recv_session *session = node->sessions; session; session = session->next) {
         const struct tc_job *job = tc_agent_job(session->machine);
         if (job && (!name || strcmp(name, job->name) == 0))
             json_array_append_new(sessions, session_status(session));
     }
-    tc_folder_each(node->folder, add_published, published, NULL);
-    for (size_t i = json_array_size(published); name && i-- > 0;) {
-        const char *other = json_string_value(json_object_get(json_array_get(published, i), "name"));
-        if (!other || strcmp(other, name) != 0)
-            json_array_remove(published, i);
-    }
+    return sessions;
+}
+
+char *tc_recv_status_text(const struct tc_recv_node *node, json_t *sessions, json_t *published)
+{
     json_t *answer = json_pack("{s:b, s:s, s:s, s:o, s:o}", "ok", 1, "dir", tc_folder_path(node->folder), "listen",
-                               node->strangers ? tc_strangers_address(node->strangers) : "", "sessions", sessions,
-                               "published", published);
+                               listening((void *)(uintptr_t)node), "sessions", sessions, "published", published);
     char *text = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
     json_decref(answer);
     return text;
+}
+
+/* Of one name its own file tells, however many there are. */
+static char *status_of(struct tc_recv_node *node, const char *name)
+{
+    struct tc_description description = {0};
+    json_t *published = json_array();
+    int fd = tc_folder_open_array(node->folder, name, &description, NULL);
+    if (fd >= 0) {
+        json_array_append_new(published, tc_recv_published_row(&description));
+        tc_array_free(&description.array);
+        close(fd);
+    }
+    return tc_recv_status_text(node, tc_recv_sessions_status(node, name), published);
+}
+
+static void status(void *arg, const char *name, struct tc_door_request *request)
+{
+    struct tc_recv_node *node = arg;
+    struct tc_err err = {0};
+    char *text = NULL;
+    if (!name) {
+        tc_recv_list(node, request);
+        return;
+    }
+    if (!(text = status_of(node, name)))
+        tc_fail(&err, TC_E_NOMEM, "no memory for a status");
+    tc_door_answer(request, text, &err);
 }
 
 int tc_recv_open_door(struct tc_recv_node *node, struct tc_err *err)
@@ -145,7 +172,7 @@ int tc_recv_open_door(struct tc_recv_node *node, struct tc_err *err)
     struct tc_door_options door = {.users = node->options.users,
                                    .user_count = node->options.user_count,
                                    .published = is_published,
-                                   .status = tc_recv_status,
+                                   .status = status,
                                    .open = open_published,
                                    .lease = give_lease,
                                    .listening = listening,

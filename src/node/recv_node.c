@@ -36,11 +36,7 @@ static void on_stop(void *arg)
 
 static void on_usr1(void *arg)
 {
-    struct tc_recv_node *node = arg;
-    char *text = tc_recv_status(node, NULL);
-    if (text)
-        dprintf(STDERR_FILENO, "%s\n", text);
-    free(text);
+    tc_recv_list(arg, NULL);
 }
 
 /* Left-overs of interrupted sessions have their time. */
@@ -73,19 +69,18 @@ static void on_hour(void *arg)
     expiry->task.run = expire_run;
     expiry->task.done = expire_done;
     expiry->node = node;
-    tc_pool_add(node->pool, &expiry->task);
+    tc_pool_add(node->aside, &expiry->task);
 }
 
 /* The process that this agent belongs to. */
 
-/* What was published for the owner goes with it. */
+/* What was published for the owner goes with it, as every lease that names it. */
 static void on_owner_gone(void *arg, unsigned ready)
 {
     struct tc_recv_node *node = arg;
     (void)ready;
     tc_log(TC_LOG_INFO, "process %u has ended, and so does its agent", node->owned.pid);
     tc_watch_want(node->owner_watch, 0, NULL);
-    tc_leases_look(node->leases);
     on_stop(node);
 }
 
@@ -134,7 +129,7 @@ static int open_listen(struct tc_recv_node *node, const char *listen, struct tc_
     node->bucket = tc_bucket_new(node->options.rate, tc_loop_now(node->loop));
     if (!node->options.join && tc_recv_listen(node, listen, err) < 0)
         return -err->reason;
-    return tc_privilege_become(node->options.user, node->options.group, err);
+    return node->options.user ? tc_privilege_become(node->options.user, node->options.group, err) : 0;
 }
 
 static int confine(struct tc_recv_node *node, bool was_root, struct tc_err *err)
@@ -166,10 +161,12 @@ static int open_node(struct tc_recv_node *node, const char *listen, struct tc_er
         return status;
     if (!(node->pool = tc_pool_new(node->loop, node->options.threads, err)) || !(node->here.codec = tc_codec_new(err)))
         return -err->reason;
+    if (!(node->aside = tc_pool_aside(node->loop, err)))
+        return -err->reason;
     if (tc_recv_open_door(node, err) < 0)
         return -err->reason;
     tc_folder_tidy(node->folder, NULL); /* not needed to serve */
-    if (!(node->leases = tc_leases_new(node->loop, node->folder, err)))
+    if (!(node->leases = tc_leases_new(node->loop, node->aside, node->folder, err)))
         return -err->reason;
     status = watch_owner(node, err);
     if (status < 0)
@@ -198,6 +195,9 @@ static void close_node(struct tc_recv_node *node)
     for (struct tc_recv_session *session = node->sessions; session; session = session->next)
         session->over = true; /* what comes back from the pool is only freed */
     tc_pool_free(node->pool);
+    tc_leases_stop(node->leases);
+    tc_recv_end_listing(node);
+    tc_pool_free(node->aside);
     while (node->sessions) {
         tc_recv_close_file(node->sessions);
         tc_recv_free_session(node->sessions);

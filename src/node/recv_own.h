@@ -4,9 +4,12 @@
  * recv_links.c    links that came in, or the one that it dials to join; which session each is of
  * recv_session.c  a session: its machine, from the control link to the end of the last task
  * recv_tasks.c    what a session does in the pool: its file, and the chunks in it
- * recv_door.c     what workers and `treecast status` are told */
+ * recv_door.c     what workers and `treecast status` are told
+ * recv_listing.c  what they are told of everything at once */
 #ifndef TC_NODE_RECV_OWN_H
 #define TC_NODE_RECV_OWN_H
+
+#include <jansson.h>
 
 #include "door/server.h"
 #include "file/lease.h"
@@ -20,6 +23,7 @@
 
 #define TC_RECV_PACE 16u /* chunks */
 
+struct tc_recv_listing;
 struct tc_recv_job; /* a task of a session in the pool */
 struct tc_recv_node;
 
@@ -55,12 +59,14 @@ struct tc_recv_node {
     struct tc_recv_options options;
     struct tc_loop *loop;
     struct tc_pool *pool;
+    struct tc_pool *aside; /* for what local users ask for: no data waits behind it */
     struct tc_worker here; /* the loop thread's own, for chunks that are opened on the spot */
     struct tc_folder *folder;
     struct tc_strangers *strangers; /* NULL: not listening yet, or closing */
     struct tc_wire *joining;        /* to the coordinator, before it is up */
     struct tc_door *door;
     struct tc_leases *leases;
+    struct tc_recv_listing *listing, *next_listing; /* under way, and to come; NULL: none */
     struct tc_lease owned; /* of every array that is published: owner and its start */
     int owner_fd;          /* tells the owner's end; -1: there is none, or the kernel does not tell */
     struct tc_watch *owner_watch;
@@ -107,6 +113,14 @@ void tc_recv_retire(struct tc_recv_session *session);        /* the same in the 
 
 /* recv_door.c */
 int tc_recv_open_door(struct tc_recv_node *node, struct tc_err *err);
-char *tc_recv_status(void *node, const char *name); /* JSON, of one name or of all; NULL: no memory */
+json_t *tc_recv_published_row(const struct tc_description *description);            /* new; thread-safe */
+json_t *tc_recv_sessions_status(const struct tc_recv_node *node, const char *name); /* new; name NULL: all */
+/* Takes both; to be freed. NULL: no memory. */
+char *tc_recv_status_text(const struct tc_recv_node *node, json_t *sessions, json_t *published);
+
+/* recv_listing.c */
+/* The status of everything, as the answer to request; NULL: on standard error. Read in the background. */
+void tc_recv_list(struct tc_recv_node *node, struct tc_door_request *request);
+void tc_recv_end_listing(struct tc_recv_node *node); /* before the pool goes: what has not begun does not begin */
 
 #endif

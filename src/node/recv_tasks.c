@@ -26,6 +26,7 @@ struct tc_recv_job {
     bool keep;
     struct tc_digest digest;
     struct tc_blob *body;
+    struct tc_lease lease; /* publish: that it has now */
     uint64_t opened, cpu; /* ns: when it was opened, and what that took of a CPU */
 };
 
@@ -346,20 +347,21 @@ static void publish_run(struct tc_task *task, struct tc_worker *worker)
     struct tc_recv_job *job = (struct tc_recv_job *)task;
     struct tc_recv_session *session = job->session;
     const struct tc_job *offer = session->offer;
-    uint64_t now = (uint64_t)time(NULL), ttl = offer->ttl ? offer->ttl : session->node->options.ttl;
+    uint64_t ttl = offer->ttl ? offer->ttl : session->node->options.ttl;
     struct tc_description description = {.size = offer->layout.size,
                                          .digest = job->digest,
-                                         .created = now,
+                                         .created = (uint64_t)time(NULL),
                                          .lease = session->node->owned,
                                          .array = offer->array};
     (void)worker;
     if (ttl)
-        description.lease.expires = now + ttl + 1; /* now may be most of a second ago */
+        tc_lease_begin(&description.lease, (double)ttl);
     memcpy(description.name, offer->name, sizeof description.name);
     memcpy(description.session, offer->session, sizeof description.session);
     /* The file that stays as it is stays as long as the new one would have. */
     if (tc_sink_publish(session->sink, &description, &job->err) == 0 && !tc_sink_allocated(session->sink))
         tc_lease_set(session->node->folder, offer->name, &description.lease, NULL);
+    job->lease = description.lease;
 }
 
 static void publish_done(struct tc_task *task)
@@ -369,7 +371,7 @@ static void publish_done(struct tc_task *task)
     session->published = job->err.reason == 0;
     if (session->published && session->node->door) {
         tc_door_published(session->node->door, session->offer->name);
-        tc_leases_look(session->node->leases);
+        tc_leases_note(session->node->leases, session->offer->name, &job->lease);
     }
     finish_job(job, TC_EV_PUBLISHED);
 }

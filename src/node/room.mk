@@ -10,6 +10,7 @@ libtc_node_la_SOURCES = \
 	src/node/recv_node.c src/node/recv_node.h src/node/recv_own.h \
 	src/node/recv_door.c \
 	src/node/recv_links.c \
+	src/node/recv_listing.c \
 	src/node/recv_session.c \
 	src/node/recv_tasks.c \
 	src/node/runner.c src/node/runner.h \

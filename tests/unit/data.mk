@@ -5,6 +5,7 @@ check_PROGRAMS += \
 	tests/unit/test_describe \
 	tests/unit/test_digest \
 	tests/unit/test_dtype \
+	tests/unit/test_lease \
 	tests/unit/test_page
 threaded_tests += tests/unit/test_digest
 tests_unit_test_array_SOURCES = tests/unit/test_array.c tests/unit/unit.h
@@ -20,5 +21,7 @@ tests_unit_test_digest_LDADD = libtc-data.la libtc-base.la $(CRYPTO_LIBS) $(CHEC
 tests_unit_test_dtype_SOURCES = tests/unit/test_dtype.c tests/unit/unit.h
 tests_unit_test_dtype_LDADD = libtc-data.la libtc-base.la $(CHECK_LIBS)
 dist_noinst_DATA += tests/unit/numpy-words.txt
+tests_unit_test_lease_SOURCES = tests/unit/test_lease.c tests/unit/unit.h
+tests_unit_test_lease_LDADD = libtc-data.la libtc-base.la $(JANSSON_LIBS) $(CHECK_LIBS)
 tests_unit_test_page_SOURCES = tests/unit/test_page.c tests/unit/unit.h
 tests_unit_test_page_LDADD = libtc-data.la libtc-base.la $(CHECK_LIBS)

@@ -82,11 +82,13 @@ static inline bool agent_published(void *arg, const char *name)
     return strcmp(agent->published, name) == 0;
 }
 
-static inline char *agent_status(void *arg, const char *name)
+static inline void agent_status(void *arg, const char *name, struct tc_door_request *request)
 {
     const struct agent *agent = arg;
-    (void)name;
-    return agent->status ? strdup(agent->status) : NULL;
+    struct tc_err err = {0};
+    if (!agent->status)
+        tc_fail(&err, TC_E_NOTFOUND, name ? "nothing is known of this name" : "no status");
+    tc_door_answer(request, agent->status ? strdup(agent->status) : NULL, &err);
 }
 
 /* The file itself where there is one, and how it is described. */
@@ -104,13 +106,16 @@ static inline int agent_open(void *arg, const char *name, char **description, st
     return fd;
 }
 
-static inline int agent_lease(void *arg, const char *name, const struct tc_lease *lease, struct tc_err *err)
+static inline void agent_lease(void *arg, const char *name, const struct tc_lease *lease,
+                               struct tc_door_request *request)
 {
     struct agent *agent = arg;
+    struct tc_err err = {0};
     if (strcmp(agent->published, name) != 0)
-        return tc_fail(err, TC_E_NOTFOUND, "%s is not here", name);
-    agent->lease = *lease;
-    return 0;
+        tc_fail(&err, TC_E_NOTFOUND, "%s is not here", name);
+    else
+        agent->lease = *lease;
+    tc_door_answer(request, NULL, &err);
 }
 
 static inline const char *agent_listening(void *arg)

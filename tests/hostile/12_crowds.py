@@ -1,0 +1,184 @@
+#!/usr/bin/python3
+"""Crowds: many names, many requests, many connections, of one user or one address, cost the others a share at most."""
+
+import json
+import os
+import pwd
+import socket
+import subprocess
+import threading
+import time
+
+from hostile import MIB, SLOW, ensure, main, need_root, note, scenario, wait_for
+
+NAMES = int(os.environ.get("CROWD_NAMES", "20000"))
+PIPELINED = 1900
+USER = "nobody"
+
+
+def fill(agent, count):
+    """Published arrays of one byte, as another process of the directory would leave them."""
+    described = json.dumps({"schema": 1, "name": "NAME", "size": 1, "digest": "0" * 64, "session": "0" * 32,
+                            "created": 1700000000, "array": None})
+    places = [os.open(path, os.O_PATH) for path in (agent.folder, agent.path(".treecast"))]
+    for number in range(count):
+        name = f"crowd{number}"
+        file = os.open(name, os.O_WRONLY | os.O_CREAT, 0o444, dir_fd=places[0])
+        os.write(file, b"x")
+        inode = os.fstat(file).st_ino
+        os.close(file)
+        file = os.open(f"{inode}.json", os.O_WRONLY | os.O_CREAT, 0o644, dir_fd=places[1])
+        os.write(file, described.replace("NAME", name).encode())
+        os.close(file)
+    for place in places:
+        os.close(place)
+
+
+class Client:
+    """One connection to an agent's local API."""
+
+    def __init__(self, agent, timeout=30):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(timeout * SLOW)
+        self.socket.connect(agent.path(".treecast/door"))
+        self.lines = self.socket.makefile("rb")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.lines.close()
+        self.socket.close()
+
+    def ask(self, **request):
+        self.socket.sendall(json.dumps(request).encode() + b"\n")
+        return json.loads(self.lines.readline())
+
+    def took(self, **request):
+        began = time.monotonic()
+        answer = self.ask(**request)
+        return time.monotonic() - began, answer
+
+
+def worst(client, times, **request):
+    slowest = 0
+    for _ in range(times):
+        seconds, answer = client.took(**request)
+        ensure(answer["ok"], answer)
+        slowest = max(slowest, seconds)
+    return slowest
+
+
+@scenario
+def many_names(scene):
+    """Status of a name, a lease and a small send take as long in a directory of 20,000 names as in one of few"""
+    small, agent = scene.noise("small", 100), scene.agent("-qq")
+
+    def send_small(name):
+        return scene.run("send", "-w", agent.address, small, name).expect(0).seconds
+    usual = min(send_small(f"usual{number}") for number in range(3))
+    fill(agent, NAMES)
+    with Client(agent) as client, Client(agent) as other:
+        figures = {"status": worst(client, 20, op="status", name="crowd7"),
+                   "lease": worst(client, 20, op="lease", name="crowd7", ttl=1000)}
+        answer = client.ask(op="status", name=f"crowd{NAMES - 1}")
+        ensure(answer["published"] and answer["published"][0]["size"] == 1, answer)
+        ensure(client.ask(op="status")["reason"] == "limit", "a list of all names came")
+        # What another process has removed is gone at once, and what it has put there is there.
+        os.unlink(agent.path("crowd8"))
+        ensure(not client.ask(op="status", name="crowd8")["published"], "an array that was removed")
+        # Nobody waits while the directory is read for somebody.
+        other.socket.sendall(b'{"op":"status"}\n' * 20)
+        figures["ping beside 20 lists"] = worst(client, 50, op="ping")
+        for _ in range(20):
+            ensure(b"limit" in other.lines.readline(), "no answer")
+        figures["send"] = min(send_small(f"more{number}") for number in range(3)) - usual
+        # Leases end though so many names are there, and only those.
+        ensure(client.ask(op="lease", name="crowd9", ttl=0.01)["ok"], "no lease")
+        wait_for(lambda: not os.path.exists(agent.path("crowd9")), "the end of a lease")
+        ensure(os.path.exists(agent.path("crowd7")), "a lease that has not ended")
+    note(f"{NAMES} names: " + ", ".join(f"{what} {seconds * 1000:.1f} ms" for what, seconds in figures.items()) +
+         " (send: more than in an empty directory)")
+    ensure(all(seconds < 0.2 * SLOW for seconds in figures.values()), str(figures))
+
+
+@scenario
+def pipelined(scene):
+    """1,900 requests of one client at once: an array and other clients' requests have their turn in between"""
+    agent = scene.agent("-qq")
+    fill(agent, 2000)
+    source = scene.noise("a", 16 * MIB)
+    scene.send([agent], source, "-f").expect(0)
+    usual = min(scene.send([agent], source, "-f").expect(0).seconds for _ in range(3))
+    slowest = taken = 0
+    for request in (b'{"op":"status"}\n', b'{"op":"status","name":"crowd1"}\n', b'{"op":"lease","name":"crowd1"}\n'):
+        with Client(agent, 120) as greedy, Client(agent) as other:
+            answers = []
+            reader = threading.Thread(target=lambda: answers.extend(greedy.lines.readline() for _ in range(PIPELINED)))
+            writer = threading.Thread(target=greedy.socket.sendall, args=(request * PIPELINED,))
+            reader.start()
+            writer.start()
+            taken = max(taken, scene.send([agent], source, "-f").expect(0).seconds)
+            slowest = max(slowest, worst(other, 20, op="status", name="a"))
+            writer.join()
+            reader.join()
+            ensure(len(answers) == PIPELINED and all(answers), f"{len(answers)} answers")
+    note(f"{PIPELINED} requests at once: an array took {taken:.2f} s instead of {usual:.2f}, another client's request "
+         f"{slowest * 1000:.1f} ms")
+    ensure(taken < 2 * usual + SLOW, f"{taken:.2f} s instead of {usual:.2f}")
+    ensure(slowest < 0.2 * SLOW, f"{slowest:.2f} s")
+
+
+CROWD = r"""
+import socket, sys
+peers, refused = [], 0
+for _ in range(int(sys.argv[2])):
+    peer = socket.socket(socket.AF_UNIX)
+    peer.settimeout(30)
+    try:
+        peer.connect(sys.argv[1])
+        peer.sendall(b'{"op":"ping"}\n')
+        answer = peer.recv(4096)
+    except ConnectionError:
+        answer = peer.recv(4096)
+    if b'"ok":true' in answer:
+        peers.append(peer)
+    elif b'"reason":"limit"' in answer:
+        refused += 1
+        text = answer
+print(len(peers), refused, text.decode().strip() if refused else "", flush=True)
+sys.stdin.read()
+"""
+
+
+@scenario
+def connections_of_one_user(scene):
+    """One user who is let in opens all connections that he can: he has a quarter, others and root come in"""
+    need_root()
+    user = pwd.getpwnam(USER)
+    os.chmod(scene.folder, 0o755)
+    agent = scene.agent("--allow-user", USER, "-qq")
+
+    def become():
+        os.setgroups([])
+        os.setgid(user.pw_gid)
+        os.setuid(user.pw_uid)
+
+    crowd = subprocess.Popen(["/usr/bin/python3", "-c", CROWD, agent.path(".treecast/door"), "1100"], text=True,
+                             stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=become)
+    try:
+        taken, refused, text = crowd.stdout.readline().split(" ", 2)
+        ensure((int(taken), int(refused)) == (1024, 76), f"{taken} connections, {refused} refused: {text}")
+        ensure(f"user {user.pw_uid} has 1024 connections to this agent, as many as one user may have" in text, text)
+        with Client(agent) as root:
+            ensure(root.ask(op="ping")["ok"], "root is locked out")
+        source = scene.noise("a", MIB)
+        scene.send([agent], source).expect(0)
+        scene.require_published([agent], "a", source)
+    finally:
+        crowd.communicate("")
+    note(f"{int(taken) + int(refused)} connections of one user: {taken} taken, {refused} refused with their reason")
+
+
+if __name__ == "__main__":
+    main()
