@@ -480,8 +480,8 @@ void tc_runner_end(struct tc_runner *runner)
 {
     while (runner->wires) {
         struct tc_wire *wire = runner->wires;
-        lose(wire);
         /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it went from the list by *prev */
+        lose(wire);
         tc_link_drop(wire->link);
         unlist(wire);
         tc_timer_free(wire->timer);
