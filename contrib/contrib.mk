@@ -15,7 +15,8 @@ nodist_sgehook_SCRIPTS = contrib/sge/prolog contrib/sge/epilog
 nodist_fluxhook_SCRIPTS = contrib/flux/prolog contrib/flux/epilog
 nodist_fluxhook_DATA = contrib/flux/treecast.lua
 nodist_systemdhook_DATA = contrib/systemd/treecast-recv@.service
-dist_systemdhook_DATA = contrib/systemd/treecast-recv@.socket contrib/systemd/treecast-tmpfiles.conf
+dist_systemdhook_DATA = contrib/systemd/treecast-recv@.socket contrib/systemd/treecast-tmpfiles.conf \
+	contrib/systemd/treecast-recv-sysusers.conf contrib/systemd/treecast-recv-tmpfiles.conf
 
 # sbcast's options and places over treecast.
 nodist_bin_SCRIPTS = contrib/treecast-sbcast

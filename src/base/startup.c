@@ -104,14 +104,19 @@ void tc_startup_close(const int *keep, size_t count)
 
 /* --- signals, timers, limits --- */
 
+void tc_startup_unblock(void)
+{
+    sigset_t empty;
+    sigemptyset(&empty);
+    sigprocmask(SIG_SETMASK, &empty, NULL);
+}
+
 void tc_startup_signals(void)
 {
     static const struct itimerval none;
-    sigset_t empty;
     for (int number = 1; number < NSIG; number++)
         signal(number, SIG_DFL); /* that of SIGKILL and of a few others cannot be set */
-    sigemptyset(&empty);
-    sigprocmask(SIG_SETMASK, &empty, NULL);
+    tc_startup_unblock();
     setitimer(ITIMER_REAL, &none, NULL);
     setitimer(ITIMER_VIRTUAL, &none, NULL);
     setitimer(ITIMER_PROF, &none, NULL);

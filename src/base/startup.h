@@ -13,6 +13,9 @@
 /* Close all descriptors from 3 up but the count ones in keep, in any order; what is below 3 in it does not matter. */
 void tc_startup_close(const int *keep, size_t count);
 
+/* No signal is blocked. */
+void tc_startup_unblock(void);
+
 /* Every signal has its default action and is not blocked; no alarm or interval timer runs. */
 void tc_startup_signals(void);
 

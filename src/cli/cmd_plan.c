@@ -173,7 +173,7 @@ static int plan_for(const struct tc_hostlist *list, const struct plan_values *va
         result = tc_layout_init(&plan.layout, values->size, chunk, err);
     if (result < 0)
         return result;
-    spec = tc_tree_choose(spec, hosts, values->size, chunk, TC_NETWORK_DEFAULT);
+    spec = tc_tree_choose(spec, NULL, hosts, values->size, chunk, TC_NETWORK_DEFAULT);
     tc_tree_print(spec, plan.kind);
     struct tc_tree *tree = tc_tree_new(spec, hosts, err);
     if (!tree)

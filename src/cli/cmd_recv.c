@@ -120,6 +120,18 @@ static int take_interface(struct agent *agent, struct tc_err *err)
     return result;
 }
 
+/* A standard descriptor stays open, but not on what it was. */
+static void put_away(int fd)
+{
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (fd > STDERR_FILENO)
+        close(fd);
+    else if (null >= 0)
+        dup2(null, fd);
+    if (null > STDERR_FILENO)
+        close(null);
+}
+
 /* Before any socket exists: without a key nothing but loopback. */
 static int take_key(struct agent *agent, struct tc_err *err)
 {
@@ -128,8 +140,8 @@ static int take_key(struct agent *agent, struct tc_err *err)
     if (result < 0)
         return result;
     agent->recv.key = have ? &agent->key : NULL;
-    if (have && agent->values->key.fd > STDERR_FILENO && agent->values->key.fd != TC_NO_KEY_FD)
-        close((int)agent->values->key.fd);
+    if (agent->values->key.fd != TC_NO_KEY_FD)
+        put_away((int)agent->values->key.fd);
     if (!have && agent->values->join)
         result = tc_key_policy("join", agent->values->join, err);
     return result < 0 || have || !agent->recv.listen ? result : tc_key_policy("listen on", agent->recv.listen, err);
@@ -376,6 +388,7 @@ static const struct tc_option options[] = {
 static void begin(char *const *argv)
 {
     (void)argv;
+    tc_startup_unblock(); /* what is ignored stays so: nohup(1) */
     tc_key_no_configuration();
 }
 

@@ -97,7 +97,7 @@ static char *read_line(char *bytes, int size, void *stream)
     reading->line++;
     size_t length = strlen(line);
     if (length + 1 == (size_t)size && line[length - 1] != '\n' && !feof(reading->file)) {
-        tc_fail(&reading->err, TC_E_USAGE, "%s:%u: longer than %d bytes", reading->path, reading->line, size - 3);
+        tc_fail(&reading->err, TC_E_USAGE, "%s:%u: longer than %d bytes", reading->path, reading->line, size - 2);
         return NULL;
     }
     return line;

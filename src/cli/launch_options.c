@@ -7,12 +7,14 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "site/program.h"
+
 enum {
-    FAN = 16,      /* of the ssh tree */
-    AT_ONCE = 32,  /* launches of which each reaches one host */
-    WAYS_TRIED = 8 /* hosts that are looked up to find the way to them */
+    FAN = 16,         /* of the ssh tree */
+    AT_ONCE = 32,     /* launches of which each reaches one host */
+    LINE_MOST = 4096, /* of what ssh -G prints */
+    WAYS_TRIED = 8    /* hosts that are looked up to find the way to them */
 };
-static const double LOGIN_SECONDS = 15; /* at most, and at least 2, for one host of the tree to come up */
 
 static int keep(char **to, const char *text, struct tc_err *err)
 {
@@ -94,11 +96,17 @@ static int srun_command(struct tc_launch_plan *plan, const struct tc_hostlist *h
     return command ? 0 : tc_fail(err, TC_E_NOMEM, "out of memory");
 }
 
-static int ssh_command(struct tc_launch_plan *plan, const char *ssh, struct tc_err *err)
+static const char *ssh_of(const struct tc_launch_options *options)
+{
+    return options->ssh ? options->ssh : "ssh";
+}
+
+/* Banners are no reasons: with ERROR ssh prints what went wrong alone. */
+static int ssh_command(struct tc_launch_plan *plan, const struct tc_launch_options *options, struct tc_err *err)
 {
     free(plan->letter.command);
-    int size = asprintf(&plan->letter.command, "%s -o BatchMode=yes -o ConnectTimeout=%u", ssh ? ssh : "ssh",
-                        plan->letter.patience);
+    int size = asprintf(&plan->letter.command, "%s -o BatchMode=yes -o LogLevel=ERROR -o ConnectTimeout=%u",
+                        ssh_of(options), plan->letter.patience);
     if (size < 0)
         plan->letter.command = NULL;
     return size < 0 ? tc_fail(err, TC_E_NOMEM, "out of memory") : 0;
@@ -108,13 +116,17 @@ static int fill_command(struct tc_launch_plan *plan, const struct tc_launch_opti
                         const struct tc_hostlist *hosts, double seconds, struct tc_err *err)
 {
     struct tc_letter *letter = &plan->letter;
-    double login = seconds / 4 > LOGIN_SECONDS ? LOGIN_SECONDS : seconds / 4 < 2 ? 2 : seconds / 4;
+    double login =
+        seconds / 4 < 2 ? 2 : seconds / 4; /* so one that hangs leaves time for others, and for a second try */
+    unsigned fan = (unsigned)options->fanout;
     letter->patience = (unsigned)(letter->launcher == TC_LAUNCH_SSH ? login : seconds);
-    letter->fan = letter->launcher == TC_LAUNCH_SSH ? FAN : AT_ONCE;
+    letter->within = (unsigned)seconds;
+    letter->flat = fan == 1;
+    letter->fan = fan > 1 ? fan : letter->launcher == TC_LAUNCH_SSH && !letter->flat ? FAN : AT_ONCE;
     if (letter->launcher == TC_LAUNCH_ALL)
         return srun_command(plan, hosts, err);
     if (letter->launcher == TC_LAUNCH_SSH)
-        return ssh_command(plan, options->ssh, err);
+        return ssh_command(plan, options, err);
     struct tc_letter_host host = {.name = (char[]){"h"}};
     char *tried = tc_letter_fill(letter->command, &host, err);
     free(tried);
@@ -185,24 +197,59 @@ static bool slurm_address(char out[TC_ADDRESS_HOST])
     return found;
 }
 
-/* Where agents dial this process: the address that the way to the hosts begins at. With none of them known by name, or
- * all of them here, that of the loopback. */
-static int choose_address(struct tc_launch_plan *plan, const char *interface, const struct tc_hostlist *hosts,
-                          struct tc_err *err)
+/* What ssh calls a host that only its configuration knows: `ssh -G ALIAS` prints the settings and connects to nobody. */
+static bool ssh_name(const struct tc_launch_options *options, const char *alias, char *out, size_t size)
+{
+    char *script, text[LINE_MOST * 4], *rest = NULL;
+    if (asprintf(&script, "%s -G \"$1\"", ssh_of(options)) < 0)
+        return false;
+    const char *const argv[] = {"/bin/sh", "-c", script, "treecast-launch", alias, NULL};
+    bool found = false;
+    if (tc_program_ask(argv, 5, text, sizeof text, NULL) == 0)
+        for (char *line = strtok_r(text, "\n", &rest); line && !found; line = strtok_r(NULL, "\n", &rest))
+            if (strncmp(line, "hostname ", 9) == 0 && strcmp(line + 9, alias) != 0)
+                found = snprintf(out, size, "%s", line + 9) > 0;
+    free(script);
+    return found;
+}
+
+/* The address that the way to a host begins at. */
+static bool way_to(const struct tc_launch_plan *plan, const struct tc_launch_options *options, const char *host,
+                   char out[TC_ADDRESS_HOST])
+{
+    char name[TC_ADDRESS_HOST];
+    if (tc_address_towards(host, out, NULL) == 0)
+        return true;
+    return plan->letter.launcher == TC_LAUNCH_SSH && ssh_name(options, host, name, sizeof name) &&
+           tc_address_towards(name, out, NULL) == 0;
+}
+
+/* Where agents dial this process: the address that the way to the hosts begins at. With all of them here, that of the
+ * loopback. */
+static int choose_address(struct tc_launch_plan *plan, const struct tc_launch_options *options,
+                          const struct tc_hostlist *hosts, struct tc_err *err)
 {
     char address[TC_ADDRESS_HOST] = "127.0.0.1", tried[TC_ADDRESS_HOST];
-    if (interface) {
-        int result = tc_address_of_interface(interface, address, err);
+    if (options->interface) {
+        int result = tc_address_of_interface(options->interface, address, err);
         return result < 0 ? tc_err_prefix(err, "--interface")
                           : tc_address_join(plan->listen, sizeof plan->listen, address, 0, err);
     }
-    size_t count = tc_hostlist_count(hosts), most = count < WAYS_TRIED ? count : WAYS_TRIED;
+    size_t count = tc_hostlist_count(hosts), most = count < WAYS_TRIED ? count : WAYS_TRIED, known = 0;
     bool away = plan->system == TC_SITE_SLURM && slurm_address(address);
-    for (size_t i = 0; i < most && !away; i++)
-        if (tc_address_towards(tc_hostlist_at(hosts, i), tried, NULL) == 0 && !tc_address_is_loopback(tried)) {
+    for (size_t i = 0; i < most && !away; i++) {
+        if (!way_to(plan, options, tc_hostlist_at(hosts, i), tried))
+            continue;
+        known++;
+        away = !tc_address_is_loopback(tried);
+        if (away)
             strcpy(address, tried);
-            away = true;
-        }
+    }
+    if (!away && known == 0 && count > 0 && plan->letter.launcher == TC_LAUNCH_SSH)
+        return tc_fail(err, TC_E_USAGE,
+                       "%s: no address is known for it here, so neither is the way that its agent can take back: say "
+                       "--interface IF",
+                       tc_hostlist_at(hosts, 0));
     return tc_address_join(plan->listen, sizeof plan->listen, address, 0, err);
 }
 
@@ -229,7 +276,7 @@ int tc_launch_options_fill(struct tc_launch_plan *plan, const struct tc_launch_o
     snprintf(text, sizeof text, "--bwlimit=%" PRIu64, rate);
     if (result == 0 && rate)
         result = add_option(letter, text, err);
-    return result == 0 ? choose_address(plan, options->interface, hosts, err) : result;
+    return result == 0 ? choose_address(plan, options, hosts, err) : result;
 }
 
 void tc_launch_plan_end(struct tc_launch_plan *plan)

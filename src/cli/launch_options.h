@@ -11,6 +11,7 @@
 struct tc_launch_options {
     const char *launch; /* NULL: as auto where the batch system named the hosts and no key was given, else as none */
     const char *ssh, *program, *dir, *interface;
+    uint64_t fanout; /* of the tree of logins; 1: none, all from here; 0: as it is best */
     bool stay;
 };
 
@@ -22,6 +23,8 @@ struct tc_launch_options {
              "(default: auto in a batch job without host option and key, else none)"}, \
     {.name = "ssh", .argument = "COMMAND", .kind = TC_OPT_TEXT, TC_AT(type, member.ssh), \
      .help = "ssh and its options for --launch ssh (default ssh)"}, \
+    {.name = "launch-fanout", .argument = "N", .kind = TC_OPT_NUMBER, .least = 1, .most = 1024, TC_AT(type, member.fanout), \
+     .help = "hosts that each host of the tree of logins starts (default 16); 1: all from this host"}, \
     {.name = "agent-program", .argument = "PATH", .kind = TC_OPT_TEXT, TC_AT(type, member.program), \
      .help = "treecast on the hosts (default: the path of this one)"}, \
     {.name = "agent-dir", .argument = "DIR", .kind = TC_OPT_TEXT, TC_AT(type, member.dir), \

@@ -32,7 +32,7 @@ libtc_cli_la_SOURCES = \
 libtc_cli_la_LIBADD = \
 	libtc-node.la libtc-site.la libtc-session.la libtc-door.la libtc-door-client.la libtc-net.la libtc-file.la libtc-plan.la \
 	libtc-data.la libtc-base.la \
-	$(SSL_LIBS) $(CRYPTO_LIBS) $(EVENT_LIBS) $(ZSTD_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) $(SMARTCOLS_LIBS) -lm
+	$(SSL_LIBS) $(CRYPTO_LIBS) $(EVENT_LIBS) $(ZSTD_LIBS) $(JANSSON_LIBS) $(INIH_LIBS) $(SMARTCOLS_LIBS) $(CAPNG_LIBS) -lm
 
 bin_PROGRAMS += treecast
 treecast_SOURCES = src/cli/main.c

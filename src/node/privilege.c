@@ -1,9 +1,11 @@
 #include "node/privilege.h"
 
+#include <cap-ng.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/landlock.h>
+#include <linux/securebits.h>
 #include <pwd.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -25,7 +27,50 @@
     (READ | LANDLOCK_ACCESS_FS_WRITE_FILE | LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_MAKE_SOCK | \
      LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_REMOVE_DIR | REFER | TRUNCATE)
 
+/* --- capabilities --- */
+
+#define FOR_GOOD                                                                                    \
+    (SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_KEEP_CAPS_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE | \
+     SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED)
+
+/* What this process has still can be had by no program that it executes, root's neither. A container may not grant the
+ * right to give that up; then nothing new can be had by no_new_privs alone. */
+static int lock_capabilities(struct tc_err *err)
+{
+    capng_get_caps_process();
+    if (!capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP))
+        return 0;
+    capng_clear(CAPNG_SELECT_BOUNDS);
+    if (prctl(PR_SET_SECUREBITS, FOR_GOOD, 0, 0, 0) < 0 || capng_apply(CAPNG_SELECT_BOUNDS) < 0)
+        return tc_fail_errno(err, errno, "cannot empty the bounding set of capabilities");
+    return 0;
+}
+
+static int drop_capabilities(struct tc_err *err)
+{
+    int result = lock_capabilities(err);
+    if (result < 0)
+        return result;
+    capng_get_caps_process();
+    if (capng_have_capabilities(CAPNG_SELECT_CAPS) == CAPNG_NONE) /* a service manager's filter may forbid the calls */
+        return 0;
+    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0); /* goes with the others anyway */
+    capng_clear(CAPNG_SELECT_CAPS);
+    if (capng_apply(CAPNG_SELECT_CAPS) < 0)
+        return tc_fail_errno(err, errno, "cannot give up capabilities");
+    return 0;
+}
+
 /* --- become --- */
+
+/* Root needs no group but the one that files are given to. */
+static int leave_groups(gid_t group, struct tc_err *err)
+{
+    bool given = group != (gid_t)-1;
+    if (geteuid() != 0 || setgroups(given ? 1 : 0, &group) == 0 || !given || group_member(group))
+        return 0;
+    return tc_fail_errno(err, errno, "--group %u", (unsigned)group);
+}
 
 static int take_groups(const struct passwd *user, gid_t group, struct tc_err *err)
 {
@@ -45,6 +90,8 @@ static int take_groups(const struct passwd *user, gid_t group, struct tc_err *er
 
 int tc_privilege_become(const char *name, gid_t group, struct tc_err *err)
 {
+    if (!name)
+        return leave_groups(group, err);
     errno = 0;
     const struct passwd *user = getpwnam(name);
     if (!user)
@@ -52,10 +99,12 @@ int tc_privilege_become(const char *name, gid_t group, struct tc_err *err)
     uid_t uid = user->pw_uid;
     gid_t gid = user->pw_gid;
     if (uid == geteuid() && uid == getuid())
-        return 0;
+        return leave_groups(group, err);
     if (geteuid() != 0)
         return tc_fail(err, TC_E_PERMISSION, "--user %s: only root can become another user", name);
     int result = take_groups(user, group, err);
+    if (result == 0)
+        result = lock_capabilities(err);
     if (result < 0)
         return result;
     if (setresgid(gid, gid, gid) < 0 || setresuid(uid, uid, uid) < 0)
@@ -149,5 +198,8 @@ int tc_privilege_confine(int dir_fd, bool was_root, struct tc_err *err)
         (was_root && prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0))
         return tc_fail_errno(err, errno, "cannot give up privileges");
     int version = dir_fd < 0 ? 0 : landlock(dir_fd);
-    return version < 0 ? tc_fail_errno(err, errno, "cannot confine itself to its directory (Landlock)") : version;
+    if (version < 0)
+        return tc_fail_errno(err, errno, "cannot confine itself to its directory (Landlock)");
+    int result = drop_capabilities(err);
+    return result < 0 ? result : version;
 }

@@ -129,7 +129,7 @@ static int open_listen(struct tc_recv_node *node, const char *listen, struct tc_
     node->bucket = tc_bucket_new(node->options.rate, tc_loop_now(node->loop));
     if (!node->options.join && tc_recv_listen(node, listen, err) < 0)
         return -err->reason;
-    return node->options.user ? tc_privilege_become(node->options.user, node->options.group, err) : 0;
+    return tc_privilege_become(node->options.user, node->options.group, err);
 }
 
 static int confine(struct tc_recv_node *node, bool was_root, struct tc_err *err)

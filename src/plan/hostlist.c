@@ -78,6 +78,11 @@ static bool holds(const struct tc_hostlist *list, const char *host)
     return list->count > 0 && *slot_of(list, host) != 0;
 }
 
+size_t tc_hostlist_find(const struct tc_hostlist *list, const char *host)
+{
+    return holds(list, host) ? *slot_of(list, host) - 1 : TC_NO_HOST;
+}
+
 static void fill_slots(struct tc_hostlist *list)
 {
     if (list->slots)

@@ -35,6 +35,9 @@ size_t tc_hostlist_count(const struct tc_hostlist *list);
 const char *tc_hostlist_at(const struct tc_hostlist *list, size_t index);   /* borrowed until the list changes */
 const char *tc_hostlist_user(const struct tc_hostlist *list, size_t index); /* as at; NULL: none was written */
 
+#define TC_NO_HOST SIZE_MAX
+size_t tc_hostlist_find(const struct tc_hostlist *list, const char *host); /* its index; TC_NO_HOST: it is not in it */
+
 /* The folded form, the shortest that the same parser reads back to the same hosts: "node[7,001-003]". Hosts are sorted
  * by prefix, width and number; users are left out. To be freed with free(); NULL and TC_E_NOMEM. */
 char *tc_hostlist_fold(const struct tc_hostlist *list, struct tc_err *err);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "plan/hostlist.h"
+#include "plan/tree_own.h"
 
 /* A rank's place in one tree. hops, sends and width describe its path from the root; they are what tc_tree_predict
  * needs, kept here so that it allocates nothing. */
@@ -29,7 +30,7 @@ struct tc_tree {
 
 static const char *const kind_names[] = {
     [TC_TREE_AUTO] = "auto",   [TC_TREE_BINOMIAL] = "binomial", [TC_TREE_DOUBLE] = "double",
-    [TC_TREE_CHAIN] = "chain", [TC_TREE_KARY] = "kary",
+    [TC_TREE_CATERPILLAR] = "caterpillar", [TC_TREE_CHAIN] = "chain", [TC_TREE_KARY] = "kary",
 };
 
 int tc_tree_parse(struct tc_tree_spec *spec, const char *text, struct tc_err *err)
@@ -46,8 +47,8 @@ int tc_tree_parse(struct tc_tree_spec *spec, const char *text, struct tc_err *er
     if (length > 0 && length < 6 && digits[length] == '\0')
         arity = (unsigned)strtoul(digits, NULL, 10);
     if (arity == 0 || arity > TC_HOSTS_MAX)
-        return tc_fail(err, TC_E_USAGE, "tree '%.32s': use auto, binomial, double, chain, kary:N or N (1 to %u)", text,
-                       TC_HOSTS_MAX);
+        return tc_fail(err, TC_E_USAGE, "tree '%.32s': use auto, binomial, double, caterpillar, chain, kary:N or N (1 to %u)",
+                       text, TC_HOSTS_MAX);
     *spec = (struct tc_tree_spec){.kind = TC_TREE_KARY, .arity = arity};
     return 0;
 }
@@ -63,62 +64,63 @@ const char *tc_tree_print(struct tc_tree_spec spec, char text[32])
 
 /* --- the table --------------------------------------------------------------------------------------------------- */
 
-/* Ranks root .. root + size - 1: root hands half of them to its first child, half of the rest to the next, and so on.
- * A subtree is a run of neighbours, and the largest comes first. */
-static void plant_binomial(struct place *places, uint32_t root, uint32_t size)
-{
-    uint32_t child = root + 1;
-    while (size > 1) {
-        uint32_t half = size / 2;
-        places[child].parent = root;
-        plant_binomial(places, child, half);
-        child += half;
-        size -= half;
-    }
-}
-
-/* Parents before children; children of one parent in the order they are served. position 0 .. hosts - 1. */
-static uint32_t rank_at(const struct tc_tree *tree, unsigned t, uint32_t position)
-{
-    if (tree->spec.kind != TC_TREE_DOUBLE)
-        return position + 1;
-    /* First the hosts whose turn it is to relay in this tree, then the others. */
-    uint32_t relays = (tree->hosts + 1 - t) / 2;
-    uint32_t index = position < relays ? 2 * position + t : 2 * (position - relays) + 1 - t;
-    return index + 1;
-}
-
-static void plant(struct tc_tree *tree, unsigned t)
+/* The ranks below rank 0 in tree t, parents before children. first of a place is the next child of the same parent here,
+ * count the first child of its own; 0: none. */
+static void list_from_the_root(struct tc_tree *tree, unsigned t, uint32_t *order)
 {
     struct place *places = tree->places[t];
-    uint32_t arity = tree->spec.kind == TC_TREE_KARY ? tree->spec.arity : 1;
-    places[0].parent = TC_NO_RANK;
-    if (tree->spec.kind == TC_TREE_BINOMIAL) {
-        plant_binomial(places, 0, tree->hosts + 1);
-        return;
+    uint32_t listed = 0;
+    for (uint32_t rank = tree->hosts; rank > 0; rank--) {
+        places[rank].first = places[places[rank].parent].count;
+        places[places[rank].parent].count = rank;
     }
-    for (uint32_t i = 0; i < tree->hosts; i++) {
-        uint32_t parent = i / arity; /* kary and chain: the root is position 0 of the heap */
-        if (tree->spec.kind == TC_TREE_DOUBLE)
-            parent = i == 0 ? 0 : rank_at(tree, t, (i - 1) / 2);
-        places[rank_at(tree, t, i)].parent = parent;
+    for (uint32_t parent = 0, next = 0;; parent = order[next++]) {
+        for (uint32_t child = places[parent].count; child != 0; child = places[child].first)
+            order[listed++] = child;
+        if (next == listed)
+            break;
     }
 }
 
-static void list_children(struct tc_tree *tree, unsigned t)
+struct served { /* a child with the hops to the farthest host below it */
+    uint32_t rank, parent, height;
+};
+
+/* The tallest first: what goes far is to leave soon. */
+static int by_parent_and_height(const void *left, const void *right)
+{
+    const struct served *a = left, *b = right;
+    if (a->parent != b->parent)
+        return a->parent < b->parent ? -1 : 1;
+    if (a->height != b->height)
+        return a->height < b->height ? 1 : -1;
+    return a->rank < b->rank ? -1 : 1;
+}
+
+static int list_children(struct tc_tree *tree, unsigned t, uint32_t *order)
 {
     struct place *places = tree->places[t];
-    for (uint32_t rank = 1; rank <= tree->hosts; rank++)
-        places[places[rank].parent].count++;
-    for (uint32_t rank = 1; rank <= tree->hosts; rank++)
-        places[rank].first = places[rank - 1].first + places[rank - 1].count;
+    struct served *served = calloc((size_t)tree->hosts + 1, sizeof *served); /* by rank, then sorted */
+    if (!served)
+        return -TC_E_NOMEM;
+    for (uint32_t i = tree->hosts; i-- > 0;) {
+        struct served *child = &served[order[i]], *parent = &served[places[order[i]].parent];
+        child->rank = order[i];
+        child->parent = places[order[i]].parent;
+        if (parent->height < child->height + 1)
+            parent->height = child->height + 1;
+    }
+    qsort(served + 1, tree->hosts, sizeof *served, by_parent_and_height);
     for (uint32_t rank = 0; rank <= tree->hosts; rank++)
-        places[rank].count = 0;
+        places[rank].first = places[rank].count = 0;
     for (uint32_t i = 0; i < tree->hosts; i++) {
-        uint32_t rank = rank_at(tree, t, i);
-        struct place *parent = &places[places[rank].parent];
-        tree->children[t][parent->first + parent->count++] = rank;
+        struct place *parent = &places[served[i + 1].parent];
+        if (parent->count++ == 0)
+            parent->first = i;
+        tree->children[t][i] = served[i + 1].rank;
     }
+    free(served);
+    return 0;
 }
 
 /* Children of rank in all trees: what it sends for one chunk of each tree. */
@@ -142,42 +144,74 @@ static void measure_children(struct tc_tree *tree, unsigned t, uint32_t rank)
     }
 }
 
-static void measure_paths(struct tc_tree *tree, unsigned t)
+/* From the parents: the rest of the table. */
+static int fill_table(struct tc_tree *tree, uint32_t *const *parents)
 {
-    measure_children(tree, t, 0);
-    for (uint32_t i = 0; i < tree->hosts; i++)
-        measure_children(tree, t, rank_at(tree, t, i));
+    uint32_t *order[TC_TREES_MAX] = {NULL};
+    int status = 0;
+    for (unsigned t = 0; t < tree->count && status == 0; t++) {
+        order[t] = calloc((size_t)tree->hosts + 1, sizeof *order[t]);
+        for (uint32_t rank = 0; rank <= tree->hosts; rank++)
+            tree->places[t][rank].parent = rank == 0 ? TC_NO_RANK : parents[t][rank];
+        if (!order[t])
+            status = -TC_E_NOMEM;
+        if (status == 0) {
+            list_from_the_root(tree, t, order[t]);
+            status = list_children(tree, t, order[t]);
+        }
+    }
+    for (unsigned t = 0; t < tree->count && status == 0; t++) {
+        measure_children(tree, t, 0);
+        for (uint32_t i = 0; i < tree->hosts; i++)
+            measure_children(tree, t, order[t][i]);
+    }
+    for (unsigned t = 0; t < tree->count; t++)
+        free(order[t]);
+    return status;
+}
+
+static int check_spec(struct tc_tree_spec spec, uint32_t hosts, struct tc_err *err)
+{
+    if (spec.kind == TC_TREE_AUTO || spec.kind > TC_TREE_KARY || (spec.kind == TC_TREE_KARY && spec.arity == 0))
+        return tc_fail(err, TC_E_USAGE, "tree kind %d (arity %u) has no table", (int)spec.kind, spec.arity);
+    if (hosts > TC_HOSTS_MAX)
+        return tc_fail(err, TC_E_USAGE, "%u hosts are too many: at most %u", hosts, TC_HOSTS_MAX);
+    return 0;
+}
+
+struct tc_tree *tc_tree_new_grouped(struct tc_tree_spec spec, const struct tc_topology *topology, struct tc_err *err)
+{
+    uint32_t hosts = tc_topology_members(topology) - 1;
+    uint32_t *parents[TC_TREES_MAX] = {NULL};
+    if (check_spec(spec, hosts, err) < 0)
+        return NULL;
+    struct tc_tree *tree = calloc(1, sizeof *tree);
+    bool good = tree != NULL;
+    if (good)
+        *tree = (struct tc_tree){.spec = spec, .hosts = hosts, .count = tc_tree_kind_count(spec.kind)};
+    for (unsigned t = 0; good && t < tree->count; t++) {
+        tree->places[t] = calloc((size_t)hosts + 1, sizeof *tree->places[t]);
+        tree->children[t] = calloc((size_t)hosts + 1, sizeof *tree->children[t]);
+        parents[t] = calloc((size_t)hosts + 1, sizeof *parents[t]);
+        good = tree->places[t] && tree->children[t] && parents[t];
+    }
+    good = good && tc_tree_plant(spec, topology, parents) == 0 && fill_table(tree, parents) == 0;
+    for (unsigned t = 0; t < TC_TREES_MAX; t++)
+        free(parents[t]);
+    if (good)
+        return tree;
+    tc_tree_free(tree);
+    tc_fail(err, TC_E_NOMEM, "no memory for a tree of %u hosts", hosts);
+    return NULL;
 }
 
 struct tc_tree *tc_tree_new(struct tc_tree_spec spec, unsigned hosts, struct tc_err *err)
 {
-    if (spec.kind == TC_TREE_AUTO || spec.kind > TC_TREE_KARY || (spec.kind == TC_TREE_KARY && spec.arity == 0)) {
-        tc_fail(err, TC_E_USAGE, "tree kind %d (arity %u) has no table", (int)spec.kind, spec.arity);
+    if (check_spec(spec, hosts, err) < 0)
         return NULL;
-    }
-    if (hosts > TC_HOSTS_MAX) {
-        tc_fail(err, TC_E_USAGE, "%u hosts are too many: at most %u", hosts, TC_HOSTS_MAX);
-        return NULL;
-    }
-    struct tc_tree *tree = calloc(1, sizeof *tree);
-    if (!tree) {
-        tc_fail(err, TC_E_NOMEM, "no memory for a tree");
-        return NULL;
-    }
-    *tree = (struct tc_tree){.spec = spec, .hosts = hosts, .count = spec.kind == TC_TREE_DOUBLE ? 2 : 1};
-    for (unsigned t = 0; t < tree->count; t++) {
-        tree->places[t] = calloc(hosts + 1, sizeof *tree->places[t]);
-        tree->children[t] = calloc(hosts + 1, sizeof *tree->children[t]);
-        if (!tree->places[t] || !tree->children[t]) {
-            tc_tree_free(tree);
-            tc_fail(err, TC_E_NOMEM, "no memory for a tree of %u hosts", hosts);
-            return NULL;
-        }
-        plant(tree, t);
-        list_children(tree, t);
-    }
-    for (unsigned t = 0; t < tree->count; t++)
-        measure_paths(tree, t);
+    struct tc_topology *flat = spec.runs ? tc_tree_runs(hosts, err) : tc_topology_new(hosts + 1, err);
+    struct tc_tree *tree = flat ? tc_tree_new_grouped(spec, flat, err) : NULL;
+    tc_topology_free(flat);
     return tree;
 }
 
@@ -254,28 +288,53 @@ double tc_tree_predict(const struct tc_tree *tree, uint64_t size, uint32_t chunk
     return last;
 }
 
-struct tc_tree_spec tc_tree_choose(struct tc_tree_spec spec, unsigned hosts, uint64_t size, uint32_t chunk_size,
-                                   struct tc_network network)
+/* Predicted seconds, or less than 0 without memory. */
+static double time_of(struct tc_tree_spec spec, const struct tc_topology *topology, unsigned hosts, uint64_t size,
+                      uint32_t chunk_size, struct tc_network network)
 {
-    static const enum tc_tree_kind candidates[] = {TC_TREE_BINOMIAL, TC_TREE_DOUBLE, TC_TREE_CHAIN};
+    struct tc_tree *tree =
+        topology ? tc_tree_new_grouped(spec, topology, NULL) : tc_tree_new(spec, hosts, NULL);
+    double time = tree ? tc_tree_predict(tree, size, chunk_size, network) : -1;
+    tc_tree_free(tree);
+    return time;
+}
+
+/* What kinds there are to choose from, the most local ones last. Where nothing says whether there are racks, keeping
+ * neighbours together may cost a part of the predicted time; where there are racks, it saves several copies. */
+static const struct {
+    struct tc_tree_spec spec;
+    unsigned hosts_most;
+    double cost; /* 0: it has to be the fastest; else for hosts without known groups */
+} candidates[] = {
+    {{.kind = TC_TREE_BINOMIAL}, TC_HOSTS_MAX, 0},
+    {{.kind = TC_TREE_DOUBLE}, TC_HOSTS_MAX, 0},
+    {{.kind = TC_TREE_CHAIN}, 4, 0}, /* one slow host holds up all behind it */
+    {{.kind = TC_TREE_DOUBLE, .runs = true}, TC_HOSTS_MAX, 0.10},
+    {{.kind = TC_TREE_CATERPILLAR}, 128, 0.02}, /* as many hops as there are hosts are more than the model says */
+};
+enum { CANDIDATES = sizeof candidates / sizeof candidates[0] };
+
+struct tc_tree_spec tc_tree_choose(struct tc_tree_spec spec, const struct tc_topology *topology, unsigned hosts,
+                                   uint64_t size, uint32_t chunk_size, struct tc_network network)
+{
+    bool known = topology && tc_topology_known(topology);
+    double times[CANDIDATES], least = 0;
+    unsigned best = 0;
     if (spec.kind != TC_TREE_AUTO)
         return spec;
-    struct tc_tree_spec best = {.kind = TC_TREE_BINOMIAL};
-    double least = 0;
-    for (unsigned i = 0; i < 3 && hosts > 1; i++) {
-        struct tc_tree_spec candidate = {.kind = candidates[i]};
-        if (candidate.kind == TC_TREE_CHAIN && hosts > 4)
-            continue; /* one slow host holds up all behind it */
-        struct tc_tree *tree = tc_tree_new(candidate, hosts, NULL);
-        if (!tree)
-            continue;
-        double time = tc_tree_predict(tree, size, chunk_size, network);
-        tc_tree_free(tree);
+    for (unsigned i = 0; i < CANDIDATES && hosts > 1; i++) {
+        bool fits = hosts <= candidates[i].hosts_most && !(candidates[i].cost > 0 && known);
+        times[i] = fits ? time_of(candidates[i].spec, known ? topology : NULL, hosts, size, chunk_size, network) : -1;
         /* The margin keeps rounding out of the choice: equals stay with the earlier kind. */
-        if (i == 0 || time < least * (1 - 1e-6)) {
-            best = candidate;
-            least = time;
+        if (times[i] >= 0 && candidates[i].cost == 0 && (i == 0 || times[i] < least * (1 - 1e-6))) {
+            best = i;
+            least = times[i];
         }
     }
-    return best;
+    if (hosts <= 4 || candidates[best].spec.kind != TC_TREE_DOUBLE)
+        return candidates[best].spec;
+    for (unsigned i = best + 1; i < CANDIDATES; i++)
+        if (times[i] >= 0 && times[i] <= least * (1 + candidates[i].cost))
+            best = i;
+    return candidates[best].spec;
 }

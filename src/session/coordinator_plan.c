@@ -199,7 +199,7 @@ static int make_tables(struct tc_coordinator *c, struct tc_err *err)
 static int plan(struct tc_coordinator *c, struct tc_err *err)
 {
     const struct tc_layout *layout = &c->config.layout;
-    c->spec = tc_tree_choose(c->config.tree, c->ranks, layout->size, layout->chunk_size, TC_NETWORK_DEFAULT);
+    c->spec = tc_tree_choose(c->config.tree, NULL, c->ranks, layout->size, layout->chunk_size, TC_NETWORK_DEFAULT);
     uint32_t local = 0;
     for (uint32_t i = 0; i < c->config.host_count; i++)
         local += c->hosts[i].view.phase == TC_PHASE_READY && c->hosts[i].local;
@@ -235,7 +235,7 @@ void tc_coordinator_all_answered(struct tc_coordinator *c)
         return;
     }
     if (c->config.flags & TC_OFFER_DRY_RUN) {
-        c->spec = tc_tree_choose(c->config.tree, c->ranks, c->config.layout.size, c->config.layout.chunk_size,
+        c->spec = tc_tree_choose(c->config.tree, NULL, c->ranks, c->config.layout.size, c->config.layout.chunk_size,
                                  TC_NETWORK_DEFAULT);
         tc_coordinator_news(c, TC_NO_RANK);
         for (uint32_t i = 0; i < c->config.host_count; i++)

@@ -37,8 +37,8 @@ char *tc_letter_write(const struct tc_letter *letter, size_t first, size_t count
         tc_fail(err, TC_E_NOMEM, "out of memory");
         return NULL;
     }
-    fprintf(out, HEAD "\nlauncher %d\nfan %u\npatience %u\nself %d\nnamed %d\n", launcher, letter->fan,
-            letter->patience, self, named);
+    fprintf(out, HEAD "\nlauncher %d\nfan %u\nflat %d\npatience %u\nwithin %u\nself %d\nnamed %d\n", launcher,
+            letter->fan, letter->flat, letter->patience, letter->within, self, named);
     if (letter->key)
         write_key(out, letter->key);
     write_line(out, "join", letter->join);
@@ -143,8 +143,12 @@ static bool take_line(struct tc_letter *letter, char *line)
         letter->launcher = number <= TC_LAUNCH_ALL ? number : TC_LAUNCH_NONE;
     else if (strcmp(line, "fan") == 0)
         letter->fan = number ? number : 1;
+    else if (strcmp(line, "flat") == 0)
+        letter->flat = number;
     else if (strcmp(line, "patience") == 0)
         letter->patience = number;
+    else if (strcmp(line, "within") == 0)
+        letter->within = number;
     else if (strcmp(line, "self") == 0)
         letter->self = number;
     else if (strcmp(line, "named") == 0)

@@ -32,7 +32,9 @@ struct tc_letter {
     char **options; /* more words for their recv */
     size_t option_count;
     unsigned fan;      /* of the tree, and how many launches are under way at once */
-    unsigned patience; /* seconds until a host counts as down */
+    bool flat;         /* no tree: each host is reached from here */
+    unsigned patience; /* seconds until a login counts as hanging */
+    unsigned within;   /* seconds in which refused logins are tried again; 0: never */
     bool self;         /* the reader is on the first host and becomes its agent too */
     bool named;        /* the reader is on the host of its name (SLURMD_NODENAME, else its own) and becomes its agent */
     struct tc_letter_host *hosts;

@@ -1,5 +1,6 @@
 #include "site/spread.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -20,6 +21,9 @@
 
 enum {
     LINE_SIZE = 512,
+    TURN_MS = 250,  /* at most between two looks at deadlines */
+    PAUSE_MS = 250, /* before a login is tried again, at first; twice as long each time */
+    PAUSE_MOST_MS = 8000,
     LAST_SECONDS = 20, /* for launches to end by themselves once the sender is gone */
     HARD_SECONDS = 2   /* from asking a launch to end to ending it */
 };
@@ -40,14 +44,22 @@ struct group {
     size_t first, count;
 };
 
+struct host { /* what is known of the letter's host of the same place; beside the sender only */
+    unsigned tries;
+    uint64_t again_at; /* ms; 0: it is not to be tried again */
+    char why[LINE_SIZE];
+};
+
 struct spread {
     struct tc_letter letter;
     struct launch *launches;
     unsigned starting; /* launches that are not up yet */
     struct group *waiting;
     size_t waiting_count, waiting_at;
-    bool alone;    /* standard input has ended */
-    uint64_t last; /* ms: when alone, the end */
+    struct host *hosts;   /* NULL: not beside the sender */
+    uint64_t again_until; /* ms */
+    bool alone;           /* standard input has ended */
+    uint64_t last;        /* ms: when alone, the end */
     int signals;
 };
 
@@ -58,14 +70,20 @@ static uint64_t now_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-static void say_failed(const struct spread *spread, size_t first, size_t count, const char *why)
+/* word: "failed" or "unreached". */
+static void say(const struct spread *spread, const char *word, size_t first, size_t count, const char *why)
 {
     for (size_t i = first; i < first + count; i++) {
         char line[LINE_SIZE + 64];
-        int size = snprintf(line, sizeof line, TC_SPREAD_SAYS "failed %u %s\n", spread->letter.hosts[i].number, why);
+        int size = snprintf(line, sizeof line, TC_SPREAD_SAYS "%s %u %s\n", word, spread->letter.hosts[i].number, why);
         if (write(STDOUT_FILENO, line, (size_t)size) < 0)
             return; /* nobody listens any more */
     }
+}
+
+static void say_failed(const struct spread *spread, size_t first, size_t count, const char *why)
+{
+    say(spread, "failed", first, count, why);
 }
 
 /* Becoming the agent. */
@@ -224,10 +242,73 @@ static void start_group(struct spread *spread, struct group group, bool here)
     spread->starting++;
 }
 
+/* What a login ended with that says nothing about the next one: the other end had too many, or was not ready. */
+static bool is_passing(const char *why)
+{
+    static const char *const words[] = {"onnection closed", "onnection reset", "onnection refused",
+                                        "exchange_identification", "anner exchange"};
+    for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+        if (strstr(why, words[i]))
+            return true;
+    return false;
+}
+
+/* A host that this process could not reach; elsewhere: one of its helpers could not. */
+static void not_reached(struct spread *spread, size_t index, const char *why, bool elsewhere)
+{
+    if (!spread->hosts) {
+        say(spread, "unreached", index, 1, why);
+        return;
+    }
+    struct host *host = &spread->hosts[index];
+    uint64_t now = now_ms(), pause = elsewhere ? 1 : (uint64_t)PAUSE_MS << (host->tries < 5 ? host->tries : 5);
+    pause += elsewhere
+                 ? 0
+                 : (now * 2654435761u + index * 97) % (pause / 2); /* those that were refused together come apart */
+    snprintf(host->why, sizeof host->why, "%s", why);
+    host->tries += !elsewhere;
+    bool again = !spread->alone && (elsewhere || is_passing(why)) && now + pause < spread->again_until;
+    host->again_at = again ? now + (pause < PAUSE_MOST_MS ? pause : PAUSE_MOST_MS) : 0;
+    if (!again)
+        say_failed(spread, index, 1, why);
+}
+
+static void not_reached_number(struct spread *spread, const char *words)
+{
+    char *why;
+    unsigned long number = strtoul(words, &why, 10);
+    for (size_t i = 0; i < spread->letter.host_count; i++)
+        if (spread->letter.hosts[i].number == number) {
+            not_reached(spread, i, *why == ' ' ? why + 1 : why, true);
+            return;
+        }
+}
+
+/* When the next host is to be tried again; 0: none is. */
+static uint64_t next_again(const struct spread *spread)
+{
+    uint64_t next = 0;
+    for (size_t i = 0; spread->hosts && i < spread->letter.host_count; i++)
+        if (spread->hosts[i].again_at && (next == 0 || spread->hosts[i].again_at < next))
+            next = spread->hosts[i].again_at;
+    return next;
+}
+
 static void start_more(struct spread *spread)
 {
     while (!spread->alone && spread->waiting_at < spread->waiting_count && spread->starting < spread->letter.fan)
         start_group(spread, spread->waiting[spread->waiting_at++], false);
+    uint64_t now = now_ms();
+    for (size_t i = 0; spread->hosts && i < spread->letter.host_count; i++) {
+        struct host *host = &spread->hosts[i];
+        if (!host->again_at || host->again_at > now || (!spread->alone && spread->starting >= spread->letter.fan))
+            continue;
+        host->again_at = 0;
+        if (spread->alone)
+            say_failed(spread, i, 1, host->why);
+        else
+            start_group(spread, (struct group){i, 1}, false);
+    }
 }
 
 /* Who is reached from here, in which groups: neighbours stay together. */
@@ -237,7 +318,7 @@ static int divide(struct spread *spread, struct tc_err *err)
     size_t first = letter->self ? 1 : 0, left = letter->host_count - first, groups = left;
     if (letter->launcher == TC_LAUNCH_ALL)
         groups = left ? 1 : 0;
-    else if (letter->launcher == TC_LAUNCH_SSH && groups > letter->fan)
+    else if (letter->launcher == TC_LAUNCH_SSH && !letter->flat && groups > letter->fan)
         groups = letter->fan;
     spread->waiting = calloc(groups + 1, sizeof *spread->waiting);
     if (!spread->waiting)
@@ -268,22 +349,39 @@ static void start_here(struct spread *spread)
 
 /* What launches say, and how they end. */
 
-static void on_line(const struct spread *spread, struct launch *launch, const char *line)
+/* Whether a line says anything: not a frame of stars around a banner. */
+static bool tells(const char *line)
+{
+    for (; *line; line++)
+        if (isalnum((unsigned char)*line))
+            return true;
+    return false;
+}
+
+static void on_line(struct spread *spread, struct launch *launch, char *line)
 {
     static const char says[] = TC_SPREAD_SAYS;
+    line[strcspn(line, "\r")] = '\0';
     if (strncmp(line, says, sizeof says - 1) != 0) {
         /* What an agent said of its end tells more than what its launcher says of it afterwards. */
         bool own = strncmp(line, "treecast ", 9) == 0, had = strncmp(launch->last, "treecast ", 9) == 0;
-        if (line[strspn(line, " \t\r")] && (own || !had))
+        if (tells(line) && (own || !had))
             snprintf(launch->last, sizeof launch->last, "%s", line);
         return;
     }
-    if (strncmp(line + sizeof says - 1, "failed ", 7) == 0) {
+    const char *words = line + sizeof says - 1;
+    if (strncmp(words, "failed ", 7) == 0) {
         dprintf(STDOUT_FILENO, "%s\n", line);
+    } else if (strncmp(words, "unreached ", 10) == 0) {
+        if (spread->hosts)
+            not_reached_number(spread, words + 10);
+        else
+            dprintf(STDOUT_FILENO, "%s\n", line);
     } else if (!launch->up) {
         launch->up = true;
         launch->deadline = 0;
-        ((struct spread *)(uintptr_t)spread)->starting--;
+        launch->last[0] = '\0'; /* a banner, the message of the day */
+        spread->starting--;
     }
 }
 
@@ -325,7 +423,7 @@ static void ask_to_end(struct launch *launch)
 
 static void describe_end(const struct launch *launch, int status, char *why, size_t size)
 {
-    if (launch->asked && !launch->last[0])
+    if (launch->asked && strncmp(launch->last, "treecast ", 9) != 0) /* else it has said a banner, say, and hangs */
         snprintf(why, size, "not up in time");
     else if (launch->last[0])
         snprintf(why, size, "%s", launch->last);
@@ -335,7 +433,8 @@ static void describe_end(const struct launch *launch, int status, char *why, siz
         snprintf(why, size, "its launch ended (exit %d)", WEXITSTATUS(status));
 }
 
-/* A host that could not be reached leaves those behind it to the next of them. */
+/* A host that could not be reached leaves those behind it to the next of them. A login that failed (ssh ends with 255) or
+ * hangs may be one from the wrong place; a program that is not there, or an agent that ends, is so from everywhere. */
 static void on_end(struct spread *spread, struct launch *launch, int status)
 {
     char why[LINE_SIZE];
@@ -343,7 +442,10 @@ static void on_end(struct spread *spread, struct launch *launch, int status)
     describe_end(launch, status, why, sizeof why);
     if (!launch->up) {
         spread->starting--;
-        say_failed(spread, launch->first, tree ? 1 : launch->count, why);
+        if (tree && (launch->asked || (WIFEXITED(status) && WEXITSTATUS(status) == 255)))
+            not_reached(spread, launch->first, why, false);
+        else
+            say_failed(spread, launch->first, tree ? 1 : launch->count, why);
         if (tree && launch->count > 1 && !spread->alone)
             start_group(spread, (struct group){launch->first + 1, launch->count - 1}, false);
     } else if (status != 0) {
@@ -431,7 +533,8 @@ static int turn(struct spread *spread, struct tc_err *err)
         fds[at++] = (struct pollfd){.fd = launch->process.from, .events = POLLIN};
         fds[at++] = (struct pollfd){.fd = launch->sent < launch->size ? launch->process.to : -1, .events = POLLOUT};
     }
-    poll(fds, count, 250);
+    uint64_t next = next_again(spread), now = now_ms();
+    poll(fds, count, next == 0 || next >= now + TURN_MS ? TURN_MS : next > now ? (int)(next - now) : 0);
     at = 2;
     for (struct launch *launch = spread->launches; launch; launch = launch->next, at += 2) {
         if (fds[at].revents && !read_lines(spread, launch)) {
@@ -477,16 +580,25 @@ static const struct tc_letter_host *own_host(const struct tc_letter *letter)
 
 static int launch_all(struct spread *spread, struct tc_err *err)
 {
+    const struct tc_letter *letter = &spread->letter;
     int result = watch_signals(spread, err);
     if (result < 0)
         return result;
+    if (letter->launcher == TC_LAUNCH_SSH && !letter->self) {
+        spread->again_until = now_ms() + letter->within * 1000ull;
+        spread->hosts = calloc(letter->host_count, sizeof *spread->hosts);
+        if (!spread->hosts)
+            return tc_fail(err, TC_E_NOMEM, "out of memory");
+    }
     start_here(spread);
     result = divide(spread, err);
     if (result == 0)
         start_more(spread);
-    while (result == 0 && (spread->launches || (!spread->alone && spread->waiting_at < spread->waiting_count)))
+    while (result == 0 &&
+           (spread->launches || next_again(spread) || (!spread->alone && spread->waiting_at < spread->waiting_count)))
         result = turn(spread, err);
     free(spread->waiting);
+    free(spread->hosts);
     close(spread->signals);
     return result;
 }

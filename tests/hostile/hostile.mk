@@ -5,9 +5,12 @@ test_scripts += \
 	tests/hostile/03_strangers.py \
 	tests/hostile/04_local.py \
 	tests/hostile/05_limits.py \
+	tests/hostile/07_environment.py \
+	tests/hostile/11_service.py \
 	tests/hostile/08_jobdir.py \
 	tests/hostile/10_other_servers.py \
 	tests/hostile/06_insiders.py \
+	tests/hostile/07_squatters.py \
 	tests/hostile/12_crowds.py
 dist_noinst_DATA += \
 	tests/hostile/hostile.py \

@@ -11,8 +11,8 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(HERE, "..", "scenario"))
 
-from agents import (SLOW, Agent, Between, LabError, Skip, ensure, main, note, same_bytes, scenario,  # noqa: E402, F401
-                    wait_for)
+from agents import (CLONE_NEWNS, SLOW, Agent, Between, LabError, Skip, ensure, main, note,  # noqa: E402, F401
+                    plain_only, root_configuration, same_bytes, scenario, wait_for)
 
 MIB = 1 << 20
 built = None

@@ -36,6 +36,7 @@ LIBRARIES = {
     "openssl/": "data/digest net/key net/tls",
     "openssl/ssl": "net/tls",
     "zstd": "data/codec",
+    "cap-ng": "node/privilege",
     "ini.h": "cli base/trust",
     "libsmartcols": "cli",
     "check.h": "",

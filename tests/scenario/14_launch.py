@@ -14,12 +14,19 @@ from agents import SLOW, ensure, main, read, same_bytes, scenario, unused_port, 
 # ssh: options, host, command. Notes how deep in the tree it is, which the real one would not know.
 SSH = """#!/bin/sh
 while [ "$1" = -o ]; do shift 2; done
+if [ "$1" = -G ]; then echo "user root"; echo "hostname ${2#alias-}"; exit; fi
 host=${1#*@}
 echo "$1" >>"$NOTES/targets"; shift
 DEPTH=$((${DEPTH:-0} + 1)); export DEPTH
 echo "$host $DEPTH" >>"$NOTES/ssh"
 env >>"$NOTES/seen"; echo "$*" >>"$NOTES/seen"
 case $host in
+inside*) [ $DEPTH -eq 1 ] || { echo "Permission denied (publickey)." >&2; exit 255; };;
+crowded*)
+    tries=$(cat "$NOTES/tries.$host" 2>/dev/null || echo 0); echo $((tries + 1)) >"$NOTES/tries.$host"
+    if [ $tries -lt 3 ]; then
+        printf '*** Welcome ***\r\nkex_exchange_identification: Connection closed by remote host\r\n' >&2; exit 255
+    fi;;
 down*) echo "ssh: connect to host $host port 22: No route to host" >&2; exit 255;;
 hung*) exec sleep 600;;
 esac
@@ -180,6 +187,49 @@ def secrets_are_in_no_command_and_no_environment(scene):
     ensure("spread" in seen, f"{seen}")
     ensure(not re.search("[0-9a-f]{32}", seen), f"{seen}")
     ensure(read(key).split()[4] not in seen, "the key was seen")
+
+
+@scenario
+def logins_that_fail_from_a_helper_are_made_by_the_sender(scene):
+    """Where hosts cannot log in to each other, every host comes up all the same"""
+    environment, source = equip(scene), scene.noise("a.bin", 1 << 20)
+    scene.run("send", "--launch", "ssh", "--launch-fanout", "4", "-w", "inside[1-20]", source, env=environment).expect(0)
+    ensure(len(published(scene, source)) == 20, f"{published(scene, source)}")
+    require_gone(scene)
+
+
+@scenario
+def dropped_logins_are_tried_again(scene):
+    """Logins that are dropped are tried again after pauses; one that is dropped for ever is told by its last line"""
+    environment, source = equip(scene), scene.noise("a.bin", 1 << 20)
+    scene.run("send", "--launch", "ssh", "-w", "crowded[1-6]", source, env=environment).expect(0)
+    with open(scene.path("notes", "tries.crowded7"), "w", encoding="ascii") as file:
+        file.write("-1000\n")
+    run = scene.run("send", "--launch", "ssh", "--join-time", "4", "-w", "crowded7,n1", "--min-hosts", "1", source, "b",
+                    env=environment).expect(3)
+    ensure("crowded7: unreachable: kex_exchange_identification: Connection closed by remote host\n" in run.err, f"{run}")
+    require_gone(scene)
+
+
+@scenario
+def fanout_of_one_is_flat(scene):
+    """--launch-fanout 1: every login is the sender's"""
+    environment, source = equip(scene), scene.noise("a.bin", 1 << 20)
+    scene.run("send", "--launch", "ssh", "--launch-fanout", "1", "-w", "n[1-40]", source, env=environment).expect(0)
+    logins = [line.split() for line in read(scene.path("notes", "ssh")).splitlines()]
+    ensure(sorted(logins) == sorted([name, "1"] for name in names(1, 40)), f"{logins}")
+    require_gone(scene)
+
+
+@scenario
+def aliases_of_ssh(scene):
+    """A host that only ssh knows is told an address by what ssh calls it; one that nobody knows needs --interface"""
+    environment, source = equip(scene), scene.noise("a.bin", 1 << 20)
+    del environment["TREECAST_INTERFACE"]
+    scene.run("send", "--launch", "ssh", "-w", "alias-127.0.0.1", source, env=environment).expect(0)
+    scene.run("send", "--launch", "ssh", "-w", "nowhere.invalid", source, env=environment).expect(
+        2, err="nowhere.invalid: no address is known for it here")
+    require_gone(scene)
 
 
 def under_way(scene, environment, *options):

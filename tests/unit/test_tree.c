@@ -15,13 +15,18 @@
             ck_abort_msg("%s fails", #condition); \
     } while (0)
 
-static struct tc_tree *make(enum tc_tree_kind kind, unsigned arity, unsigned hosts)
+static struct tc_tree *make_spec(struct tc_tree_spec spec, unsigned hosts)
 {
     struct tc_err err = {0};
-    struct tc_tree *tree = tc_tree_new((struct tc_tree_spec){.kind = kind, .arity = arity}, hosts, &err);
+    struct tc_tree *tree = tc_tree_new(spec, hosts, &err);
     ck_assert_msg(tree, "%s", err.text);
     MUST(tc_tree_hosts(tree) == hosts);
     return tree;
+}
+
+static struct tc_tree *make(enum tc_tree_kind kind, unsigned arity, unsigned hosts)
+{
+    return make_spec((struct tc_tree_spec){.kind = kind, .arity = arity}, hosts);
 }
 
 static unsigned log2_up(unsigned n)
@@ -79,13 +84,16 @@ static void check_spanning(const struct tc_tree *tree)
 
 START_TEST(every_kind_spans)
 {
-    static const struct tc_tree_spec specs[] = {{TC_TREE_BINOMIAL, 0}, {TC_TREE_DOUBLE, 0}, {TC_TREE_KARY, 2},
-                                                {TC_TREE_KARY, 3},     {TC_TREE_KARY, 7},   {TC_TREE_KARY, 5000}};
+    static const struct tc_tree_spec specs[] = {
+        {.kind = TC_TREE_BINOMIAL},         {.kind = TC_TREE_DOUBLE},           {.kind = TC_TREE_DOUBLE, .runs = true},
+        {.kind = TC_TREE_CATERPILLAR},      {.kind = TC_TREE_KARY, .arity = 2}, {.kind = TC_TREE_KARY, .arity = 3},
+        {.kind = TC_TREE_KARY, .arity = 7}, {.kind = TC_TREE_KARY, .arity = 5000}};
     for (size_t i = 0; i < sizeof specs / sizeof specs[0]; i++) {
         for (unsigned hosts = 0; hosts <= MOST; hosts++) {
-            struct tc_tree *tree = make(specs[i].kind, specs[i].arity, hosts);
+            bool two = specs[i].kind == TC_TREE_DOUBLE || specs[i].kind == TC_TREE_CATERPILLAR;
+            struct tc_tree *tree = make_spec(specs[i], hosts);
             check_spanning(tree);
-            MUST(tc_tree_count(tree) == (specs[i].kind == TC_TREE_DOUBLE ? 2 : 1));
+            MUST(tc_tree_count(tree) == (two ? 2 : 1));
             tc_tree_free(tree);
         }
     }
@@ -107,6 +115,54 @@ START_TEST(double_relays_in_one_tree_only)
             MUST(tc_tree_load(tree, rank) <= 1);
         }
         ck_assert_double_eq_tol(tc_tree_load(tree, 0), hosts ? 1 : 0, 1e-9);
+        tc_tree_free(tree);
+    }
+}
+END_TEST
+
+/* Copies that enter the hosts first .. first + count - 1 from elsewhere, and that leave them. */
+static double copies_into(const struct tc_tree *tree, uint32_t first, uint32_t count)
+{
+    unsigned edges = 0;
+    for (unsigned t = 0; t < tc_tree_count(tree); t++)
+        for (uint32_t rank = first; rank < first + count; rank++)
+            edges += tc_tree_parent(tree, t, rank) - first >= count;
+    return (double)edges / tc_tree_count(tree);
+}
+
+/* Wherever neighbours of the list are cut out of it, as a rack is: caterpillars enter them twice at most, runs a few
+ * times, and a heap as often as there are hosts. */
+START_TEST(neighbours_keep_together)
+{
+    static const struct {
+        struct tc_tree_spec spec;
+        unsigned rack;
+        double most;
+    } cases[] = {{{.kind = TC_TREE_CATERPILLAR}, 8, 2},
+                 {{.kind = TC_TREE_CATERPILLAR}, 40, 2},
+                 {{.kind = TC_TREE_DOUBLE, .runs = true}, 8, 4},
+                 {{.kind = TC_TREE_DOUBLE, .runs = true}, 40, 7}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        for (unsigned hosts = 64; hosts <= MOST; hosts *= 2) {
+            struct tc_tree *tree = make_spec(cases[i].spec, hosts);
+            for (uint32_t first = 1; first + cases[i].rack <= hosts + 1; first++)
+                MUST(copies_into(tree, first, cases[i].rack) <= cases[i].most);
+            for (uint32_t rank = 0; rank <= hosts; rank++)
+                MUST(tc_tree_load(tree, rank) <= 1);
+            for (uint32_t rank = 1; rank <= hosts; rank++)
+                MUST(children_of(tree, 0, rank) == 0 || children_of(tree, 1, rank) == 0);
+            tc_tree_free(tree);
+        }
+    }
+}
+END_TEST
+
+START_TEST(runs_stay_shallow)
+{
+    for (unsigned hosts = 1; hosts <= 4096; hosts = hosts * 5 / 4 + 1) {
+        struct tc_tree *tree = make_spec((struct tc_tree_spec){.kind = TC_TREE_DOUBLE, .runs = true}, hosts);
+        for (unsigned t = 0; t < 2; t++)
+            MUST(tc_tree_depth(tree, t) <= 2 * log2_up(hosts) + 4);
         tc_tree_free(tree);
     }
 }
@@ -199,7 +255,7 @@ END_TEST
 
 START_TEST(kinds_print_as_they_parse)
 {
-    static const char *const good[] = {"auto", "binomial", "double", "chain", "kary:1", "kary:4", "kary:65536"};
+    static const char *const good[] = {"auto", "binomial", "double", "caterpillar", "chain", "kary:1", "kary:4", "kary:65536"};
     static const char *const bad[] = {
         "",        "Double",  "kary",    "kary:", "kary:0",     "0",       "kary:x",
         "kary:-1", "kary:+1", "kary: 2", "2x",    "kary:65537", "double ", "999999999999999999999"};
@@ -247,24 +303,37 @@ START_TEST(model_agrees_with_counting)
 }
 END_TEST
 
-static enum tc_tree_kind choice(unsigned hosts, uint64_t size)
+static struct tc_tree_spec choice(unsigned hosts, uint64_t size, uint32_t chunk)
 {
-    return tc_tree_choose((struct tc_tree_spec){.kind = TC_TREE_AUTO}, hosts, size, 1u << 20, TC_NETWORK_DEFAULT).kind;
+    return tc_tree_choose((struct tc_tree_spec){.kind = TC_TREE_AUTO}, NULL, hosts, size, chunk, TC_NETWORK_DEFAULT);
 }
 
 START_TEST(auto_is_binomial_when_small_double_when_large)
 {
     for (unsigned hosts = 0; hosts <= 1; hosts++)
-        ck_assert_int_eq(choice(hosts, 1ull << 36), TC_TREE_BINOMIAL);
+        ck_assert_int_eq(choice(hosts, 1ull << 36, 1u << 20).kind, TC_TREE_BINOMIAL);
     for (unsigned hosts = 2; hosts <= MOST; hosts += hosts < 40 ? 1 : 41) {
-        ck_assert_int_eq(choice(hosts, 0), TC_TREE_BINOMIAL);
-        ck_assert_int_eq(choice(hosts, 65536), TC_TREE_BINOMIAL);
-        enum tc_tree_kind large = choice(hosts, 1ull << 36);
-        ck_assert(large == TC_TREE_DOUBLE || (large == TC_TREE_CHAIN && hosts <= 4));
+        ck_assert_int_eq(choice(hosts, 0, 1u << 20).kind, TC_TREE_BINOMIAL);
+        ck_assert_int_eq(choice(hosts, 65536, 1u << 20).kind, TC_TREE_BINOMIAL);
+        enum tc_tree_kind large = choice(hosts, 1ull << 36, 1u << 20).kind;
+        ck_assert(hosts <= 4 ? large == TC_TREE_DOUBLE || large == TC_TREE_CHAIN
+                             : large == (hosts <= 128 ? TC_TREE_CATERPILLAR : TC_TREE_DOUBLE));
     }
     struct tc_tree_spec spec = {.kind = TC_TREE_KARY, .arity = 3};
-    spec = tc_tree_choose(spec, 100, 1, 65536, TC_NETWORK_DEFAULT);
+    spec = tc_tree_choose(spec, NULL, 100, 1, 65536, TC_NETWORK_DEFAULT);
     ck_assert(spec.kind == TC_TREE_KARY && spec.arity == 3);
+}
+END_TEST
+
+/* What locality costs is time to fill, and that weighs the less the more chunks there are. */
+START_TEST(auto_weighs_depth_against_locality)
+{
+    struct tc_tree_spec few = choice(64, 8u << 20, 65536), some = choice(64, 32u << 20, 65536);
+    struct tc_tree_spec many = choice(64, 1u << 30, 262144), wide = choice(2048, 1u << 30, 65536);
+    ck_assert(few.kind != TC_TREE_CATERPILLAR);
+    ck_assert(some.kind == TC_TREE_DOUBLE && some.runs);
+    ck_assert(many.kind == TC_TREE_CATERPILLAR);
+    ck_assert(wide.kind == TC_TREE_DOUBLE && wide.runs);
 }
 END_TEST
 
@@ -282,6 +351,9 @@ int main(void)
     tcase_add_test(tc, kinds_print_as_they_parse);
     tcase_add_test(tc, model_agrees_with_counting);
     tcase_add_test(tc, auto_is_binomial_when_small_double_when_large);
+    tcase_add_test(tc, auto_weighs_depth_against_locality);
+    tcase_add_test(tc, neighbours_keep_together);
+    tcase_add_test(tc, runs_stay_shallow);
     suite_add_tcase(suite, tc);
     return unit_run(suite);
 }
