@@ -24,7 +24,7 @@ struct recv_values {
     uint64_t bwlimit;
     struct tc_key_options key;
     bool once, detach, stay, no_sandbox;
-    uint64_t max_size, max_message, max_sessions, max_connections, handshake_time, mode, threads, owner;
+    uint64_t max_size, max_memory, max_message, max_sessions, max_connections, handshake_time, mode, threads, owner;
     double ttl;
     struct tc_texts users, reached_as;
     unsigned quiet, verbose;
@@ -254,6 +254,7 @@ static void take_limits(struct agent *agent)
 {
     const struct recv_values *values = agent->values;
     agent->recv.max_size = values->max_size;
+    agent->recv.max_memory = values->max_memory;
     agent->recv.message_most = values->max_message ? (uint32_t)values->max_message + TC_CHUNK_HEAD : 0;
     agent->recv.sessions_most = (unsigned)values->max_sessions;
     agent->recv.connections_most = (unsigned)values->max_connections;
@@ -355,6 +356,8 @@ static const struct tc_option options[] = {
      .help = "go to the background once ready to accept; the agent then logs nothing"},
     {.name = "max-size", .argument = "SIZE", .kind = TC_OPT_SIZE, .least = 1, AT(max_size),
      .help = "refuse arrays of more bytes (default: what there is room for)"},
+    {.name = "max-memory", .argument = "SIZE", .kind = TC_OPT_SIZE, .least = 1, AT(max_memory),
+     .help = "bytes that all arrays here may take of a memory file system (default: what there is room for)"},
     {.name = "max-message", .argument = "SIZE", .kind = TC_OPT_SIZE, .least = TC_CHUNK_SIZE_MIN,
      .most = TC_CHUNK_SIZE_MAX, AT(max_message),
      .help = "take no longer message, so no larger chunks either (default 4M)"},

@@ -5,7 +5,8 @@ libtc_cli_la_SOURCES = \
 	src/cli/cmd_attach.c \
 	src/cli/cmd_clean.c \
 	src/cli/cmd_completion.c \
-	src/cli/cmd_hook.c \
+	src/cli/cmd_hook.c src/cli/cmd_hook_own.h \
+	src/cli/cmd_hook_life.c \
 	src/cli/cmd_hosts.c \
 	src/cli/cmd_keygen.c \
 	src/cli/cmd_list.c \

@@ -28,6 +28,7 @@ struct tc_folder {
     int fd;
     int state;                 /* DIR/.treecast */
     _Atomic uint64_t promised; /* bytes that files being filled may still take */
+    uint64_t most;             /* bytes of memory for all files; 0: no bound */
     atomic_bool hurried;
 };
 
@@ -186,6 +187,35 @@ uint64_t tc_folder_room(const struct tc_folder *folder)
 uint64_t tc_folder_promise(struct tc_folder *folder, uint64_t more, uint64_t less)
 {
     return atomic_fetch_add(&folder->promised, more - less) + more - less;
+}
+
+void tc_folder_bound(struct tc_folder *folder, uint64_t most)
+{
+    folder->most = most;
+}
+
+static uint64_t taken_in(int fd)
+{
+    struct stat status;
+    uint64_t bytes = 0;
+    int copy = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *list = copy < 0 ? NULL : fdopendir(copy);
+    for (struct dirent *entry; list && (entry = readdir(list));)
+        if (fstatat(fd, entry->d_name, &status, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(status.st_mode))
+            bytes += (uint64_t)status.st_blocks * 512;
+    if (list)
+        closedir(list);
+    else if (copy >= 0)
+        close(copy);
+    return bytes;
+}
+
+uint64_t tc_folder_bound_left(const struct tc_folder *folder)
+{
+    if (folder->most == 0 || !tc_folder_on_tmpfs(folder))
+        return UINT64_MAX;
+    uint64_t taken = taken_in(folder->fd) + taken_in(folder->state);
+    return taken < folder->most ? folder->most - taken : 0;
 }
 
 void tc_folder_hurry(struct tc_folder *folder)

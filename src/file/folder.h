@@ -32,6 +32,10 @@ uint64_t tc_folder_room(const struct tc_folder *folder);    /* bytes that a user
                                                               INT64_MAX: the file system does not say */
 /* Bytes that files being filled in this folder may still take, after adding more and taking off less. Thread-safe. */
 uint64_t tc_folder_promise(struct tc_folder *folder, uint64_t more, uint64_t less);
+/* No more bytes of memory than most (0: no bound) for all files in this folder, on tmpfs; and how many of them are left, UINT64_MAX
+ * without a bound. What is promised is not counted as taken yet. */
+void tc_folder_bound(struct tc_folder *folder, uint64_t most);
+uint64_t tc_folder_bound_left(const struct tc_folder *folder);
 bool tc_folder_on_tmpfs(const struct tc_folder *folder);
 /* This process is to end: from now on no call waits for the folder's lock for more than a moment. Thread-safe. */
 void tc_folder_hurry(struct tc_folder *folder);

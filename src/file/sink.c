@@ -145,6 +145,9 @@ static int promise(struct tc_sink *sink, struct tc_err *err)
     for (bool again = true;; again = false) {
         uint64_t promised = tc_folder_promise(sink->folder, needed, 0) - needed;
         struct room room = room_for(sink, promised + needed + SPARE, working);
+        uint64_t left = tc_folder_bound_left(sink->folder);
+        if (left < room.bytes)
+            room = (struct room){left, "--max-memory "};
         room.bytes -= promised < room.bytes ? promised : room.bytes;
         if (room.bytes >= SPARE && needed <= room.bytes - SPARE) {
             atomic_store(&sink->reserved, 0);

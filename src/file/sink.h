@@ -26,7 +26,7 @@ struct tc_sink_options {
  * size bytes with posix_fallocate: on a disk at once, on tmpfs (where that takes as long as writing them) the room is
  * promised and reserved a stride ahead of the data, so that place can still say TC_E_NOROOM when others take it.
  * Left-overs of other files go first when room is short. folder is borrowed until free, options are copied.
- * TC_E_NOROOM "no room (needs 8.0 GiB, has 3.1 GiB)", TC_E_PERMISSION, TC_E_LIMIT, TC_E_NAME, TC_E_POLICY (NAME is no
+ * TC_E_NOROOM "no room (needs 8.0 GiB, has 3.1 GiB)", with who has no more where that is not the file system, TC_E_PERMISSION, TC_E_LIMIT, TC_E_NAME, TC_E_POLICY (NAME is no
  * regular file), TC_E_EXISTS (without force, another file is already here: before any byte moves; or this session
  * already fills NAME here). Nothing is left behind on error. */
 struct tc_sink *tc_sink_new(struct tc_folder *folder, const char *name, const uint8_t session[TC_SESSION_ID_SIZE],

@@ -156,6 +156,7 @@ static int open_node(struct tc_recv_node *node, const char *listen, struct tc_er
     node->folder = tc_folder_open(node->options.dir ? node->options.dir : dir, err);
     if (!node->folder)
         return -err->reason;
+    tc_folder_bound(node->folder, node->options.max_memory);
     status = confine(node, was_root, err);
     if (status < 0)
         return status;

@@ -29,6 +29,7 @@ struct tc_recv_options {
     const char *user;           /* whom to become once the port is bound, before the directory is touched; NULL: stay */
     bool unconfined;            /* do not ask Landlock to keep this process in its directory */
     uint64_t max_size;          /* bytes of one array; 0: no limit but room */
+    uint64_t max_memory;        /* bytes of memory of all arrays, where dir is on tmpfs; 0: no limit but room */
     uint64_t rate;              /* bytes a second that leave this host at most; 0: no limit */
     unsigned sessions_most;     /* at once; 0: 64 */
     unsigned connections_most;  /* that are not let in yet; 0: 256, and a quarter of it from one address */

@@ -21,10 +21,10 @@ size_t tc_hidden_by_mount(const char *path, const char *mountinfo)
     return counted > 1 ? best : 0;
 }
 
-/* The value of key in "key=value" words of a configuration, as Slurm reads one; its length, 0 when it is not there. */
-static size_t setting(const char *text, const char *key, const char **value)
+size_t tc_slurm_setting(const char *text, const char *key, const char **value)
 {
     size_t length = strlen(key);
+    *value = "";
     for (const char *line = text; *line; line += strcspn(line, "\n"), line += *line == '\n') {
         for (const char *at = line; *at && *at != '\n' && *at != '#'; at++) {
             bool begins = at == line || at[-1] == ' ' || at[-1] == '\t';
@@ -40,10 +40,10 @@ static size_t setting(const char *text, const char *key, const char **value)
 bool tc_hidden_by_slurm(const char *path, const char *conf, const char *container)
 {
     const char *type, *dirs;
-    size_t length = setting(conf, "JobContainerType", &type);
+    size_t length = tc_slurm_setting(conf, "JobContainerType", &type);
     if (length < 6 || strncasecmp(type + length - 6, "/tmpfs", 6) != 0)
         return false;
-    length = setting(container, "Dirs", &dirs);
+    length = tc_slurm_setting(container, "Dirs", &dirs);
     if (length == 0) { /* Slurm's own default */
         dirs = "/tmp,/dev/shm";
         length = strlen(dirs);

@@ -14,4 +14,7 @@ size_t tc_hidden_by_mount(const char *path, const char *mountinfo);
  * job_container.conf ("" where there is none). */
 bool tc_hidden_by_slurm(const char *path, const char *conf, const char *container);
 
+/* The value of key in "key=value" words of a configuration, as Slurm reads one; its length, 0 when it is not there. */
+size_t tc_slurm_setting(const char *text, const char *key, const char **value);
+
 #endif

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -54,11 +55,15 @@ static bool recorded(const struct tc_jobdir *dir, struct process *process)
            process->pid > 1 && lives(process);
 }
 
-enum tc_jobagent_found tc_jobagent_find(const struct tc_jobdir *dir, const char *life)
+enum tc_jobagent_found tc_jobagent_find(const struct tc_jobdir *dir, const char *life, uint32_t *pid, uint64_t *start)
 {
     struct process process;
     if (!recorded(dir, &process))
         return TC_JOBAGENT_NONE;
+    if (pid)
+        *pid = process.pid;
+    if (start)
+        *start = process.start;
     bool same = strcmp(life, "-") == 0 || strcmp(process.life, "-") == 0 || strcmp(life, process.life) == 0;
     return same ? TC_JOBAGENT_LIVES : TC_JOBAGENT_OF_ANOTHER_LIFE;
 }

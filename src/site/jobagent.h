@@ -6,7 +6,7 @@
 #ifndef TC_SITE_JOBAGENT_H
 #define TC_SITE_JOBAGENT_H
 
-#include <stdbool.h>
+#include <stdint.h>
 
 #include "base/err.h"
 #include "site/jobdir.h"
@@ -19,8 +19,8 @@
 
 enum tc_jobagent_found { TC_JOBAGENT_NONE, TC_JOBAGENT_LIVES, TC_JOBAGENT_OF_ANOTHER_LIFE };
 
-/* Who runs. An agent whose life is not known, or a hook that is told none, is of this life. */
-enum tc_jobagent_found tc_jobagent_find(const struct tc_jobdir *dir, const char *life);
+/* Whether one runs, and who it is (pid and start, which may be NULL). An agent whose life is not known, or a hook that is told none, is of this life. */
+enum tc_jobagent_found tc_jobagent_find(const struct tc_jobdir *dir, const char *life, uint32_t *pid, uint64_t *start);
 
 struct tc_jobagent_options {
     const char *const *arguments; /* ended by NULL; argv[0] too */

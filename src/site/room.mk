@@ -4,6 +4,7 @@ libtc_site_la_SOURCES = \
 	src/site/hook.c src/site/hook.h \
 	src/site/jobagent.c src/site/jobagent.h \
 	src/site/jobdir.c src/site/jobdir.h \
+	src/site/jobgroup.c src/site/jobgroup.h \
 	src/site/launch.c src/site/launch.h \
 	src/site/letter.c src/site/letter.h \
 	src/site/program.c src/site/program.h \

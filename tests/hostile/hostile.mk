@@ -8,6 +8,7 @@ test_scripts += \
 	tests/hostile/07_environment.py \
 	tests/hostile/11_service.py \
 	tests/hostile/08_jobdir.py \
+	tests/hostile/09_memory.py \
 	tests/hostile/10_other_servers.py \
 	tests/hostile/06_insiders.py \
 	tests/hostile/07_squatters.py \

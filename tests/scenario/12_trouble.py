@@ -10,6 +10,7 @@ import sys
 import time
 
 from agents import Agent, Process, Skip, ensure, hosts_of, inject, main, plain_only, same_bytes, scenario, wait_for
+from memory_cgroup import MemoryCgroup
 
 MIB = 1 << 20
 
@@ -305,61 +306,6 @@ def room_goes(scene):
     os.unlink(bad.path(".filled"))
     scene.send([bad], source).expect(0)
     scene.require_published([bad], "a", source)
-
-
-def memory_controller():
-    """Where cgroups with a memory limit are made, and their files for it."""
-    with open("/proc/self/mounts", encoding="utf-8") as file:
-        mounts = [line.split() for line in file]
-    for _, place, kind, options, *_ in mounts:
-        if kind == "cgroup" and "memory" in options.split(","):
-            return place, "memory.limit_in_bytes", "memory.usage_in_bytes"
-        if kind == "cgroup2" and "memory" in open(f"{place}/cgroup.controllers", encoding="ascii").read().split():
-            with open(f"{place}/cgroup.subtree_control", "w", encoding="ascii") as file:
-                file.write("+memory")
-            return place, "memory.max", "memory.current"
-    raise Skip("no cgroup with a memory limit here")
-
-
-class MemoryCgroup:
-    """A cgroup of the scene's own that may use limit bytes of memory."""
-
-    def __init__(self, scene, limit):
-        if os.getuid() != 0:
-            raise Skip("needs root to make a cgroup")
-        place, limit_name, self.usage_name = memory_controller()
-        self.scene, self.limit, self.folder = scene, limit, f"{place}/treecast-trouble-{os.getpid()}"
-        os.mkdir(self.folder)
-        with open(f"{self.folder}/{limit_name}", "w", encoding="ascii") as file:
-            file.write(f"{limit}")
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        for process in self.scene.processes:
-            if process.running():
-                process.kill()
-        wait_for(self.gone, "the end of the cgroup")
-
-    def gone(self):
-        with contextlib.suppress(OSError):
-            os.rmdir(self.folder)
-        return not os.path.exists(self.folder)
-
-    def inside(self, badness=0):
-        """A prefix for what runs in it; with badness the kernel kills it first."""
-        return ("sh", "-c", f'echo {badness} >/proc/self/oom_score_adj && echo $$ >{self.folder}/cgroup.procs && '
-                'exec "$@"', "sh")
-
-    def room(self):
-        with open(f"{self.folder}/{self.usage_name}", encoding="ascii") as file:
-            return self.limit - int(file.read())
-
-    def take(self, size):
-        """Somebody else in it takes that much memory, for a file; whether the kernel let him."""
-        return subprocess.run([*self.inside(), "fallocate", "-l", str(size), self.scene.path("taken")], check=False,
-                              capture_output=True).returncode == 0
 
 
 @scenario

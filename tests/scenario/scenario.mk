@@ -18,5 +18,5 @@ test_scripts += \
 	tests/scenario/17_hosts.py \
 	tests/scenario/18_logins.py
 plain_scripts += tests/scenario/07_big.py tests/scenario/mpi.py
-dist_noinst_DATA += tests/scenario/agents.py tests/scenario/hook_site.py
+dist_noinst_DATA += tests/scenario/agents.py tests/scenario/hook_site.py tests/scenario/memory_cgroup.py
 test_scripts += tests/scenario/20_hooks.py
