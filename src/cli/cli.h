@@ -44,6 +44,7 @@ struct tc_option {
     uint64_t least, most; /* bounds of NUMBER, SIZE, OCTAL; most 0: none */
     unsigned family;      /* options of one family (not 0) are one choice: a value from a higher source, a flag over the
                              environment say, drops the lower ones of the whole family */
+    bool spoken;          /* counts on the command line only: neither the environment nor a file may say it */
 };
 
 #define TC_AT(type, member) .offset = offsetof(type, member)

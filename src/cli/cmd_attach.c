@@ -9,7 +9,7 @@
 #include "file/folder.h"
 
 struct attach_values {
-    const char *dir;
+    struct tc_dir_options place;
     double timeout;
     unsigned format;
 };
@@ -84,7 +84,7 @@ static int execute(const struct variables *variables, const char *const *words)
 static int find(const struct attach_values *values, const char *name, char path[PATH_MAX],
                 struct tc_description *description, struct tc_err *err)
 {
-    int result = tc_dir_resolve(path, PATH_MAX - TC_NAME_MAX - 1, values->dir, err);
+    int result = tc_dir_find(path, PATH_MAX - TC_NAME_MAX - 1, &values->place, err);
     if (result == 0)
         result = tc_door_wait(path, name, values->timeout, err);
     if (result < 0)
@@ -146,7 +146,7 @@ static int run(const struct tc_call *call, struct tc_err *err)
 
 /* clang-format off */
 static const struct tc_option options[] = {
-    TC_DIR_ROW(struct attach_values, dir),
+    TC_DIR_ROWS(struct attach_values, place),
     TC_TIMEOUT_ROW(struct attach_values, timeout),
     {.name = "format", .argument = "FORMAT", .kind = TC_OPT_CHOICE, TC_AT(struct attach_values, format),
      .choices = "path|json|sh", .help = "what to print: path (default), json, or sh for eval"},

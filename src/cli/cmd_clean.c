@@ -6,7 +6,7 @@
 #include "file/folder.h"
 
 struct clean_values {
-    const char *dir;
+    struct tc_dir_options place;
     bool all;
 };
 
@@ -16,7 +16,7 @@ static int run(const struct tc_call *call, struct tc_err *err)
     char dir[PATH_MAX], size[TC_AMOUNT_TEXT];
     unsigned files = 0;
     uint64_t bytes = 0;
-    int result = tc_dir_resolve(dir, sizeof dir, values->dir, err);
+    int result = tc_dir_find(dir, sizeof dir, &values->place, err);
     if (result < 0)
         return result;
     struct tc_folder *folder = tc_folder_open_read(dir, err);
@@ -25,7 +25,7 @@ static int run(const struct tc_call *call, struct tc_err *err)
         if (result == 0)
             result = tc_door_clean(tc_folder_state_fd(folder), &files, err);
         tc_folder_close(folder);
-    } else if (err->reason != TC_E_NOTFOUND || values->dir) {
+    } else if (err->reason != TC_E_NOTFOUND || values->place.dir) {
         result = err->reason ? -err->reason : -TC_E_NOMEM;
     }
     if (result == 0)
@@ -35,7 +35,7 @@ static int run(const struct tc_call *call, struct tc_err *err)
 
 /* clang-format off */
 static const struct tc_option options[] = {
-    TC_DIR_ROW(struct clean_values, dir),
+    TC_DIR_ROWS(struct clean_values, place),
     {.name = "all", .kind = TC_OPT_FLAG, TC_AT(struct clean_values, all), .help = "remove published arrays too"},
     {.name = NULL},
 };

@@ -8,7 +8,7 @@
 #include "file/folder.h"
 
 struct list_values {
-    const char *dir;
+    struct tc_dir_options place;
     bool json, names;
 };
 
@@ -83,7 +83,7 @@ static int run(const struct tc_call *call, struct tc_err *err)
     struct listing listing = {.only = call->operands[0], .dir = dir, .names = values->names, .err = err};
     int result = listing.only ? tc_name_check(listing.only, err) : 0;
     if (result == 0)
-        result = tc_dir_resolve(dir, sizeof dir, values->dir, err);
+        result = tc_dir_find(dir, sizeof dir, &values->place, err);
     if (result == 0 && values->names && values->json)
         result = tc_fail(err, TC_E_USAGE, "--names or --json, not both");
     if (result == 0 && !values->json && !values->names) {
@@ -94,12 +94,12 @@ static int run(const struct tc_call *call, struct tc_err *err)
         result = print(&listing, err);
     tc_table_free(listing.table);
     /* No directory yet is simply no array yet, unless it was named and so may be misspelt. */
-    return result == -TC_E_NOTFOUND && !listing.only && !values->dir ? 0 : result;
+    return result == -TC_E_NOTFOUND && !listing.only && !values->place.dir ? 0 : result;
 }
 
 /* clang-format off */
 static const struct tc_option options[] = {
-    TC_DIR_ROW(struct list_values, dir),
+    TC_DIR_ROWS(struct list_values, place),
     TC_JSON_ROW(struct list_values, json),
     {.name = "names", .kind = TC_OPT_FLAG, TC_AT(struct list_values, names), .help = "names alone, one a line"},
     {.name = NULL},

@@ -4,7 +4,7 @@
 #include "file/folder.h"
 
 struct rm_values {
-    const char *dir;
+    struct tc_dir_options place;
 };
 
 /* Every name is tried; the first failure is the verb's, later ones are told at once. */
@@ -30,7 +30,7 @@ static int run(const struct tc_call *call, struct tc_err *err)
     for (size_t i = 0; result == 0 && i < call->count; i++)
         result = tc_name_check(call->operands[i], err);
     if (result == 0)
-        result = tc_dir_resolve(dir, sizeof dir, values->dir, err);
+        result = tc_dir_find(dir, sizeof dir, &values->place, err);
     if (result < 0)
         return result;
     struct tc_folder *folder = tc_folder_open_read(dir, err);
@@ -43,7 +43,7 @@ static int run(const struct tc_call *call, struct tc_err *err)
 
 /* clang-format off */
 static const struct tc_option options[] = {
-    TC_DIR_ROW(struct rm_values, dir),
+    TC_DIR_ROWS(struct rm_values, place),
     {.name = NULL},
 };
 /* clang-format on */

@@ -10,7 +10,7 @@
 #include "door/client.h"
 
 struct status_values {
-    const char *dir;
+    struct tc_dir_options place;
     bool json;
     bool tree;
 };
@@ -212,7 +212,7 @@ static int run(const struct tc_call *call, struct tc_err *err)
     json_t *answer = NULL;
     int result = name ? tc_name_check(name, err) : 0;
     if (result == 0)
-        result = tc_dir_resolve(dir, sizeof dir, values->dir, err);
+        result = tc_dir_find(dir, sizeof dir, &values->place, err);
     if (result == 0)
         result = ask(dir, name, &answer, err);
     if (result == 0 && !json_is_true(json_object_get(answer, "ok"))) {
@@ -230,7 +230,7 @@ static int run(const struct tc_call *call, struct tc_err *err)
 
 /* clang-format off */
 static const struct tc_option options[] = {
-    TC_DIR_ROW(struct status_values, dir),
+    TC_DIR_ROWS(struct status_values, place),
     {.name = "trees", .kind = TC_OPT_FLAG, TC_AT(struct status_values, tree),
      .help = "this host's places in the trees of each session, and why they have changed"},
     TC_JSON_ROW(struct status_values, json),

@@ -5,7 +5,7 @@
 #include "file/folder.h"
 
 struct verify_values {
-    const char *dir;
+    struct tc_dir_options place;
 };
 
 static int run(const struct tc_call *call, struct tc_err *err)
@@ -15,7 +15,7 @@ static int run(const struct tc_call *call, struct tc_err *err)
     struct tc_description description = {0};
     int result = tc_name_check(call->operands[0], err);
     if (result == 0)
-        result = tc_dir_resolve(dir, sizeof dir, values->dir, err);
+        result = tc_dir_find(dir, sizeof dir, &values->place, err);
     if (result < 0)
         return result;
     struct tc_folder *folder = tc_folder_open_read(dir, err);
@@ -34,7 +34,7 @@ static int run(const struct tc_call *call, struct tc_err *err)
 
 /* clang-format off */
 static const struct tc_option options[] = {
-    TC_DIR_ROW(struct verify_values, dir),
+    TC_DIR_ROWS(struct verify_values, place),
     {.name = NULL},
 };
 /* clang-format on */

@@ -4,7 +4,7 @@
 #include "door/client.h"
 
 struct wait_values {
-    const char *dir;
+    struct tc_dir_options place;
     double timeout;
 };
 
@@ -15,7 +15,7 @@ static int run(const struct tc_call *call, struct tc_err *err)
     char dir[PATH_MAX];
     int result = tc_name_check(name, err);
     if (result == 0)
-        result = tc_dir_resolve(dir, sizeof dir, values->dir, err);
+        result = tc_dir_find(dir, sizeof dir, &values->place, err);
     if (result == 0)
         result = tc_door_wait(dir, name, values->timeout, err);
     if (result == 0)
@@ -25,7 +25,7 @@ static int run(const struct tc_call *call, struct tc_err *err)
 
 /* clang-format off */
 static const struct tc_option options[] = {
-    TC_DIR_ROW(struct wait_values, dir),
+    TC_DIR_ROWS(struct wait_values, place),
     TC_TIMEOUT_ROW(struct wait_values, timeout),
     {.name = NULL},
 };

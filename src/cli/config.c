@@ -31,7 +31,7 @@ void tc_config_user(char *path, size_t size)
 static const struct tc_option *option_named(const struct tc_verb *verb, const char *name)
 {
     for (const struct tc_option *option = verb->options; option->name; option++)
-        if (strcmp(option->name, name) == 0)
+        if (!option->spoken && strcmp(option->name, name) == 0)
             return option;
     return NULL;
 }

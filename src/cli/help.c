@@ -42,6 +42,8 @@ static void help_environment(FILE *out, const struct tc_verb *verb)
     int at = fprintf(out, " ");
     for (const struct tc_option *option = verb->options; option->name; option++) {
         char name[64];
+        if (option->spoken)
+            continue;
         tc_environment_name(option->name, name, sizeof name);
         if (at + (int)strlen(name) + 1 > WIDTH) {
             fputc('\n', out);

@@ -145,3 +145,11 @@ int tc_dir_resolve(char *path, size_t size, const char *dir, struct tc_err *err)
         return tc_fail(err, TC_E_USAGE, "%s: path too long", base);
     return 0;
 }
+
+int tc_dir_find(char *path, size_t size, const struct tc_dir_options *options, struct tc_err *err)
+{
+    for (size_t i = 0; i < options->trust.count; i++)
+        if (tc_trust_add(options->trust.items[i], err) < 0)
+            return tc_err_prefix(err, "--trust");
+    return tc_dir_resolve(path, size, options->dir, err);
+}

@@ -29,11 +29,17 @@ void tc_table_free(struct tc_table *table); /* NULL allowed */
 /* Whether to use colour on out: a terminal, not a dumb one, and NO_COLOR unset or empty. */
 bool tc_report_color(FILE *out);
 
-/* -d, --dir for verbs that look into the directory of published arrays; NULL: tc_place_default. */
+/* -d, --dir and --trust for verbs that look into the directory of published arrays: one member of theirs. */
+struct tc_dir_options {
+    const char *dir;       /* NULL: tc_place_default */
+    struct tc_texts trust; /* users whom this run believes besides those of base/trust.h */
+};
 /* clang-format off */
-#define TC_DIR_ROW(type, member) \
-    {.letter = 'd', .name = "dir", .argument = "DIR", .kind = TC_OPT_TEXT, TC_AT(type, member), \
-     .help = "the directory of published arrays (default /dev/shm/treecast-UID)"}
+#define TC_DIR_ROWS(type, member) \
+    {.letter = 'd', .name = "dir", .argument = "DIR", .kind = TC_OPT_TEXT, TC_AT(type, member.dir), \
+     .help = "the directory of published arrays (default /dev/shm/treecast-UID)"}, \
+    {.name = "trust", .argument = "NAME", .kind = TC_OPT_LIST, TC_AT(type, member.trust), .spoken = true, \
+     .help = "believe this user's directory and agent too, besides your own and root's; repeatable"}
 /* -t, --timeout for verbs that wait; the default of member is TC_FOREVER. */
 #define TC_TIMEOUT_ROW(type, member) \
     {.letter = 't', .name = "timeout", .argument = "SEC", .kind = TC_OPT_SECONDS, TC_AT(type, member), \
@@ -42,7 +48,9 @@ bool tc_report_color(FILE *out);
     {.name = "json", .kind = TC_OPT_FLAG, TC_AT(type, member), .help = "JSON Lines on standard output"}
 /* clang-format on */
 
-/* The directory that -d says, or the default one, as an absolute path (it need not exist). */
+/* Believe whom --trust says, and find the directory as below. */
+int tc_dir_find(char *path, size_t size, const struct tc_dir_options *options, struct tc_err *err);
+/* The directory that -d says, or the default one (dir NULL), as an absolute path (it need not exist). */
 int tc_dir_resolve(char *path, size_t size, const char *dir, struct tc_err *err);
 
 #endif

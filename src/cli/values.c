@@ -286,6 +286,8 @@ int tc_values_environment(struct tc_values *values, char *const *environment, st
 {
     for (const struct tc_option *option = values->verb->options; option->name; option++) {
         char name[64];
+        if (option->spoken)
+            continue;
         tc_environment_name(option->name, name, sizeof name);
         size_t length = strlen(name);
         for (char *const *entry = environment; *entry; entry++) {

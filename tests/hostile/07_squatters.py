@@ -347,7 +347,8 @@ def task_prolog(scene):
 
 @scenario
 def legitimate(scene):
-    """Readers of root's agent, of their own, and of a user whom root names get what they got; of others by no environment"""
+    """Readers of root's agent, of their own, of a user whom root names or they themselves do, get what they got; of others
+    by no environment"""
     ground(scene)
     source = source_of(scene, "a", FRIEND, mode=0o644)
     own = agent_of(scene, VICTIM, None)
@@ -372,6 +373,11 @@ def legitimate(scene):
         file.write(f"[treecast]\ntrust = {FRIEND}\n")
     own_words = scene.environment(HOME=home)
     scene.run("list", "-d", friends.folder, env=own_words, **user(VICTIM)).expect(2, err="'trust' counts in root's")
+    for words in (("attach", "a"), ("list",), ("verify", "a"), ("status",), ("wait", "a")):
+        scene.run(words[0], "-d", friends.folder, "--trust", str(FRIEND), *words[1:], **user(VICTIM)).expect(0)
+        require_refusal(scene.run(words[0], "-d", friends.folder, "--trust", str(ATTACKER), *words[1:], **user(VICTIM)),
+                        FRIEND)
+    scene.run("list", "--trust", "no-such-user", **user(VICTIM)).expect(2, err="--trust: there is no user 'no-such-user'")
     hopeful = scene.environment(TREECAST_TRUST=str(FRIEND), TREECAST_DIR=friends.folder)
     require_refusal(scene.run("list", env=hopeful, **user(VICTIM)), FRIEND)
     with root_configuration(scene, f"[treecast]\ntrust = root, {FRIEND}\n[recv]\nttl = 9h\n"):

@@ -153,7 +153,8 @@ START_TEST(test_help_has_every_option)
             snprintf(wanted, sizeof wanted, "--%s", option->name);
             tc_environment_name(option->name, variable, sizeof variable);
             ck_assert_ptr_nonnull(strstr(text, wanted));
-            ck_assert_int_eq(!strstr(text, variable), tc_verbs[v]->unattended); /* those read no environment */
+            bool heard = !tc_verbs[v]->unattended && !option->spoken; /* in the environment */
+            ck_assert_int_eq(strstr(text, variable) != NULL, heard);
         }
         free(text);
     }
