@@ -3,6 +3,7 @@
 #include "cli/host_options.h"
 #include "cli/report.h"
 #include "cli/size.h"
+#include "cli/topology_options.h"
 #include "data/chunk.h"
 #include "plan/tree.h"
 
@@ -11,13 +12,20 @@ enum { EDGES_MAX = 32 }; /* hosts up to which every edge is printed */
 struct plan_values {
     struct tc_host_options hosts;
     uint64_t size, chunk; /* chunk 0: by size and hosts */
-    const char *tree;
+    const char *tree, *topology;
     bool json;
+};
+
+struct group {
+    uint32_t hosts; /* in it at any depth, the coordinator too */
+    double in, out; /* copies */
 };
 
 struct plan {
     const struct tc_hostlist *list;
     const struct tc_tree *tree;
+    struct tc_topology *topology; /* NULL: nothing is known */
+    struct group *groups;         /* by number */
     struct tc_layout layout;
     char kind[32];
 };
@@ -60,6 +68,84 @@ static double most_sent(const struct plan *plan)
     for (uint32_t rank = 1; rank <= tc_tree_hosts(plan->tree); rank++)
         most = tc_tree_load(plan->tree, rank) > most ? tc_tree_load(plan->tree, rank) : most;
     return most;
+}
+
+/* --- groups ------------------------------------------------------------------------------------------------------ */
+
+static int measure_groups(struct plan *plan, struct tc_err *err)
+{
+    uint32_t count = plan->topology ? tc_topology_groups(plan->topology) : 0;
+    double *in = calloc(count + 1, sizeof *in), *out = calloc(count + 1, sizeof *out);
+    plan->groups = calloc(count + 1, sizeof *plan->groups);
+    bool good = in && out && plan->groups;
+    if (good && plan->topology) {
+        tc_tree_crossings(plan->tree, plan->topology, in, out);
+        for (uint32_t rank = 0; rank < tc_topology_members(plan->topology); rank++)
+            for (uint32_t group = tc_topology_group_of(plan->topology, rank); group != TC_NO_GROUP;
+                 group = tc_topology_parent(plan->topology, group))
+                plan->groups[group].hosts++;
+        for (uint32_t group = 0; group < count; group++) {
+            plan->groups[group].in = in[group];
+            plan->groups[group].out = out[group];
+        }
+    }
+    free(in);
+    free(out);
+    return good ? 0 : tc_fail(err, TC_E_NOMEM, "out of memory");
+}
+
+/* Groups below outer, each followed by those in it. */
+static int add_groups(const struct plan *plan, struct tc_table *table, uint32_t outer, int depth, struct tc_err *err)
+{
+    int result = 0;
+    for (uint32_t group = outer + 1; group < tc_topology_groups(plan->topology) && result == 0; group++) {
+        const struct group *row = &plan->groups[group];
+        char name[TC_GROUP_NAME_MAX + 2 * TC_GROUP_DEPTH_MAX], hosts[16], in[16], out[16];
+        if (row->hosts == 0 || tc_topology_parent(plan->topology, group) != outer)
+            continue;
+        snprintf(name, sizeof name, "%*s%s", 2 * depth, "", tc_topology_name(plan->topology, group));
+        snprintf(hosts, sizeof hosts, "%u", row->hosts);
+        snprintf(in, sizeof in, "%.3g", row->in);
+        snprintf(out, sizeof out, "%.3g", row->out);
+        const char *cells[] = {name, hosts, in, out};
+        result = tc_table_row(table, cells, err);
+        if (result == 0)
+            result = add_groups(plan, table, group, depth + 1, err);
+    }
+    return result;
+}
+
+static int print_groups(const struct plan *plan, struct tc_err *err)
+{
+    static const char *const heads[] = {"GROUP", ">HOSTS", ">COPIES IN", ">COPIES OUT", NULL};
+    if (!plan->topology)
+        return 0;
+    struct tc_table *table = tc_table_new(heads, err);
+    int result = table ? add_groups(plan, table, TC_GROUP_ALL, 0, err) : -TC_E_NOMEM;
+    if (result == 0)
+        result = tc_table_print(table, stdout, err);
+    tc_table_free(table);
+    return result;
+}
+
+/* [{"group": "row2.rack7", "hosts":, "in":, "out":}] */
+static json_t *pack_groups(const struct plan *plan)
+{
+    json_t *groups = json_array();
+    int bad = groups == NULL;
+    for (uint32_t group = 1; plan->topology && group < tc_topology_groups(plan->topology); group++) {
+        const struct group *row = &plan->groups[group];
+        char path[TC_GROUP_NAME_MAX * TC_GROUP_DEPTH_MAX];
+        if (row->hosts > 0)
+            bad |= json_array_append_new(
+                groups, json_pack("{s:s, s:i, s:f, s:f}", "group",
+                                  tc_topology_path(plan->topology, group, path, sizeof path), "hosts", (int)row->hosts,
+                                  "in", row->in, "out", row->out));
+    }
+    if (!bad)
+        return groups;
+    json_decref(groups);
+    return NULL;
 }
 
 /* --- for people -------------------------------------------------------------------------------------------------- */
@@ -110,6 +196,8 @@ static int print_plan(const struct plan *plan, struct tc_err *err)
         if (hosts <= EDGES_MAX)
             result = print_edges(plan, t, 0, err);
     }
+    if (result == 0)
+        result = print_groups(plan, err);
     printf("copies sent: coordinator %.3g, a host at most %.3g\n", tc_tree_load(plan->tree, 0), most_sent(plan));
     for (size_t i = 0; i < LINKS; i++)
         printf("predicted at %s: %s (one copy: %s)\n", links[i].name, print_time(time, predict(plan, i)),
@@ -153,14 +241,28 @@ static int print_json(const struct plan *plan, struct tc_err *err)
     }
     json_int_t size = (json_int_t)plan->layout.size;
     json_t *object =
-        json_pack("{s:s, s:s, s:i, s:I, s:i, s:i, s:f, s:f, s:o, s:o}", "type", "plan", "tree", plan->kind, "hosts",
+        json_pack("{s:s, s:s, s:i, s:I, s:i, s:i, s:f, s:f, s:o, s:o, s:o*}", "type", "plan", "tree", plan->kind, "hosts",
                   (int)tc_tree_hosts(plan->tree), "size", size, "chunk", (int)plan->layout.chunk_size, "chunks",
                   (int)plan->layout.chunks, "copies_coordinator", tc_tree_load(plan->tree, 0), "copies_host",
-                  most_sent(plan), "trees", trees, "predictions", predictions);
+                  most_sent(plan), "trees", trees, "predictions", predictions, "groups",
+                  plan->topology ? pack_groups(plan) : NULL);
     return tc_report_json(stdout, object, err);
 }
 
 /* --- the verb ---------------------------------------------------------------------------------------------------- */
+
+static int take_topology(struct plan *plan, const char *option, struct tc_err *err)
+{
+    size_t count = tc_hostlist_count(plan->list);
+    const char **hosts = calloc(count + 1, sizeof *hosts);
+    if (!hosts)
+        return tc_fail(err, TC_E_NOMEM, "out of memory");
+    for (size_t i = 0; i < count; i++)
+        hosts[i] = tc_hostlist_at(plan->list, i);
+    int result = tc_topology_options_find(option, hosts, count, &plan->topology, err);
+    free(hosts);
+    return result;
+}
 
 static int plan_for(const struct tc_hostlist *list, const struct plan_values *values, struct tc_err *err)
 {
@@ -173,14 +275,20 @@ static int plan_for(const struct tc_hostlist *list, const struct plan_values *va
         result = tc_layout_init(&plan.layout, values->size, chunk, err);
     if (result < 0)
         return result;
-    spec = tc_tree_choose(spec, NULL, hosts, values->size, chunk, TC_NETWORK_DEFAULT);
+    result = take_topology(&plan, values->topology, err);
+    if (result < 0)
+        return result;
+    spec = tc_tree_choose(spec, plan.topology, hosts, values->size, chunk, TC_NETWORK_DEFAULT);
     tc_tree_print(spec, plan.kind);
-    struct tc_tree *tree = tc_tree_new(spec, hosts, err);
-    if (!tree)
-        return err->reason ? -err->reason : -TC_E_NOMEM;
+    struct tc_tree *tree =
+        plan.topology ? tc_tree_new_grouped(spec, plan.topology, err) : tc_tree_new(spec, hosts, err);
     plan.tree = tree;
-    result = values->json ? print_json(&plan, err) : print_plan(&plan, err);
+    result = tree ? measure_groups(&plan, err) : -TC_E_NOMEM;
+    if (result == 0)
+        result = values->json ? print_json(&plan, err) : print_plan(&plan, err);
     tc_tree_free(tree);
+    tc_topology_free(plan.topology);
+    free(plan.groups);
     return result;
 }
 
@@ -195,7 +303,7 @@ static int run(const struct tc_call *call, struct tc_err *err)
     return result;
 }
 
-static const struct plan_values defaults = {.size = 1 << 30, .tree = "auto"};
+static const struct plan_values defaults = {.size = 1 << 30, .tree = "auto", .topology = "auto"};
 
 static const struct tc_option options[] = {
     TC_HOST_ROWS(struct plan_values, hosts),
@@ -219,8 +327,9 @@ static const struct tc_option options[] = {
      .argument = "KIND",
      .kind = TC_OPT_TEXT,
      TC_AT(struct plan_values, tree),
-     .choices = "auto|binomial|double|chain|kary:2",
-     .help = "auto (default), binomial, double, chain, kary:N or N"},
+     .choices = "auto|binomial|double|caterpillar|chain|kary:2",
+     .help = "auto (default), binomial, double, caterpillar, chain, kary:N or N"},
+    TC_TOPOLOGY_ROW(struct plan_values, topology),
     TC_JSON_ROW(struct plan_values, json),
     {.name = NULL},
 };

@@ -12,6 +12,7 @@
 #include "cli/port_options.h"
 #include "cli/report.h"
 #include "cli/show.h"
+#include "cli/topology_options.h"
 #include "data/chunk.h"
 #include "data/describe.h"
 #include "net/listen.h"
@@ -25,7 +26,7 @@ struct send_values {
     struct tc_key_options key;
     const char *origin_key;
     uint64_t chunk;
-    const char *compress, *tree, *min_hosts, *dtype, *shape;
+    const char *compress, *tree, *topology, *min_hosts, *dtype, *shape;
     const char *join_at;
     uint64_t bwlimit, min_rate;
     struct tc_launch_options launch;
@@ -48,6 +49,7 @@ struct job { /* everything a broadcast needs, in the order it is gathered */
     struct tc_resource found;    /* where the environment named them */
     struct tc_slurm_node *nodes; /* what Slurm says of them; may be none */
     size_t node_count;
+    struct tc_topology *topology; /* of this host and those shown; NULL: nothing is known */
     struct tc_launch_plan launch;
     const char **shown;     /* of these, the ones that are not another one's double */
     const char **addresses; /* with their ports; owned, and each text in it */
@@ -266,6 +268,9 @@ static int take_hosts(struct job *job, struct tc_err *err)
     tc_hostlist_free(seen);
     job->send.hosts = job->addresses;
     job->send.host_count = job->count;
+    if (result == 0)
+        result = tc_topology_options_find(values->topology, job->shown, job->count, &job->topology, err);
+    job->send.topology = job->topology;
     if (result == 0 && job->values->min_hosts)
         result = parse_min_hosts(job->values->min_hosts, job->count, &job->send.min_hosts, err);
     return result;
@@ -353,6 +358,7 @@ static int broadcast(struct job *job, struct tc_err *err)
         .name = job->name,
         .hosts = job->shown,
         .host_count = job->count,
+        .topology = job->topology,
     };
     struct tc_send_report report = {0};
     struct tc_show *show = tc_show_new(&options, err);
@@ -377,6 +383,7 @@ static void job_end(struct job *job)
     free(job->addresses);
     free(job->shown);
     tc_hostlist_free(job->listed);
+    tc_topology_free(job->topology);
     tc_launch_plan_end(&job->launch);
     free(job->nodes);
     tc_key_clear(&job->key);
@@ -424,7 +431,9 @@ static const struct tc_option options[] = {
     {.letter = 'C', .name = "compress", .argument = "SPEC", .kind = TC_OPT_TEXT, AT(compress),
      .choices = "auto|none|zstd", .help = "auto (default), none, zstd or zstd:LEVEL"},
     {.letter = 'F', .name = "tree", .argument = "KIND", .kind = TC_OPT_TEXT, AT(tree),
-     .choices = "auto|binomial|double|chain|kary:2", .help = "auto (default), binomial, double, chain, kary:N or N"},
+     .choices = "auto|binomial|double|caterpillar|chain|kary:2",
+     .help = "auto (default), binomial, double, caterpillar, chain, kary:N or N"},
+    TC_TOPOLOGY_ROW(struct send_values, topology),
     {.letter = 'f', .name = "force", .kind = TC_OPT_FLAG, AT(force), .help = "replace a published NAME"},
     {.name = "min-hosts", .argument = "N|P%", .kind = TC_OPT_TEXT, AT(min_hosts),
      .help = "this many hosts, or this share of them, are enough to succeed (default: all)"},
@@ -475,6 +484,7 @@ const struct tc_verb tc_verb_send = {
                                             .source_fd = TC_NO_FD,
                                             .head_fd = TC_NO_FD,
                                             .compress = "auto",
+                                            .topology = "auto",
                                             .tree = "auto"},
     .least = 1,
     .most = 2,

@@ -28,6 +28,7 @@ libtc_cli_la_SOURCES = \
 	src/cli/report.c src/cli/report.h \
 	src/cli/show.c src/cli/show.h \
 	src/cli/size.c src/cli/size.h \
+	src/cli/topology_options.c src/cli/topology_options.h \
 	src/cli/values.c src/cli/values.h \
 	src/cli/verbs.c
 libtc_cli_la_LIBADD = \

@@ -14,6 +14,8 @@
 #define LINE_SECONDS 30.0 /* between two lines where there is no terminal */
 #define JSON_SECONDS 1.0
 
+enum { GROUP_TEXT = 256 };
+
 struct tc_show {
     struct tc_show_options options;
     double started; /* the plan stood; 0: not yet */
@@ -82,6 +84,16 @@ static bool begun(const struct tc_send_report *report)
 static const char *host_name(const struct tc_show *show, const struct tc_send_report *report, size_t host)
 {
     return host < show->options.host_count ? show->options.hosts[host] : report->hosts[host].host;
+}
+
+/* Where host hangs, "row2.rack7"; "" where nothing is known. */
+static const char *group_name(const struct tc_show *show, size_t host, char out[GROUP_TEXT])
+{
+    const struct tc_topology *topology = show->options.topology;
+    *out = '\0';
+    return topology && host < show->options.host_count
+               ? tc_topology_path(topology, tc_topology_group_of(topology, (uint32_t)host + 1), out, GROUP_TEXT)
+               : out;
 }
 
 static double elapsed(const struct tc_show *show)
@@ -223,9 +235,11 @@ static void print_hosts(struct tc_show *show, const struct tc_send_report *repor
 /* "node07: slow (network out), a leaf from now on, after 1.4 s; 3 moved". */
 static void print_replan(struct tc_show *show, const struct tc_send_report *report, const struct tc_send_replan *replan)
 {
-    char after[TC_AMOUNT_TEXT];
-    fprintf(show->options.err, "replanned after %s: %s: %s; %u moved\n", tc_seconds_print(after, replan->seconds),
-            host_name(show, report, replan->host), replan->text, replan->moves);
+    char after[TC_AMOUNT_TEXT], group[GROUP_TEXT];
+    group_name(show, replan->host, group);
+    fprintf(show->options.err, "replanned after %s: %s%s%s%s: %s; %u moved\n", tc_seconds_print(after, replan->seconds),
+            host_name(show, report, replan->host), *group ? " (" : "", group, *group ? ")" : "", replan->text,
+            replan->moves);
 }
 
 /* All changes of the plan; without -v, which told each in its time, the first few. */
@@ -341,6 +355,9 @@ static void json_host(struct tc_show *show, const struct tc_send_report *report,
     json_t *line = json_pack("{s:s, s:s, s:s, s:I, s:I, s:f}", "type", "host", "host", host_name(show, report, host),
                              "state", tc_host_state_name(row->state), "bytes", (json_int_t)row->bytes, "adopted",
                              (json_int_t)row->adopted, "seconds", row->seconds);
+    char group[GROUP_TEXT];
+    if (line && *group_name(show, host, group))
+        json_object_set_new(line, "group", json_string(group));
     if (line && has_failed(row->state))
         add_reason(line, &row->why);
     if (line && row->slow && *row->slow)

@@ -508,6 +508,7 @@ static int make_machine(struct node *node, struct tc_err *err)
     config->hosts = options->hosts;
     config->host_count = (uint32_t)options->host_count;
     config->tree = options->tree;
+    config->topology = options->topology;
     config->signer = node->signer;
     config->origin = node->origin;
     config->flags = (options->force ? TC_OFFER_FORCE : 0) | (options->dry_run ? TC_OFFER_DRY_RUN : 0);

@@ -98,6 +98,7 @@ struct tc_send_options {
     uint32_t chunk_size; /* 0: by size and hosts */
     struct tc_compress compress;
     struct tc_tree_spec tree;
+    const struct tc_topology *topology; /* member 0 is this host, i + 1 hosts[i]; NULL: nothing is known */
     bool force;
     bool dry_run;
     uint32_t ttl;             /* seconds that the array stays; 0: for good */

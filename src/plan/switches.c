@@ -301,7 +301,7 @@ static int place_members(struct reader *reader, struct tc_topology *topology, co
         uint32_t group = members[i] ? group_of(reader, members[i]) : TC_GROUP_ALL;
         if (group != TC_NO_GROUP)
             tc_topology_put(topology, i, group);
-        else if (tc_hostlist_add(unknown, members[i], err) < 0)
+        else if (i > 0 && tc_hostlist_add(unknown, members[i], err) < 0)
             return -TC_E_USAGE;
     }
     return 0;

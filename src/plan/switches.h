@@ -15,7 +15,7 @@
 
 /* The groups of members (host names, "name:port" too; NULL: a member without a name), in the order given. A member is known
  * by its whole text, else without its port, else by the part before the first dot. One that no switch names is in
- * TC_GROUP_ALL, and added to unknown. what names the text in errors, which are TC_E_USAGE: "topology.conf:3: ...". NULL on
+ * TC_GROUP_ALL, and added to unknown, but for member 0: that sends, from anywhere. what names the text in errors, which are TC_E_USAGE: "topology.conf:3: ...". NULL on
  * error. */
 struct tc_topology *tc_switches_read(const char *bytes, size_t size, const char *what, const char *const *members,
                                      uint32_t count, struct tc_hostlist *unknown, struct tc_err *err);

@@ -267,6 +267,27 @@ double tc_tree_load(const struct tc_tree *tree, uint32_t rank)
     return (double)width_of(tree, rank) / tree->count;
 }
 
+static void cross(const struct tc_topology *topology, uint32_t inside, uint32_t outside, double part, double *copies)
+{
+    for (uint32_t group = inside; !tc_topology_inside(topology, outside, group);) {
+        copies[group] += part;
+        group = tc_topology_parent(topology, group);
+    }
+}
+
+void tc_tree_crossings(const struct tc_tree *tree, const struct tc_topology *topology, double *in, double *out)
+{
+    for (uint32_t group = 0; group < tc_topology_groups(topology); group++)
+        in[group] = out[group] = 0;
+    for (unsigned t = 0; t < tree->count; t++)
+        for (uint32_t rank = 1; rank <= tree->hosts; rank++) {
+            uint32_t to = tc_topology_group_of(topology, rank);
+            uint32_t from = tc_topology_group_of(topology, tree->places[t][rank].parent);
+            cross(topology, to, from, 1.0 / tree->count, in);
+            cross(topology, from, to, 1.0 / tree->count, out);
+        }
+}
+
 /* --- the model --------------------------------------------------------------------------------------------------- */
 
 /* A sender serves its children one after the other, chunk by chunk. So a tree's first chunk reaches a host after the

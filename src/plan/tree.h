@@ -57,6 +57,10 @@ unsigned tc_tree_depth(const struct tc_tree *tree, unsigned t); /* hops from the
 /* How many times the array's bytes rank sends in all trees: children in tree t count 1/T each. */
 double tc_tree_load(const struct tc_tree *tree, uint32_t rank);
 
+/* How many copies of the array enter each group of topology, whose members are the tree's ranks, and leave it: in and out
+ * by group. */
+void tc_tree_crossings(const struct tc_tree *tree, const struct tc_topology *topology, double *in, double *out);
+
 /* The model behind auto and the predicted time of `treecast plan`: seconds until the last host has everything, when
  * every host's uplink and downlink carry rate bytes/s, a hop costs latency seconds, and chunks are stored and
  * forwarded, to one child after the other. */

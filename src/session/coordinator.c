@@ -252,6 +252,7 @@ void tc_coordinator_free(struct tc_coordinator *c)
     free(c->pages);
     for (unsigned t = 0; t < TC_TREES_MAX; t++)
         free(c->edges[t]);
+    tc_topology_free(c->topology);
     tc_children_free(&c->children);
     tc_bits_free(&c->have_pages);
     tc_bits_free(&c->have);

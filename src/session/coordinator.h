@@ -22,6 +22,7 @@ struct tc_coordinator_config {
     bool tls;                 /* links are authenticated */
     uint64_t join_by;         /* absolute ms: who has not joined by then is unreachable */
     struct tc_tree_spec tree; /* auto is decided when the ready hosts are known */
+    const struct tc_topology *topology; /* member 0 is the sender, i + 1 host i; NULL: nothing is known */
     struct tc_signer *signer; /* the session's own key */
     uint8_t public_key[TC_PUBLIC_SIZE];
     struct tc_signer *origin; /* NULL: none */

@@ -75,6 +75,7 @@ struct tc_coordinator {
     unsigned trees;
     uint32_t ranks;                          /* ready hosts; ranks 1 .. ranks */
     uint32_t *host_of_rank;                  /* ranks + 1 */
+    struct tc_topology *topology;            /* of the ranks that may relay; NULL: nothing is known */
     struct tc_msg_link *edges[TC_TREES_MAX]; /* by the child's rank */
     struct tc_replan *replan;
     struct tc_replan_view *replans;

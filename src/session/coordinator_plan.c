@@ -196,14 +196,35 @@ static int make_tables(struct tc_coordinator *c, struct tc_err *err)
     return 0;
 }
 
-static int plan(struct tc_coordinator *c, struct tc_err *err)
+/* Where the hosts hang that get ranks in give_ranks' first turn; *count of them. */
+static int take_topology(struct tc_coordinator *c, uint32_t *count, struct tc_err *err)
+{
+    uint32_t *members = calloc(c->ranks + 1, sizeof *members);
+    *count = 0;
+    if (!members)
+        return tc_fail(err, TC_E_NOMEM, "no memory for a plan of %u hosts", c->ranks);
+    for (uint32_t i = 0; i < c->config.host_count; i++)
+        if (c->hosts[i].view.phase == TC_PHASE_READY && !c->hosts[i].local)
+            members[++*count] = i + 1;
+    if (c->config.topology)
+        c->topology = tc_topology_pick(c->config.topology, members, *count + 1, err);
+    free(members);
+    return c->config.topology && !c->topology ? -TC_E_NOMEM : 0;
+}
+
+static void choose_tree(struct tc_coordinator *c, uint32_t hosts)
 {
     const struct tc_layout *layout = &c->config.layout;
-    c->spec = tc_tree_choose(c->config.tree, NULL, c->ranks, layout->size, layout->chunk_size, TC_NETWORK_DEFAULT);
-    uint32_t local = 0;
-    for (uint32_t i = 0; i < c->config.host_count; i++)
-        local += c->hosts[i].view.phase == TC_PHASE_READY && c->hosts[i].local;
-    struct tc_tree *tree = tc_tree_new(c->spec, c->ranks - local, err);
+    c->spec = tc_tree_choose(c->config.tree, c->topology, hosts, layout->size, layout->chunk_size, TC_NETWORK_DEFAULT);
+}
+
+static int plan(struct tc_coordinator *c, struct tc_err *err)
+{
+    uint32_t planted;
+    if (take_topology(c, &planted, err) < 0)
+        return -TC_E_NOMEM;
+    choose_tree(c, planted);
+    struct tc_tree *tree = c->topology ? tc_tree_new_grouped(c->spec, c->topology, err) : tc_tree_new(c->spec, planted, err);
     if (!tree)
         return -TC_E_NOMEM;
     c->trees = tc_tree_count(tree);
@@ -211,7 +232,7 @@ static int plan(struct tc_coordinator *c, struct tc_err *err)
     for (unsigned t = 0; t < c->trees && status == 0; t++)
         for (uint32_t rank = 1; rank <= c->ranks && status == 0; rank++)
             status = tc_coordinator_fresh_edge(c, t, rank, err);
-    c->replan = status == 0 ? tc_replan_new(tree, local, c->now, err) : NULL;
+    c->replan = status == 0 ? tc_replan_new(tree, c->ranks - planted, c->now, err) : NULL;
     tc_tree_free(tree);
     if (!c->replan)
         return -TC_E_NOMEM;
@@ -235,8 +256,9 @@ void tc_coordinator_all_answered(struct tc_coordinator *c)
         return;
     }
     if (c->config.flags & TC_OFFER_DRY_RUN) {
-        c->spec = tc_tree_choose(c->config.tree, NULL, c->ranks, c->config.layout.size, c->config.layout.chunk_size,
-                                 TC_NETWORK_DEFAULT);
+        uint32_t planted;
+        if (take_topology(c, &planted, &err) == 0)
+            choose_tree(c, planted);
         tc_coordinator_news(c, TC_NO_RANK);
         for (uint32_t i = 0; i < c->config.host_count; i++)
             if (c->hosts[i].view.phase == TC_PHASE_READY)

@@ -338,3 +338,12 @@ int tc_slurm_nodes(const char *nodes, struct tc_slurm_node **found, size_t *coun
     }
     return result;
 }
+
+int tc_slurm_topology(char *out, size_t size, const struct tc_site_world *world, struct tc_err *err)
+{
+    static const char *const argv[] = {"scontrol", "show", "topology", NULL};
+    int result = world->command(world->arg, argv, out, size, err);
+    if (result == 0 && !strchr(out, '=')) /* "No topology information available" */
+        result = tc_fail(err, TC_E_NOTFOUND, "Slurm has no topology plug-in");
+    return result;
+}

@@ -74,4 +74,8 @@ struct tc_slurm_node {
 int tc_slurm_nodes(const char *nodes, struct tc_slurm_node **found, size_t *count, const struct tc_site_world *world,
                    struct tc_err *err);
 
+/* What `scontrol show topology` prints: which nodes hang on which switch, for plan/switches.h. TC_E_NOTFOUND without a
+ * scontrol, and where no plug-in knows switches. */
+int tc_slurm_topology(char *out, size_t size, const struct tc_site_world *world, struct tc_err *err);
+
 #endif
