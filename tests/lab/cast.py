@@ -76,6 +76,7 @@ class Cast:
         self.folder = folder
         self.hosts = list(range(1, lab.hosts) if hosts is None else hosts)
         self.options = list(options)
+        self.listed = None  # the host list as send is to get it; None: in order
         self.key = None
         self.agents = {}
         self.mounted = []   # hosts with something of their own mounted in the directory's place
@@ -163,7 +164,7 @@ class Cast:
 
     def start_send(self, source, name, *options):
         """Start a broadcast without waiting; finish_send waits."""
-        argv = [self.treecast, "send", "-w", self.lab.hostlist(self.hosts), "-p", str(PORT), "-k", self.key, "--json",
+        argv = [self.treecast, "send", "-w", self.listed or self.lab.hostlist(self.hosts), "-p", str(PORT), "-k", self.key, "--json",
                 *options, source, name]
         with open(self._log(0, "out"), "wb") as output, open(self._log(0, "err"), "wb") as errors:
             process = self.lab.popen(0, argv, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)

@@ -3,6 +3,7 @@ test_scripts += tests/lab/test_lab_broadcast.py
 plain_scripts += \
 	tests/lab/test_lab_faults.py \
 	tests/lab/test_lab_mpi.py \
+	tests/lab/test_lab_racks.py \
 	tests/lab/test_lab_self.py \
 	tests/lab/test_lab_slurm.py
 dist_noinst_DATA += \

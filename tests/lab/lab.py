@@ -6,7 +6,8 @@
 Host i has its own network, mounts, host name (h<i>) and IPC, an empty tmpfs on /dev/shm, and one interface eth0 with
 the address 10.0.x.y. All hosts meet in a hub that routes between them: /32 addresses and permanent neighbour entries,
 because a bridge with many hosts overflows the machine-wide neighbour table. Each link is a veth shaped in both
-directions; nothing leads out of the hub. Names and addresses exist inside the namespaces only, so several labs can run
+directions; nothing leads out of the hub. With racks, the hosts of each meet in a router of their own, and the hub is the
+spine between the routers: what a rack sends and gets passes one shaped link, whose bytes are counted. Names and addresses exist inside the namespaces only, so several labs can run
 at once.
 
 A holder process keeps each host's namespaces alive. It ends when the lab's process does, however that happens, ends
@@ -30,7 +31,8 @@ CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWNET = 0x00020000, 0x04000000, 
 NAMESPACES = CLONE_NEWNS | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWNET
 MS_REC, MS_PRIVATE, MS_NOSUID, MS_NODEV = 0x4000, 0x40000, 2, 4
 
-GATEWAY = "10.255.255.254"
+GATEWAY = "10.255.255.254"  # the hub, or a rack's router: the first hop of its hosts
+SPINE = "10.255.255.253"    # the hub to the routers
 PER_SUBNET = 250
 
 # A burst below one full segment of 64 KiB with its headers makes tbf split every segment, which trebles the CPU cost.
@@ -101,16 +103,19 @@ class Node:
 
 
 class Lab:
-    """See the module's text. rate_mbit None leaves links unshaped; cc None keeps the kernel's congestion control."""
+    """See the module's text. rate_mbit None leaves links unshaped; cc None keeps the kernel's congestion control. With
+    racks, hosts are dealt to them in order, as evenly as can be, and uplink_mbit is the rate of each rack's uplink."""
 
-    def __init__(self, hosts=32, rate_mbit=100, cc="bbr", shm_mb=1024, queue_kb=300):
+    def __init__(self, hosts=32, rate_mbit=100, cc="bbr", shm_mb=1024, queue_kb=300, racks=0, uplink_mbit=None):
         self.hosts = hosts
+        self.racks = racks
+        self.uplink_mbit = uplink_mbit
         self.rate_mbit = rate_mbit
         self.cc = cc
         self.shm_mb = shm_mb
         self.limit = BURST + queue_kb * 1000
         self._owner = os.getpid()
-        self._nodes = []          # hosts 0..n-1, then the hub
+        self._nodes = []          # hosts 0..n-1, then the hub, then the racks' routers
         self._processes = []
         self._alive = None        # write end of the pipe whose closing ends the holders
         self._old_handlers = {}
@@ -184,7 +189,7 @@ class Lab:
         alive_read, self._alive = os.pipe()
         ready_read, ready_write = os.pipe()
         try:
-            for index in range(self.hosts + 1):
+            for index in range(self.hosts + 1 + self.racks):
                 pid = os.fork()
                 if pid == 0:
                     self._hold(index, ready_write, alive_read)
@@ -223,13 +228,14 @@ class Lab:
         check(libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "make mounts private")
         options = f"size={self.shm_mb}m,mode=1777".encode()
         check(libc.mount(b"tmpfs", b"/dev/shm", b"tmpfs", MS_NOSUID | MS_NODEV, options), "mount /dev/shm")
-        name = (b"h%d" % index) if index < self.hosts else b"hub"
+        name = b"h%d" % index if index < self.hosts else b"hub" if index == self.hosts else \
+            b"rack%d" % (index - self.hosts - 1)
         check(libc.sethostname(name, len(name)), "sethostname")
         sysctl("ipv6/conf/all/disable_ipv6", 1)
         sysctl("ipv6/conf/default/disable_ipv6", 1)
         sysctl("ipv4/conf/all/rp_filter", 0)
         sysctl("ipv4/conf/default/rp_filter", 0)
-        if index == self.hosts:
+        if index >= self.hosts:
             sysctl("ipv4/ip_forward", 1)
             return
         sysctl("ipv4/tcp_no_metrics_save", 1)  # or later connections learn from earlier ones
@@ -267,8 +273,14 @@ class Lab:
     def _wire(self):
         """Links are made from the hub's side, with their far end put straight into the host."""
         self._batch(self.hosts, "ip", self._hub_lines())
+        for rack in range(self.racks):
+            self._batch(self._router(rack), "ip", self._router_lines(rack))
+            if self.uplink_mbit is not None:
+                self.set_uplink(rack, self.uplink_mbit)
         if self.rate_mbit is not None:
-            self._batch(self.hosts, "tc", [f"qdisc add dev h{i} {self._tbf(self.rate_mbit)}" for i in self.all()])
+            for node in {self._switch(i) for i in self.all()}:
+                self._batch(node, "tc", [f"qdisc add dev h{i} {self._tbf(self.rate_mbit)}" for i in self.all()
+                                         if self._switch(i) == node])
         running = [self._start_batch(i, "ip", self._host_lines(i)) for i in self.all()]
         if self.rate_mbit is not None:
             running += [self._start_batch(i, "tc", [f"qdisc add dev eth0 {self._tbf(self.rate_mbit)}"])
@@ -277,8 +289,34 @@ class Lab:
             self._end_batch(process)
 
     def _hub_lines(self):
-        lines = ["link set lo up", f"addr add {GATEWAY}/32 dev lo"]
-        for i in self.all():
+        if not self.racks:
+            return ["link set lo up", f"addr add {GATEWAY}/32 dev lo", *self._link_lines(self.all())]
+        lines = ["link set lo up", f"addr add {SPINE}/32 dev lo"]
+        for rack in range(self.racks):
+            lines += [
+                f"link add r{rack} address {self._mac(3, rack)} type veth "
+                f"peer name uplink address {self._mac(2, rack)} netns {self._nodes[self._router(rack)].pid}",
+                f"link set r{rack} up",
+                f"neigh add {self._router_address(rack)} lladdr {self._mac(2, rack)} dev r{rack} nud permanent",
+                *(f"route add {self.address(i)}/32 via {self._router_address(rack)} dev r{rack} onlink"
+                  for i in self.rack_hosts(rack)),
+            ]
+        return lines
+
+    def _router_lines(self, rack):
+        return [
+            "link set lo up",
+            f"addr add {GATEWAY}/32 dev lo",
+            "link set uplink up",
+            f"addr add {self._router_address(rack)}/32 dev uplink",
+            f"neigh add {SPINE} lladdr {self._mac(3, rack)} dev uplink nud permanent",
+            f"route add 10.0.0.0/8 via {SPINE} dev uplink onlink",
+            *self._link_lines(self.rack_hosts(rack)),
+        ]
+
+    def _link_lines(self, hosts):
+        lines = []
+        for i in hosts:
             lines += [
                 f"link add h{i} address {self._mac(1, i)} type veth "
                 f"peer name eth0 address {self._mac(0, i)} netns {self._nodes[i].pid}",
@@ -326,6 +364,24 @@ class Lab:
     def _batch(self, node, tool, lines):
         self._end_batch(self._start_batch(node, tool, lines))
 
+    def _router(self, rack):
+        return self.hosts + 1 + rack
+
+    def _switch(self, host):
+        """The node whose interface h<host> is the other end of host's link."""
+        return self._router(self.rack_of(host)) if self.racks else self.hosts
+
+    @staticmethod
+    def _router_address(rack):
+        return f"10.254.0.{rack + 1}"
+
+    def set_uplink(self, rack, rate_mbit, ways=("in", "out")):
+        """Shape one rack's uplink anew, both ways or only one."""
+        if "in" in ways:
+            self._batch(self.hosts, "tc", [f"qdisc replace dev r{rack} {self._tbf(rate_mbit)}"])
+        if "out" in ways:
+            self._batch(self._router(rack), "tc", [f"qdisc replace dev uplink {self._tbf(rate_mbit)}"])
+
     def set_rate(self, host, rate_mbit, ways=("in", "out")):
         """Shape one host's link anew, both ways or only one."""
         self._requeue(host, self._tbf(rate_mbit), ways)
@@ -337,14 +393,14 @@ class Lab:
     def mend(self, host):
         """Undo cut and set_rate."""
         if self.rate_mbit is None:
-            self._batch(self.hosts, "tc", [f"qdisc del dev h{host} root"])
+            self._batch(self._switch(host), "tc", [f"qdisc del dev h{host} root"])
             self._batch(host, "tc", ["qdisc del dev eth0 root"])
         else:
             self.set_rate(host, self.rate_mbit)
 
     def _requeue(self, host, qdisc, ways=("in", "out")):
         if "in" in ways:
-            self._batch(self.hosts, "tc", [f"qdisc replace dev h{host} {qdisc}"])
+            self._batch(self._switch(host), "tc", [f"qdisc replace dev h{host} {qdisc}"])
         if "out" in ways:
             self._batch(host, "tc", [f"qdisc replace dev eth0 {qdisc}"])
 
@@ -352,6 +408,25 @@ class Lab:
 
     def all(self):
         return range(self.hosts)
+
+    def rack_of(self, host):
+        return host * self.racks // self.hosts
+
+    def rack_hosts(self, rack):
+        return [host for host in self.all() if self.rack_of(host) == rack]
+
+    def uplink_bytes(self, rack):
+        """Bytes that have come into the rack and left it since the lab began, headers included."""
+        counters = self._counters(self._router(rack), "uplink")
+        return int(counters[0]), int(counters[8])
+
+    def topology(self):
+        """The racks as Slurm's topology.conf, with the hosts' names and addresses."""
+        lines = []
+        for rack in range(self.racks):
+            nodes = ",".join(f"h{host},{self.address(host)}" for host in self.rack_hosts(rack))
+            lines.append(f"SwitchName=rack{rack} Nodes={nodes}\n")
+        return "".join(lines) + f"SwitchName=spine Switches=rack[0-{self.racks - 1}]\n"
 
     def address(self, host):
         return f"10.0.{host // PER_SUBNET}.{host % PER_SUBNET + 1}"
@@ -382,11 +457,14 @@ class Lab:
 
     def sent_bytes(self, host):
         """Bytes that have left host on its link since the lab began, headers included."""
-        for line in self.proc_net(host, "dev").splitlines():
+        return int(self._counters(host, "eth0")[8])
+
+    def _counters(self, node, device):
+        for line in self.proc_net(node, "dev").splitlines():
             name, _, counters = line.partition(":")
-            if name.strip() == "eth0":
-                return int(counters.split()[8])
-        raise LabError(f"h{host} has no eth0")
+            if name.strip() == device:
+                return counters.split()
+        raise LabError(f"node {node} has no {device}")
 
     def listens(self, host, port):
         """Whether something listens on this TCP port of host."""
