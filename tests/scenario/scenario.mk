@@ -16,7 +16,8 @@ test_scripts += \
 	tests/scenario/15_corruption.py \
 	tests/scenario/16_moments.py \
 	tests/scenario/17_hosts.py \
-	tests/scenario/18_logins.py
+	tests/scenario/18_logins.py \
+	tests/scenario/19_topology.py
 plain_scripts += tests/scenario/07_big.py tests/scenario/mpi.py
 dist_noinst_DATA += tests/scenario/agents.py tests/scenario/hook_site.py tests/scenario/memory_cgroup.py
 test_scripts += tests/scenario/20_hooks.py
