@@ -3,9 +3,11 @@ treecastdir = $(pythondir)/treecast
 dist_treecast_DATA = \
 	contrib/python/treecast/__init__.py \
 	contrib/python/treecast/_attach.py \
+	contrib/python/treecast/_broadcast.py \
 	contrib/python/treecast/_door.py \
 	contrib/python/treecast/_fleet.py \
 	contrib/python/treecast/_folder.py \
+	contrib/python/treecast/_keeper.py \
 	contrib/python/treecast/_mapping.py \
 	contrib/python/treecast/_program.py \
 	contrib/python/treecast/_progress.py \

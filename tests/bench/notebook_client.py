@@ -72,7 +72,7 @@ def main():
     generator = np.random.default_rng(2009)
     small = generator.random(1000)
     began = time.monotonic()
-    bcast_memmap(small, "data", client, block=True)
+    bcast_memmap(small, "data", client, block=True, small=0)
     first = time.monotonic() - began  # agents are started now
     seconds = {name: [] for name in names}
     for _ in range(int(repetitions)):

@@ -42,6 +42,12 @@ def needs_cluster(function):
     return test
 
 
+def bcast_memmap(*words, small=0, **options):
+    """By treecast, however small."""
+    from treecast.ipyparallel import bcast_memmap as bcast
+    return bcast(*words, small=small, **options)
+
+
 def own_folders():
     return glob.glob(f"/dev/shm/treecast-{os.geteuid()}-{session()}")
 
@@ -51,18 +57,16 @@ def session():
     return _fleet._fleets[client].session
 
 
-def child_agents(pids):
-    """Agents among the children of these processes, with their command lines."""
+def own_agents():
+    """Agents of this client's session, with their command lines."""
     found = {}
-    for path in glob.glob("/proc/[0-9]*/stat"):
+    for path in glob.glob("/proc/[0-9]*/cmdline"):
         try:
-            with open(path, encoding="ascii", errors="replace") as file:
-                parent = int(file.read().rpartition(")")[2].split()[1])
-            with open(path[:-4] + "cmdline", encoding="utf-8", errors="replace") as file:
+            with open(path, encoding="utf-8", errors="replace") as file:
                 words = file.read().split("\0")
         except OSError:
             continue
-        if parent in pids and "recv" in words:
+        if "recv" in words and any(word.endswith(f"-{session()}") for word in words):
             found[int(path.split("/")[2])] = words
     return found
 
@@ -71,7 +75,7 @@ def child_agents(pids):
 def variables():
     """bcast_memmap makes the array a read-only memmap in all 16 engines: dtype, shape, order, elements and norm"""
     import numpy
-    from treecast.ipyparallel import bcast_memmap, hosts
+    from treecast.ipyparallel import hosts
     data = numpy.random.default_rng(7).random((256, 256))
     data = data.dot(data.T)
     result = bcast_memmap(data, "data", client)
@@ -93,7 +97,6 @@ def variables():
 def one_copy():
     """All engines map the same file in memory, and it has no name any more: nothing is left to clean up"""
     import numpy
-    from treecast.ipyparallel import bcast_memmap
     bcast_memmap(numpy.arange(100000), "data", client, block=True)
 
     def mapped():
@@ -104,16 +107,16 @@ def one_copy():
                 if begin <= address < end:
                     return line.split()[3:5], line.rstrip().endswith("(deleted)")
 
+    wait_for(lambda: [os.listdir(folder) for folder in own_folders()] == [[".treecast"]], "an empty directory")
     places = view.apply_sync(mapped)
     ensure(all(place == places[0] and place[1] for place in places), f"{places}")
-    wait_for(lambda: [os.listdir(folder) for folder in own_folders()] == [[".treecast"]], "an empty directory")
 
 
 @needs_cluster
 def agents_and_keys():
     """One engine of the host runs the agent; its key is in no argument, environment or file; nobody else may read"""
     pids = dict(enumerate(view.apply_sync(os.getpid)))
-    agents = child_agents(set(pids.values()))
+    agents = own_agents()
     ensure(len(agents) == 1, f"{agents}")
     with open(world_key(), encoding="ascii") as file:
         group = file.read().split()[4]
@@ -139,7 +142,7 @@ def several():
     import numpy
     from treecast.ipyparallel import push_memmap
     arrays = {"one": numpy.arange(10), "two": numpy.ones((5, 5))}
-    result = push_memmap(client[2:5], arrays, block=True, keep=True)
+    result = push_memmap(client[2:5], arrays, block=True, keep=True, small=0)
     ensure(len(result) == 3 and set(result.refs) == {"one", "two"}, f"{result.get()}")
     there = view.apply_sync(lambda: "two" in globals())
     ensure(there == [2 <= i < 5 for i in range(ENGINES)], f"{there}")
@@ -149,14 +152,103 @@ def several():
     raises(__import__("treecast").UsageError, push_memmap, view, {"no name": arrays["one"]}, text="variable")
 
 
+def busy_until(path):
+    import os
+    import time
+    end = time.monotonic() + 60
+    while not os.path.exists(path) and time.monotonic() < end:
+        time.sleep(0.01)
+
+
+@needs_cluster
+def busy_engine():
+    """One busy engine holds up nobody, whether it was there before or is new: its neighbours have the array, it later"""
+    import numpy
+    from treecast.ipyparallel import close
+    for number, fresh in enumerate((True, False)):
+        if fresh:
+            close(client)
+        gate, array = os.path.join(cluster.folder, f"gate{number}"), numpy.arange(1 << 18) + number
+        busy = client[0].apply_async(busy_until, gate)
+        result = bcast_memmap(array, "data", client)
+        later = client[1:].apply_async(lambda: int(data[5]) if "data" in globals() else None)  # noqa: F821
+        found = later.get(30)
+        wait_for(lambda: set(client[1:].apply(lambda: int(data[5])).get(30)) == {5 + number},  # noqa: F821
+                 f"the others' array ({found})", timeout=30)
+        ensure(not result.ready() and not busy.ready(), "not busy any more")
+        raises(__import__("ipyparallel").error.TimeoutError, result.get, 0.01)
+        open(gate, "w", encoding="ascii").close()
+        ensure(len(result.get(30)) == ENGINES and result.successful(), f"{result.get()}")
+        ensure(client[0].apply_sync(lambda: int(data[5])) == 5 + number, "the busy one")  # noqa: F821
+        wait_for(lambda: [os.listdir(folder) for folder in own_folders()] == [[".treecast"]], "an empty directory")
+
+
+@needs_cluster
+def at_once():
+    """Without block it returns at once, in the order of calls all the same; a bar counts bytes"""
+    import contextlib
+    import io
+    import numpy
+    arrays = [numpy.zeros(16 << 20), numpy.ones(16 << 20)]
+    began = time.monotonic()
+    results = [bcast_memmap(array, "data", client) for array in arrays]
+    results.append(bcast_memmap(numpy.full(5, 7.0), "data", client, small=1000))
+    returned = time.monotonic() - began
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said):
+        results[1].wait_interactive()
+    for result in results:
+        result.get(60)
+    took = time.monotonic() - began
+    note(f"returned after {returned:.3f} of {took:.3f} s")
+    ensure(returned < took / 4, f"it has waited: {returned} of {took} s")
+    ensure(set(view.apply_sync(lambda: (len(data), float(data[0])))) == {(5, 7.0)}, "order")  # noqa: F821
+    ensure("128M/128M" in said.getvalue() and f"{ENGINES}/{ENGINES} engines" in said.getvalue(), said.getvalue()[-300:])
+    ensure(results[0].elapsed > 0 and len(results[0].metadata) == ENGINES, "as an AsyncResult")
+
+
+@needs_cluster
+def small_ones():
+    """Arrays below 1 MiB go by ipyparallel's push, the same values, and start no agent; larger beside them do not"""
+    import numpy
+    from treecast.ipyparallel import close, push_memmap
+    close(client)
+    arrays = {f"small{i}": numpy.arange(100 * (i + 1)) for i in range(50)}
+    result = push_memmap(view, arrays, block=True)
+    sums = view.apply_sync(lambda: [int(globals()[f"small{i}"].sum()) for i in range(50)])
+    ensure(sums == [[int(array.sum()) for array in arrays.values()]] * ENGINES, "other values")
+    ensure(result.ref is None and result.refs == {}, "a ref to nothing")
+    result = push_memmap(view, {"tiny": numpy.arange(3), "large": numpy.arange(1 << 18)}, block=True)
+    ensure(set(result.refs) == {"large"}, f"{result.refs}")
+    ensure(set(view.apply_sync(lambda: (type(tiny).__name__, type(large).__name__))) ==  # noqa: F821
+           {("ndarray", "memmap")}, "kinds")
+
+
+@needs_cluster
+def odd_calls():
+    """A str is refused, so are keywords as variables; single engines and slices are views like any other"""
+    import numpy
+    import treecast
+    from treecast.ipyparallel import push_memmap
+    for name in ("class", "lambda", "None", "1st", "a b", 7):
+        raises(treecast.UsageError, push_memmap, view, {name: numpy.arange(3)}, text="variable")
+    for data in ("table.npy", __import__("pathlib").Path("table.npy")):
+        raises(treecast.UsageError, bcast_memmap, data, "data", client, text="is no array")
+    raises(treecast.UsageError, bcast_memmap, numpy.ma.masked_array([1.0], [1]), "data", client, text="mask")
+    for part, engines in ((client[3], [3]), (client[::5], [0, 5, 10, 15]), (client[[1, 2]], [1, 2])):
+        array = numpy.arange(100) * len(engines)
+        bcast_memmap(array, "piece", part, block=True)
+        found = view.apply_sync(lambda: int(piece[1]) if "piece" in globals() else 0)  # noqa: F821
+        ensure([i for i in range(ENGINES) if found[i] == len(engines)] == engines, f"{engines}: {found}")
+
+
 @needs_cluster
 def failures():
     """What goes wrong is told: a program that engines do not have, an array that cannot be sent"""
     import numpy
     import treecast
-    from treecast.ipyparallel import bcast_memmap
     raises(treecast.UsageError, bcast_memmap, numpy.array([{}]), "data", client, text="pointers")
-    raises(treecast.UsageError, bcast_memmap, numpy.arange(3), "data", client, tree="oak", text="oak")
+    raises(treecast.UsageError, bcast_memmap, numpy.arange(3), "data", client, tree="oak", block=True, text="oak")
     bcast_memmap(numpy.arange(3), "data", client, block=True)  # and the next one works
 
 
@@ -164,12 +256,10 @@ def failures():
 def dead_agent():
     """An agent that was killed is started again by the next broadcast; what engines had mapped stays"""
     import numpy
-    from treecast.ipyparallel import bcast_memmap
     bcast_memmap(numpy.arange(1000), "before", client, block=True)
-    pids = set(view.apply_sync(os.getpid))
-    for pid in child_agents(pids):
+    for pid in own_agents():
         os.kill(pid, 9)
-    wait_for(lambda: all(words == [""] for words in child_agents(pids).values()), "the agent's end")
+    wait_for(lambda: not own_agents(), "the agent's end")
     bcast_memmap(numpy.arange(2000), "after", client, block=True)
     sums = view.apply_sync(lambda: (int(before.sum()), int(after.sum())))  # noqa: F821
     ensure(set(sums) == {(499500, 1999000)}, f"{sums}")
@@ -215,14 +305,15 @@ def notebook():
 def cleans_up():
     """close ends agents and directories; what engines have mapped stays theirs; a broadcast after it begins anew"""
     import numpy
-    from treecast.ipyparallel import bcast_memmap, close
+    from treecast.ipyparallel import close
     bcast_memmap(numpy.arange(1000), "data", client, keep=True, block=True)
     folders, key = own_folders(), os.path.dirname(world_key())
     ensure(folders, "no directory to clean up")
-    pids = set(view.apply_sync(os.getpid))
+    agents = own_agents()
+    ensure(agents, "no agent")
     close(client)
-    ensure(not child_agents(pids), f"{child_agents(pids)}")
-    ensure(not any(map(os.path.exists, folders)) and not os.path.exists(key), "directories are left")
+    ensure(not any(os.path.exists(f"/proc/{pid}") for pid in agents), f"{agents}")
+    ensure(not any(map(os.path.exists, folders)) and not glob.glob(f"{folders[0]}*") and not os.path.exists(key), "directories are left")
     ensure(set(view.apply_sync(lambda: int(data.sum()))) == {499500}, "what was mapped is gone")  # noqa: F821
     bcast_memmap(numpy.arange(10), "data", client, block=True)
     ensure(set(view.apply_sync(lambda: int(data.sum()))) == {45}, "after close")  # noqa: F821
@@ -232,9 +323,9 @@ def cleans_up():
 def agents_that_are_there():
     """With key_file= the agents that run already in the default directories are used, and no other is started"""
     import numpy
-    from treecast.ipyparallel import bcast_memmap, close
+    from treecast.ipyparallel import close
     close(client)
-    key, pids = os.path.join(cluster.folder, "job.key"), set(view.apply_sync(os.getpid))
+    key = os.path.join(cluster.folder, "job.key")
     program = find_treecast()
     subprocess.run([program, "keygen", key], check=True, capture_output=True)
     with subprocess.Popen([program, "recv", "-q", "-k", key, "-l", "127.0.0.1:0", "-d",
@@ -244,7 +335,7 @@ def agents_that_are_there():
             result = bcast_memmap(numpy.arange(1000), "data", client, key_file=key, block=True)
             ensure([host["host"] for host in result.ref.report["hosts"]] == [address], f"{result.ref.report}")
             ensure(set(view.apply_sync(lambda: int(data.sum()))) == {499500}, "elements")  # noqa: F821
-            ensure(not child_agents(pids), f"another agent: {child_agents(pids)}")
+            ensure(not own_agents(), f"another agent: {own_agents()}")
             close(client)
             ensure(agent.poll() is None, "somebody else's agent was ended")
         finally:
@@ -252,22 +343,61 @@ def agents_that_are_there():
     bcast_memmap(numpy.arange(10), "data", client, block=True)  # its own again
 
 
+KILLED_CLIENT = """
+import os, sys, numpy, ipyparallel
+from treecast.ipyparallel import bcast_memmap
+client = ipyparallel.Client(sys.argv[1], timeout=30)
+result = bcast_memmap(numpy.arange(1 << 18), "orphan", client, keep=True, block=True)
+print(result.ref.dir, flush=True)
+sys.stdin.read()
+"""
+
+
+@needs_cluster
+def killed_client():
+    """An agent ends with its client, however that ends, and what was published goes; what is mapped stays"""
+    with subprocess.Popen([sys.executable, "-c", KILLED_CLIENT, cluster.file], stdin=subprocess.PIPE, text=True,
+                          stdout=subprocess.PIPE, env={**cluster.environment, "TREECAST": find_treecast()}) as process:
+        folder = process.stdout.readline().strip()
+        ensure(os.path.isdir(folder) and len(os.listdir(folder)) == 2, f"{folder!r} is not published in")
+        process.kill()
+    wait_for(lambda: not glob.glob(f"{folder}*"), "the end of the directory")
+    ensure(set(view.apply_sync(lambda: int(orphan[7]))) == {7}, "what was mapped is gone")  # noqa: F821
+
+
 @needs_cluster
 def killed_engines():
-    """Engines that are killed take their agent with them, and the directory goes when the next session begins there"""
-    from treecast import _fleet
-    folder, pids = own_folders()[0], view.apply_sync(os.getpid)
-    agents = list(child_agents(set(pids)))
-    for pid in pids:
+    """Engines that are killed do not take the agent with them, also the one that had started it; others attach on"""
+    import numpy
+    result = bcast_memmap(numpy.arange(1000), "data", client, keep=True, block=True)
+    before = own_agents()
+    pids = view.apply_sync(os.getpid)
+    for pid in pids[1:]:
         os.kill(pid, 9)
-    wait_for(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in agents), "the agent's end", timeout=20)
+    wait_for(lambda: client.ids == [0], "the client to notice", timeout=60)
+    ensure(own_agents() == before != {}, f"{own_agents()} is not {before}")
+    ensure(client[0].apply_sync(lambda ref: int(ref.attach(5).sum()), result.ref) == 499500, "another engine")
+    bcast_memmap(numpy.arange(2000), "data", client, block=True)
+    ensure(own_agents() == before and client[0].pull("data", block=True).sum() == 1999000, "the next one")
+
+
+@needs_cluster
+def left_over():
+    """A directory whose agent was killed together with its keeper goes when the next session begins there"""
+    from treecast import _fleet
+    folder = own_folders()[0]
+    with open(f"{folder}.keeper", encoding="ascii") as file:
+        keeper = json.load(file)["pid"]
+    os.kill(keeper, 9)
+    wait_for(lambda: not own_agents(), "the agent's end", timeout=20)
+    os.makedirs(folder, exist_ok=True)
     os.utime(folder, (1, 1))  # as if it were old
     _fleet._remove_left_overs()
-    ensure(not os.path.exists(folder), "the directory is still there")
+    ensure(not glob.glob(f"{folder}*"), "the directory is still there")
 
 
-TESTS = [variables, one_copy, agents_and_keys, several, failures, dead_agent, script, notebook, cleans_up,
-         agents_that_are_there, killed_engines]
+TESTS = [variables, one_copy, agents_and_keys, several, busy_engine, at_once, small_ones, odd_calls, failures, dead_agent,
+         script, notebook, killed_client, cleans_up, agents_that_are_there, killed_engines, left_over]
 
 
 def main():

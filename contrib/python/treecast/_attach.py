@@ -17,7 +17,8 @@ DOOR_SECONDS = 10.0
 Directory = Union[str, "os.PathLike[str]", None]
 
 
-def attach(name: str, dir: Directory = None, timeout: Optional[float] = None, mode: str = "r") -> "numpy.ndarray[Any, Any]":
+def attach(name: str, dir: Directory = None, timeout: Optional[float] = None,
+           mode: str = "r") -> "numpy.ndarray[Any, Any]":
     """Wait for an array and map it: every process of this host that does so shares one copy.
 
     Parameters

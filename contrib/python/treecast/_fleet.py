@@ -1,35 +1,37 @@
 """Agents for the workers of a task system (ipyparallel, dask): who is on which host, an agent on each, and their end.
 
-`Fleet` is the client's side. The functions below it run in the workers, one per host where nothing else is said.
+`Fleet` is the client's side. The functions below it run in the workers, in any one of a host where nothing else is said:
+a worker that is busy holds up nobody.
 """
 
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
+import queue
 import re
 import secrets
-import select
 import shutil
 import socket
-import subprocess
 import tempfile
 import threading
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple, Union
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple, Union
 
-from . import _attach, _folder, _program, _send, errors
+from . import _attach, _folder, _keeper, _program, _progress, _send, errors
 from ._ref import Ref
 
 START_SECONDS = 30.0
 LEFT_OVER_SECONDS = 60.0
+PATIENCE_SECONDS = 0.3  # with workers that do not say where they are while others have
 
 Worker = Any
-# Call a function in some workers (None: all) at once; what each returned.
-Call = Callable[[Optional[Sequence[Worker]], Callable[..., Any], Tuple[Any, ...]], Dict[Worker, Any]]
+# Call a function in a worker: a future of what it returns.
+Submit = Callable[..., Any]
 
 
 @dataclass
@@ -41,6 +43,8 @@ class Host:
     workers: List[Worker] = field(default_factory=list)
     address: str = ""
     dir: str = ""
+    link: Optional[_keeper.Link] = None  # to the keeper of an agent that was started for this client
+    begun: int = 0  # how often an agent was
 
 
 class Fleet:
@@ -48,8 +52,8 @@ class Fleet:
 
     Parameters
     ----------
-    call : callable
-        How to reach workers.
+    submit : callable
+        How to call a function in a worker: submit(worker, function, *words) is a future.
     alive : callable
         All workers that there are now.
     toward : sequence of str
@@ -61,52 +65,98 @@ class Fleet:
         The program ``treecast`` on this host and on the workers'.
     """
 
-    def __init__(self, call: Call, alive: Callable[[], Sequence[Worker]], toward: Sequence[str],
+    def __init__(self, submit: Submit, alive: Callable[[], Sequence[Worker]], toward: Sequence[str],
                  key_file: Union[str, "os.PathLike[str]", None] = None, program: _program.Program = None) -> None:
-        self._call = call
+        self._submit = submit
         self._alive = alive
         self._toward = list(toward)
-        self._program = None if program is None else os.fspath(program)
+        self.program = _program.text_or_none(program)
         self._given = key_file is not None
         self._keys: Optional[tempfile.TemporaryDirectory[str]] = None
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._asked: Dict[Worker, Any] = {}  # whereabouts that are still to be heard
         self.session = secrets.token_hex(6)
         self.hosts: Dict[str, Host] = {}
+        self.gone = threading.Event()
         if key_file is None:
             self._keys = tempfile.TemporaryDirectory(prefix="treecast-")  # 0700, and the keys in it 0600
             key_file = os.path.join(self._keys.name, "key")
             _program.run(program, "keygen", key_file)
         self.key_file = os.fspath(key_file)
 
-    def refresh(self) -> None:
-        """Know where all workers are."""
-        alive = list(self._alive())
-        known = {worker for host in self.hosts.values() for worker in host.workers}
-        fresh = [worker for worker in alive if worker not in known]
-        for worker, (place, name, net) in (self._call(fresh, whereabouts, ()) if fresh else {}).items():
-            self.hosts.setdefault(place, Host(name, net)).workers.append(worker)
-        for host in self.hosts.values():  # in the order they came: the first one has started the agent
-            host.workers = [worker for worker in host.workers if worker in alive]
-        self.hosts = {place: host for place, host in self.hosts.items() if host.workers}
+    def locate(self, workers: Optional[Iterable[Worker]] = None, first: Optional[float] = START_SECONDS,
+               rest: Optional[float] = START_SECONDS) -> List[Worker]:
+        """Know where workers are (all by default); those that did not say so in time.
 
-    def ready(self, workers: Sequence[Worker]) -> Dict[str, Host]:
-        """An agent on each host of workers, started by one of them where there is none; the hosts."""
+        first, rest: seconds to wait for an answer, and for each after it; None for ever.
+        """
         with self._lock:
-            self.refresh()
-            wanted = set(workers)
-            hosts = {place: host for place, host in self.hosts.items() if wanted.intersection(host.workers)}
+            alive = list(self._alive())
+            for host in self.hosts.values():
+                host.workers = [worker for worker in host.workers if worker in alive]
+            known = {worker for host in self.hosts.values() for worker in host.workers}
+            wanted = [worker for worker in (alive if workers is None else workers) if worker not in known]
+            for worker in wanted:
+                if worker not in self._asked:
+                    self._asked[worker] = self._submit(worker, whereabouts)
+            asked = {worker: self._asked[worker] for worker in wanted}
+        for worker, answer in _answers(asked, first, rest):
+            with self._lock:
+                if self._asked.pop(worker, None) is None:
+                    continue  # another thread has heard it too
+                if isinstance(answer, BaseException):
+                    raise answer
+                place, name, net = answer
+                self.hosts.setdefault(place, Host(name, net)).workers.append(worker)
+        with self._lock:
+            known = {worker for host in self.hosts.values() for worker in host.workers}
+        return [worker for worker in wanted if worker not in known]
+
+    def of(self, workers: Iterable[Worker]) -> Dict[str, Host]:
+        """The hosts of workers whose places are known."""
+        wanted = set(workers)
+        return {place: host for place, host in self.hosts.items() if wanted.intersection(host.workers)}
+
+    def ready(self, workers: Iterable[Worker]) -> Dict[str, Host]:
+        """An agent on each known host of workers, started by the first of its workers that has time for it."""
+        with self._lock:
+            if self.gone.is_set():
+                raise errors.UsageError("closed meanwhile", "usage")
+            hosts = self.of(workers)
+            missing = {place: host for place, host in hosts.items() if host.link is None or not host.link.alive()}
+            if not missing:
+                return hosts
             with open(self.key_file, encoding="ascii") as file:
                 key = file.read()
             here = whereabouts()[2]
-            loopback = all(host.net == here for host in hosts.values())
-            leaders = {host.workers[0]: host for host in hosts.values()}
-            order = (self.session, key, [] if loopback else self._toward, self._given, self._program)
-            for worker, (address, directory) in self._call(list(leaders), ensure_agent, order).items():
-                leaders[worker].address, leaders[worker].dir = address, directory
+            loopback = all(host.net == here for host in self.hosts.values())
+            order = (self.session, key, [] if loopback else self._toward, self._given, self.program)
+            for place, (address, directory, keeper) in self.each(missing, ensure_agent, *order).items():
+                host = missing[place]
+                host.address, host.dir = address, directory
+                host.link = _keeper.Link(keeper, key) if keeper else None
+                host.begun += 1
             return hosts
 
-    def send(self, data: Any, name: str, hosts: Dict[str, Host],
-             progress: Optional[Callable[[_send.Progress], Any]] = None, **options: Any) -> Ref:
+    def each(self, hosts: Dict[str, Host], function: Callable[..., Any], *words: Any) -> Dict[str, Any]:
+        """What a worker of each host returns, whichever is the first."""
+        asked = {(place, worker): self._submit(worker, function, *words)
+                 for place, host in hosts.items() for worker in host.workers}
+        found: Dict[str, Any] = {}
+        left = {place: len(host.workers) for place, host in hosts.items()}
+        for (place, _), answer in _answers(asked):
+            left[place] -= 1
+            if isinstance(answer, BaseException):
+                if place not in found and left[place] <= 0:
+                    raise answer
+            else:
+                found.setdefault(place, answer)
+            if len(found) == len(hosts):
+                break
+        return found
+
+    def send(self, data: Any, name: str, hosts: Dict[str, Host], progress: _progress.Teller = None,
+             **options: Any) -> Ref:
         """Broadcast data to hosts: over the network to the others, within this host to its own agent.
 
         These are two broadcasts at the same time. In one this host's agent would relay to others, over the link that is
@@ -119,29 +169,76 @@ class Fleet:
         def send(group: List[Host], told: Any) -> Ref:
             folders = {host.dir for host in hosts.values()}
             return _send.send(data, name, hosts=[host.address for host in group], key_file=self.key_file,
-                              dir=folders.pop() if len(folders) == 1 else None, program=self._program, progress=told,
+                              dir=folders.pop() if len(folders) == 1 else None, program=self.program, progress=told,
                               **options)
 
-        if not own or not others:
-            return send(own or others, progress)
-        with ThreadPoolExecutor(1) as pool:
-            beside = pool.submit(send, own, None)
-            ref = send(others, progress)
-            report = beside.result().report
+        try:
+            if not own or not others:
+                return send(own or others, progress)
+            with ThreadPoolExecutor(1) as pool:
+                beside = pool.submit(send, own, None)
+                ref = send(others, progress)
+                report = beside.result().report
+        except errors.TreecastError as error:
+            error.args = (_with_names(str(error), hosts), *error.args[1:])
+            raise
+        assert ref.report is not None and report is not None
         ref.report = {**ref.report, "hosts": ref.report["hosts"] + report["hosts"]}
         return ref
 
+    def remove(self, name: str, hosts: Dict[str, Host]) -> None:
+        """Remove a published array from hosts, as soon as may be."""
+        for place, host in hosts.items():
+            if host.link is not None:
+                host.link.remove(name)
+            else:  # somebody else's agent: a worker may have the right to
+                for worker in host.workers[:1]:
+                    self._submit(worker, remove_one, name, host.dir, self.program)
+
     def close(self) -> None:
         """Stop the agents that were started, with what they had published; forget the key. What is mapped stays."""
-        leaders = [host.workers[0] for host in self.hosts.values()]
-        self.hosts = {}
+        with self._lock:
+            self.gone.set()
+            links = [host.link for host in self.hosts.values() if host.link is not None]
+            self.hosts = {}
         try:
-            if leaders:
-                self._call(leaders, stop_agent, (self.session,))
+            if links:
+                with ThreadPoolExecutor(min(32, len(links))) as pool:
+                    list(pool.map(_keeper.Link.end, links))
         finally:
             if self._keys:
                 self._keys.cleanup()
                 self._keys = None
+
+
+def _answers(asked: Dict[Any, Any], first: Optional[float] = None,
+             rest: Optional[float] = None) -> Iterable[Tuple[Any, Any]]:
+    """Keys and results of futures as they come, an exception for a result where it failed; until none comes in time."""
+    ready: "queue.SimpleQueue[Any]" = queue.SimpleQueue()
+    for key, future in asked.items():
+        future.add_done_callback(lambda _, key=key: ready.put(key))
+    timeout = first
+    for _ in range(len(asked)):
+        try:
+            key = ready.get(timeout=timeout)
+        except queue.Empty:
+            return
+        timeout = rest
+        try:
+            answer = asked[key].result()
+        except errors.TreecastError as error:
+            answer = error
+        except Exception as error:
+            answer = errors.TreecastError(f"in a worker: {error}")
+        yield key, answer
+
+
+def _with_names(text: str, hosts: Dict[str, Host]) -> str:
+    """Addresses that were made for a session say little: hosts are called by their names."""
+    for host in hosts.values():
+        if host.address:
+            text = text.replace(host.address, host.name)
+    return text
 
 
 def towards(addresses: Sequence[str]) -> List[str]:
@@ -164,10 +261,6 @@ def _route(address: str) -> Optional[str]:
 
 # -- in the workers ------------------------------------------------------------------------------------------------
 
-_agents: Dict[str, Tuple["subprocess.Popen[bytes]", str, str]] = {}
-_agents_lock = threading.Lock()
-
-
 def shared_memory() -> str:
     """Where arrays of a session are kept."""
     return "/dev/shm" if os.access("/dev/shm", os.W_OK | os.X_OK) else tempfile.gettempdir()
@@ -185,8 +278,11 @@ def whereabouts() -> Tuple[str, str, str]:
 
 
 def ensure_agent(session: str, key: str, toward: Sequence[str], use_given: bool,
-                 program: Optional[str]) -> Tuple[str, str]:
-    """The address and directory of this host's agent; started by this process if there is none."""
+                 program: Optional[str]) -> Tuple[str, str, str]:
+    """The address and directory of this host's agent, and the address of its keeper; started if there is none.
+
+    An agent of the user's own has no keeper.
+    """
     own = next(filter(None, map(_route, toward)), None)
     if toward and own is None:
         own = _own_address()
@@ -197,18 +293,11 @@ def ensure_agent(session: str, key: str, toward: Sequence[str], use_given: bool,
         except errors.UsageError:  # the default place is somebody else's; the session's own is not
             directory, listen = "", None
         if listen:
-            return _reachable(listen, own), directory
-    with _agents_lock:
-        process, address, directory = _agents.get(session, (None, "", ""))
-        if process is not None and process.poll() is None:
-            return address, directory
-        _remove_left_overs()
-        directory = os.path.join(shared_memory(), f"treecast-{os.geteuid()}-{session}")
-        process, address = _start_agent(directory, key, own or "127.0.0.1", program)
-        if not _agents:
-            atexit.register(_stop_all)
-        _agents[session] = process, address, directory
-        return address, directory
+            return _reachable(listen, own), directory, ""
+    _remove_left_overs()
+    directory = os.path.join(shared_memory(), f"treecast-{os.geteuid()}-{session}")
+    agent, keeper = _keeper.ensure(directory, key, own or "127.0.0.1", program)
+    return agent, directory, keeper
 
 
 def _own_address() -> str:
@@ -233,63 +322,8 @@ def _reachable(listen: str, own: Optional[str]) -> str:
     return f"[{own}]:{port}" if ":" in own else f"{own}:{port}"
 
 
-def _start_agent(directory: str, key: str, own: str, program: Optional[str]) -> Tuple["subprocess.Popen[bytes]", str]:
-    path = _program.find(program)
-    listen = f"[{own}]:0" if ":" in own else f"{own}:0"
-    key_fd = os.memfd_create("key", os.MFD_CLOEXEC)
-    try:
-        os.write(key_fd, key.encode())
-        os.lseek(key_fd, 0, os.SEEK_SET)
-        with tempfile.TemporaryFile() as said:
-            # Private to this user; --owner ends the agent also when this process is killed.
-            process = subprocess.Popen([path, "recv", "-q", "-d", directory, "-l", listen, f"--key-fd={key_fd}",
-                                        "--mode=0400", f"--owner={os.getpid()}"], stdin=subprocess.DEVNULL,
-                                       stdout=subprocess.PIPE, stderr=said, cwd="/", pass_fds=[key_fd],
-                                       start_new_session=True)
-            line = _first_line(process, START_SECONDS)
-            ready = re.match(r"listening on (\S+), publishing in ", line)
-            if not ready:
-                _program.end(process, 1.0)
-                said.seek(0)
-                text = _program.text_of(said.read().decode(errors="replace"), "recv")
-                raise errors.of_exit(process.returncode if process.returncode > 0 else 1,
-                                     f"{socket.gethostname()}: no agent: {text}")
-    finally:
-        os.close(key_fd)
-    return process, ready[1]
-
-
-def _first_line(process: "subprocess.Popen[bytes]", timeout: float) -> str:
-    assert process.stdout is not None
-    end, line = time.monotonic() + timeout, b""
-    while not line.endswith(b"\n"):
-        if not select.select([process.stdout], [], [], max(0.0, end - time.monotonic()))[0]:
-            break
-        piece = os.read(process.stdout.fileno(), 4096)
-        if not piece:
-            break
-        line += piece
-    return line.decode(errors="replace")
-
-
-def stop_agent(session: str) -> None:
-    """End the agent that this process has started, and all that it has published; what is mapped stays."""
-    with _agents_lock:
-        process, _, directory = _agents.pop(session, (None, "", ""))
-    if process is not None:
-        _program.end(process, 5.0)
-        if process.stdout is not None:
-            process.stdout.close()
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-def _stop_all() -> None:
-    for session in list(_agents):
-        stop_agent(session)
-
-
 def _remove_left_overs() -> None:
-    """Directories of this user's sessions whose agents were killed together with the workers that had started them."""
+    """Directories of this user's sessions whose agents were killed together with their keepers."""
     memory, pattern = shared_memory(), re.compile(rf"treecast-{os.geteuid()}-[0-9a-f]{{12}}")
     for name in filter(pattern.fullmatch, os.listdir(memory)):
         directory = os.path.join(memory, name)
@@ -297,42 +331,22 @@ def _remove_left_overs() -> None:
             old = time.time() - os.lstat(directory).st_mtime > LEFT_OVER_SECONDS
             if old and os.lstat(directory).st_uid == os.geteuid() and _attach.status(dir=directory).listen is None:
                 shutil.rmtree(directory, ignore_errors=True)
+                for path in (f"{directory}.keeper", f"{directory}.lock"):
+                    with contextlib.suppress(OSError):
+                        os.unlink(path)
         except (OSError, errors.TreecastError):
             continue
 
 
-def attach_one(name: str, digest: Optional[str], places: Dict[str, Tuple[str, int]], keep: bool,
-               program: Optional[str]) -> Any:
-    """Map an array in this worker. Unless it is to be kept, the last worker of a host to do so takes the name away: the
-    memory is free again when the last of them lets go of the array, whatever becomes of the client."""
-    directory, count = places[whereabouts()[0]]
-    ref = Ref(name, directory, digest)
-    array = ref.attach(START_SECONDS)
-    if not keep and _count_off(os.path.join(directory, _folder.STATE, f"{name}.mapped"), count):
-        try:
-            ref.remove(program)
-        except errors.TreecastError:
-            pass  # somebody else's agent, or gone already
-    return array
+def attach_one(name: str, digest: Optional[str], places: Dict[str, str]) -> Any:
+    """Map an array in this worker."""
+    return Ref(name, places[whereabouts()[0]], digest).attach(START_SECONDS)
 
 
-def _count_off(path: str, count: int) -> bool:
-    """Whether this is the last of count calls on this host."""
-    try:
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError:
-        return False  # an agent of another user's: its arrays are not ours to remove
-    try:
-        os.write(fd, b".")
-        last = os.fstat(fd).st_size >= count
-    finally:
-        os.close(fd)
-    if last:
-        try:
-            os.unlink(path)
-        except FileNotFoundError:
-            pass
-    return last
+def remove_one(name: str, directory: str, program: Optional[str]) -> None:
+    """Remove an array of somebody else's agent, if that is allowed."""
+    with contextlib.suppress(errors.TreecastError):
+        Ref(name, directory).remove(program)
 
 
 # -- fleets by client ----------------------------------------------------------------------------------------------

@@ -35,6 +35,11 @@ def _search() -> Optional[str]:
     return shutil.which("treecast", path=os.pathsep.join(folders))
 
 
+def text_or_none(program: Program) -> Optional[str]:
+    """As it travels to other hosts."""
+    return None if program is None else os.fspath(program)
+
+
 def run(program: Program, *words: str, timeout: float = 60.0, **options: Any) -> str:
     """Run a short verb to its end; its standard output, or the exception for its exit code."""
     done = subprocess.run([find(program), *words], stdin=subprocess.DEVNULL, capture_output=True, text=True,

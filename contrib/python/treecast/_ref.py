@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _mapped: "weakref.WeakValueDictionary[Tuple[str, str, str], Any]" = weakref.WeakValueDictionary()
 
 
+ATTACH_SECONDS = 60.0  # nobody is to hang for an array that does not come
+
+
 class Ref:
     """Small enough to travel everywhere, and attaches the array wherever it arrives.
 
@@ -43,11 +46,13 @@ class Ref:
         self.digest = digest.hex() if isinstance(digest, bytes) else digest
         self.report: Optional[Dict[str, Any]] = None
 
-    def attach(self, timeout: Optional[float] = None, mode: str = "r") -> "numpy.ndarray[Any, Any]":
+    def attach(self, timeout: Optional[float] = ATTACH_SECONDS, mode: str = "r") -> "numpy.ndarray[Any, Any]":
         """Wait for the array on this host and map it, see `treecast.attach`. A process maps it once.
 
         Raises
         ------
+        DeadlineError
+            It has not come within timeout seconds (None: for ever): it was not sent here, or removed.
         IntegrityError
             What is published under the name has another digest.
         """
@@ -78,7 +83,7 @@ class Ref:
     def __array__(self, dtype: Any = None, copy: Optional[bool] = None) -> Any:
         import numpy
 
-        array = numpy.asarray(self.attach(), dtype)
+        array = numpy.asarray(self.attach(ATTACH_SECONDS), dtype)
         return array.copy() if copy else array
 
     def __dask_tokenize__(self) -> Any:

@@ -17,7 +17,7 @@ Path = Union[str, "os.PathLike[str]", None]
 
 def send(source: Any, name: Optional[str] = None, *, hosts: Union[str, Iterable[str], None] = None,
          hostfile: Path = None, exclude: Union[str, Iterable[str], None] = None, port: Optional[int] = None,
-         key_file: Path = None, origin_key: Path = None, chunk: Union[int, str, None] = None,
+         key_file: Union[Path, int] = None, origin_key: Path = None, chunk: Union[int, str, None] = None,
          compress: Optional[str] = None, tree: Optional[str] = None, force: bool = False,
          min_hosts: Union[int, str, None] = None, deadline: Optional[float] = None, ttl: Optional[float] = None,
          bwlimit: Union[int, str, None] = None, launch: Optional[str] = None, ssh: Optional[str] = None,
@@ -43,7 +43,7 @@ def send(source: Any, name: Optional[str] = None, *, hosts: Union[str, Iterable[
     hosts : str or iterable of str, optional
         ``"node[001-128]"``, ``["10.0.0.1:7200", ...]``. With no hosts and no ``hostfile`` those that the program finds.
     hostfile, exclude, port, key_file, origin_key, chunk, compress, tree, force, min_hosts, deadline, ttl, bwlimit, raw
-        The program's options of these names, see treecast(1).
+        The program's options of these names, see treecast(1). An int for key_file is an open descriptor.
     launch, ssh, agent_program, agent_dir, stay, interface, join_at, join_time
         Its options for hosts whose agents are still to be started.
     dry_run : bool
@@ -77,7 +77,8 @@ def send(source: Any, name: Optional[str] = None, *, hosts: Union[str, Iterable[
     >>> ref = treecast.send(a, "a.npy", hosts="node[001-128]", key_file="job.key")     # doctest: +SKIP
     """
     given = {"hosts": _words(hosts), "hostfile": hostfile, "exclude": _words(exclude), "port": port,
-             "key-file": key_file, "origin-key": origin_key, "chunk": chunk, "compress": compress, "tree": tree,
+             "key-fd" if isinstance(key_file, int) else "key-file": key_file, "origin-key": origin_key,
+             "chunk": chunk, "compress": compress, "tree": tree,
              "min-hosts": min_hosts, "deadline": deadline, "ttl": ttl, "bwlimit": bwlimit, "launch": launch, "ssh": ssh,
              "agent-program": agent_program, "agent-dir": agent_dir, "interface": interface, "join-at": join_at,
              "join-time": join_time, "local": local, "dtype": None if dtype is None else _dtype_word(dtype),
@@ -86,11 +87,13 @@ def send(source: Any, name: Optional[str] = None, *, hosts: Union[str, Iterable[
     words = [f"--{option}={os.fspath(value) if isinstance(value, os.PathLike) else value}"
              for option, value in given.items() if value is not None]
     words += [f"--{option}" for option, value in flags.items() if value]
+    keys = [key_file] if isinstance(key_file, int) else []
     path = _program.find(program)
     with _source.operands(source, name, dtype is not None or raw) as operands:
         tell = _progress.teller(progress, operands.name)
         try:
-            code, lines, said = _run([path, "send", "--json", "-q", *words, *operands.words], operands.descriptors, tell)
+            code, lines, said = _run([path, "send", "--json", "-q", *words, *operands.words],
+                                     [*operands.descriptors, *keys], tell)
         finally:
             _progress.close(tell)
     return _judge(code, lines, said, operands.name, dir)
