@@ -142,6 +142,7 @@ static void on_offer(struct tc_recv_session *session, const struct tc_action *ac
 static void act(void *arg, struct tc_action *action)
 {
     struct tc_recv_session *session = arg;
+    char text[4 * TC_ERR_TEXT];
     switch (action->kind) {
     case TC_ACT_EXPECT:
         if (session->node->strangers)
@@ -161,6 +162,9 @@ static void act(void *arg, struct tc_action *action)
         break;
     case TC_ACT_PUBLISH:
         tc_recv_publish(session, action);
+        break;
+    case TC_ACT_WARN:
+        tc_log(TC_LOG_WARN, "%s", tc_escape(text, sizeof text, action->err.text));
         break;
     case TC_ACT_END:
         on_end(session, action);

@@ -284,6 +284,7 @@ static void on_end(struct node *node, const struct tc_action *action)
 static void act(void *arg, struct tc_action *action)
 {
     struct node *node = arg;
+    char text[4 * TC_ERR_TEXT];
     switch (action->kind) {
     case TC_ACT_DIGEST:
         digest(node, action->chunk);
@@ -303,6 +304,9 @@ static void act(void *arg, struct tc_action *action)
         update_report(node);
         if (action->chunk < node->report->replan_count)
             tell(node, TC_NEWS_REPLAN, action->chunk);
+        break;
+    case TC_ACT_WARN:
+        tc_log(TC_LOG_WARN, "%s", tc_escape(text, sizeof text, action->err.text));
         break;
     case TC_ACT_END:
         on_end(node, action);

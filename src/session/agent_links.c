@@ -1,6 +1,5 @@
 #include "session/agent_own.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -275,13 +274,12 @@ static int on_parent_message(struct tc_agent *agent, unsigned t, const struct tc
     }
 }
 
-static void trace_child(const struct tc_agent *agent, const struct tc_child *child, const struct tc_err *why)
+/* One that asks for more than its share is known by its rank in the sender's list. */
+static void warn_of_child(struct tc_agent *agent, const struct tc_child *child, const struct tc_err *why)
 {
-    char line[TC_ERR_TEXT + TC_NAME_MAX + 64];
-    if (!agent->config.trace)
-        return;
-    snprintf(line, sizeof line, "%s: child of rank %u dropped: %s", agent->job.name, child->self.rank, why->text);
-    agent->config.trace(agent->config.trace_arg, line);
+    if (why->reason == TC_E_LIMIT)
+        tc_fail(&tc_actions_add(&agent->actions, TC_ACT_WARN)->err, why->reason, "%s: child of rank %u dropped: %.120s",
+                agent->job.name, child->self.rank, why->text);
 }
 
 void tc_agent_on_data_frame(struct tc_agent *agent, const struct tc_event *event)
@@ -297,7 +295,7 @@ void tc_agent_on_data_frame(struct tc_agent *agent, const struct tc_event *event
         status = on_parent_message(agent, (unsigned)t, &message, event->body, &err);
     else if (status == 0 && child) {
         struct tc_store store = store_of(agent);
-        status = tc_child_message(child, &store, &message, &err);
+        status = tc_child_message(child, &store, &message, agent->now, &err);
         if (status == 0)
             status = tc_agent_feed_children(agent, &err);
     } else if (status == 0 && message.type == TC_MSG_HELLO && !is_held(agent, event->link))
@@ -310,7 +308,7 @@ void tc_agent_on_data_frame(struct tc_agent *agent, const struct tc_event *event
     if (t >= 0)
         tc_agent_lose_parent(agent, (unsigned)t, &err);
     if (child) {
-        trace_child(agent, child, &err);
+        warn_of_child(agent, child, &err);
         tc_child_stop(child);
     }
     let_go(agent, event->link);

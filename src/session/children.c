@@ -11,6 +11,8 @@
 /* Times the array, and chunks besides, that one child may ask for. */
 #define GIVEN_TIMES 3u
 #define GIVEN_BESIDES 64u
+/* And each time that it may ask for what has not come. */
+#define AGAIN_CHUNKS (TC_FEED_WINDOW * TC_PAGE_CHUNKS)
 /* The same of its words, by chunks and pages. It may cancel each chunk, and ask for all of them again every few seconds. */
 #define WORDS_TIMES 8u
 #define WORDS_BESIDES 1024u
@@ -97,23 +99,27 @@ void tc_child_stop(struct tc_child *child)
     child->link = TC_NO_LINK;
 }
 
-static int check_share(struct tc_child *child, const struct tc_layout *layout, struct tc_err *err)
+static int check_share(struct tc_child *child, const struct tc_layout *layout, uint64_t now, struct tc_err *err)
 {
     uint64_t pieces = (uint64_t)layout->chunks + layout->pages;
-    if (child->given < GIVEN_TIMES * (uint64_t)layout->chunks + GIVEN_BESIDES &&
-        child->words++ < WORDS_TIMES * pieces + WORDS_BESIDES)
+    if (child->words == 0)
+        child->first = now;
+    uint64_t times = (now - child->first) / TC_MS_AGAIN;
+    uint64_t again = layout->chunks < AGAIN_CHUNKS ? layout->chunks : AGAIN_CHUNKS;
+    if (child->given < GIVEN_TIMES * (uint64_t)layout->chunks + GIVEN_BESIDES + times * again &&
+        child->words++ < WORDS_TIMES * pieces + WORDS_BESIDES + times * layout->pages)
         return 0;
     return tc_fail(err, TC_E_LIMIT, "asks again and again: had %llu chunks of an array of %u, with %llu questions",
                    (unsigned long long)child->given, layout->chunks, (unsigned long long)child->words);
 }
 
 int tc_child_message(struct tc_child *child, const struct tc_store *store, const struct tc_message *message,
-                     struct tc_err *err)
+                     uint64_t now, struct tc_err *err)
 {
     const struct tc_msg_want *want = &message->want;
     if (!child->fed)
         return tc_fail(err, TC_E_PROTOCOL, "%s before HELLO", tc_message_name(message->type));
-    int status = check_share(child, store->layout, err);
+    int status = check_share(child, store->layout, now, err);
     if (status < 0)
         return status;
     if (message->type == TC_MSG_WANT)

@@ -18,6 +18,7 @@ struct tc_child {
     uint64_t since;   /* ms: when it was dialled; kept by who dials */
     uint64_t given;   /* chunks, on all the links that it had */
     uint64_t words;   /* WANTs and CANCELs, the same */
+    uint64_t first;   /* ms: when the first of them came */
     uint32_t backlog; /* bytes that have left feed and not arrived, as far as is known */
     struct {
         uint64_t arrived, busy; /* ever, as told last */
@@ -54,10 +55,10 @@ int tc_child_start(struct tc_child *child, uint32_t link, const struct tc_store 
 void tc_child_stop(struct tc_child *child); /* its link is gone */
 
 /* WANT or CANCEL from it. TC_E_PROTOCOL; TC_E_LIMIT when it asks for the same again and again: a link that damages some
- * or a host that loses some needs little more than one of each, and a child may cost its parent's uplink no more than a
- * few times the array. */
+ * or a host that loses some needs little more than one of each, and what does not come at all is asked for again every
+ * TC_MS_AGAIN. A child may cost its parent's uplink no more than that. */
 int tc_child_message(struct tc_child *child, const struct tc_store *store, const struct tc_message *message,
-                     struct tc_err *err);
+                     uint64_t now, struct tc_err *err);
 
 /* Queue what the children can take now: pages within their windows, chunks within their depths, no tree far ahead of
  * another. A child with TC_LINK_LAST gets chunks while no other has a pending want. */

@@ -124,7 +124,8 @@ static void on_up(struct tc_coordinator *c, const struct tc_event *event)
         tc_coordinator_on_proof(c, proves, event);
     } else if (host) {
         host->heard = c->now;
-        tc_coordinator_enter(c, host, TC_PHASE_DIALLED);
+        if (host->view.phase == TC_PHASE_DIALLED)
+            tc_coordinator_enter(c, host, TC_PHASE_DIALLED); /* its time begins */
         if (event->far)
             host->far = *event->far;
         tc_coordinator_say_hello(c, link, TC_ROLE_COORDINATOR, NULL);

@@ -110,8 +110,9 @@ void tc_coordinator_on_proof(struct tc_coordinator *c, struct tc_host *host, con
         host->proof.link = 0; /* it is gone by itself */
     tc_coordinator_end_proof(c, host);
     if (!proven)
-        tc_coordinator_trace(c, "%s: nobody proves to be it at %s: others are told %s", tc_host_name(c, host),
-                             host->proof.address, host->address);
+        tc_fail(&tc_actions_add(&c->actions, TC_ACT_WARN)->err, TC_E_UNREACHABLE,
+                "%.64s: nobody proves to be it at %.64s, where it says that others reach it: they are told %.64s",
+                tc_host_name(c, host), host->proof.address, host->address);
     else if (event->far && event->far->address[0] && !strchr(host->proof.address, '%'))
         snprintf(host->address, sizeof host->address, "%s",
                  event->far->address); /* the same for all, whatever a name is */

@@ -139,7 +139,7 @@ void tc_coordinator_on_data_frame(struct tc_coordinator *c, struct tc_child *chi
     if (status == 0 && message.type == TC_MSG_HELLO && !child->fed)
         status = tc_child_start(child, event->link, &store, &message.hello, &err);
     else if (status == 0)
-        status = tc_child_message(child, &store, &message, &err);
+        status = tc_child_message(child, &store, &message, c->now, &err);
     if (status == 0)
         status = feed_children(c, &err);
     if (status == 0)

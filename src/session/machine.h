@@ -79,6 +79,7 @@ enum tc_action_kind {
     TC_ACT_CHECK,    /* coordinator: is the source what it was? */
     TC_ACT_NEWS,     /* coordinator: host has ended, or the plan is made (host TC_NO_RANK) */
     TC_ACT_REPLAN,   /* coordinator: the plan has changed, chunk is the index in tc_coordinator_replans */
+    TC_ACT_WARN,     /* err is for the log; it may hold a peer's words */
     TC_ACT_END       /* the session is over: err; the last action */
 };
 

@@ -4,6 +4,7 @@
 
 #include "../unit/unit.h"
 #include "session/children.h"
+#include "session/coordinator.h"
 #include "victim.h"
 
 enum { CHILDREN = 18000, DESCRIPTION = 250000, MANY_CHUNKS = 1 << 20, QUESTIONS = 100000 };
@@ -104,7 +105,7 @@ struct table {
     struct tc_children children;
     struct tc_child *child;
     struct tc_actions actions;
-    uint64_t served;
+    uint64_t served, now;
 };
 
 static struct tc_store store_of(const struct table *table)
@@ -139,7 +140,7 @@ static int ask(struct table *table, uint8_t type, uint32_t page, uint64_t chunks
     struct tc_message message = {.type = type, .want = {page, chunks}};
     struct tc_action action;
     struct tc_err err = {0};
-    int status = tc_child_message(table->child, &store, &message, &err);
+    int status = tc_child_message(table->child, &store, &message, table->now, &err);
     for (uint64_t before = UINT64_MAX; status == 0 && before != table->served;) {
         before = table->served;
         status = tc_children_poll(&table->children, &store, &table->actions, &err);
@@ -179,6 +180,10 @@ START_TEST(the_same_again)
     ck_assert_int_eq(ask(&table, TC_MSG_WANT, 0, 1), -TC_E_LIMIT);
     printf("# chunk 0 of 16 wanted %u times: given %llu times\n", asked, (unsigned long long)table.served);
     ck_assert_uint_eq(table.served, 3 * 16 + 64);
+    table.now += TC_MS_AGAIN; /* it may have lost all of it, meanwhile */
+    for (unsigned i = 0; i < 16; i++)
+        ck_assert_int_eq(ask(&table, TC_MSG_WANT, 0, 1), 0);
+    ck_assert_int_eq(ask(&table, TC_MSG_WANT, 0, 1), -TC_E_LIMIT);
     clear(&table);
 }
 END_TEST
@@ -222,6 +227,81 @@ START_TEST(questions)
 }
 END_TEST
 
+/* --- a sender with many hosts hears one of them all the time --- */
+
+enum { CROWD = 1000, WORDS = 20000 };
+
+static int some_random(void *arg, void *bytes, size_t size, struct tc_err *err)
+{
+    (void)arg;
+    (void)err;
+    for (size_t i = 0; i < size; i++)
+        ((uint8_t *)bytes)[i] = (uint8_t)number(256);
+    return 0;
+}
+
+static double time_to_tell(struct tc_coordinator *coordinator, uint32_t host, const struct tc_message *message,
+                           uint64_t now)
+{
+    struct tc_blob *body = pack(message, NULL);
+    struct tc_event event = {.kind = TC_EV_FRAME, .link = host, .type = message->type, .body = body};
+    struct tc_action action;
+    double began = seconds();
+    tc_coordinator_event(coordinator, &event, now);
+    double taken = seconds() - began;
+    while (tc_coordinator_take(coordinator, &action))
+        tc_blob_unref(action.body);
+    tc_blob_unref(body);
+    return taken;
+}
+
+START_TEST(words_to_a_sender)
+{
+    static char text[CROWD][16];
+    static const char *names[CROWD];
+    struct tc_coordinator_config config = {.name = "A",
+                                           .array = "null",
+                                           .hosts = names,
+                                           .host_count = CROWD,
+                                           .signer = signer,
+                                           .min_hosts = 1,
+                                           .digest_depth = 4,
+                                           .tree.kind = TC_TREE_DOUBLE,
+                                           .random = some_random};
+    double taken = 0;
+    uint64_t now = 1000;
+    for (uint32_t i = 0; i < CROWD; i++) {
+        snprintf(text[i], sizeof text[i], "host%u:7117", i);
+        names[i] = text[i];
+    }
+    ck_assert_int_eq(tc_layout_init(&config.layout, (uint64_t)MANY_CHUNKS << 16, 1 << 16, NULL), 0);
+    struct tc_coordinator *coordinator = tc_coordinator_new(&config, now, NULL);
+    ck_assert_ptr_nonnull(coordinator);
+    for (uint32_t host = 0; host < CROWD; host++) {
+        struct tc_message message = hello(TC_ROLE_AGENT);
+        memcpy(message.hello.instance, &(uint32_t){host + 1}, sizeof host);
+        time_to_tell(coordinator, host, &message, now);
+    }
+    for (uint32_t host = 0; host < CROWD; host++)
+        time_to_tell(coordinator, host, &(struct tc_message){.type = TC_MSG_READY}, now);
+    ck_assert_int_eq(tc_coordinator_host(coordinator, 0)->phase, TC_PHASE_RUNNING);
+    for (unsigned i = 0; i < WORDS; i++) {
+        struct tc_message message = {.type = i % 2 ? TC_MSG_PROGRESS : TC_MSG_COMPLAIN};
+        if (message.type == TC_MSG_PROGRESS)
+            message.progress =
+                (struct tc_msg_progress){.epoch = 1, .state = TC_AGENT_FILLING, .trees = 2, .compared = i};
+        else
+            message.complaint = (struct tc_msg_complaint){1, (uint8_t)(i / 2 % 2), number(CROWD), TC_E_INTEGRITY};
+        now += i % 20 == 0; /* 20 in a millisecond */
+        taken += time_to_tell(coordinator, 0, &message, now);
+    }
+    ck_assert_int_ne(tc_coordinator_host(coordinator, 1)->phase, TC_PHASE_ENDED);
+    printf("# %d words of one of %d hosts to its sender: %.1f us each\n", WORDS, CROWD, 1e6 * taken / WORDS);
+    ck_assert_double_lt(taken / WORDS, 50e-6 * SLOWER);
+    tc_coordinator_free(coordinator);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("costs");
@@ -233,6 +313,7 @@ int main(void)
     tcase_add_test(tcase, the_same_again);
     tcase_add_test(tcase, all_of_it_twice);
     tcase_add_test(tcase, questions);
+    tcase_add_test(tcase, words_to_a_sender);
     suite_add_tcase(suite, tcase);
     return unit_run(suite);
 }

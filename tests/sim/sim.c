@@ -772,6 +772,9 @@ static void act(struct sim *sim, unsigned node, const struct tc_action *action)
     case TC_ACT_REPLAN:
         sim->replans++;
         break;
+    case TC_ACT_WARN:
+        sim_assert(sim, false); /* all of them are honest: nobody asks for more than its share, or is elsewhere */
+        break;
     case TC_ACT_END:
         end_node(sim, node, action);
         break;

@@ -68,7 +68,7 @@ static void answer(struct world *w, unsigned t, uint32_t page)
     struct tc_message message = {.type = TC_MSG_WANT};
     message.want.page = page;
     message.want.chunks = UINT64_C(0x5555555555555555) << t;
-    ck_assert_int_eq(tc_child_message(&w->children.items[t], &store, &message, NULL), 0);
+    ck_assert_int_eq(tc_child_message(&w->children.items[t], &store, &message, 1000, NULL), 0);
 }
 
 /* So many chunks that child t was handed have left; returns how many that were. */
