@@ -48,7 +48,7 @@ int tc_inside_open(int fd, const char *name, int flags, mode_t mode)
 /* Absolute, without slashes at the end: they would make O_NOFOLLOW follow. */
 static char *absolute(const char *path)
 {
-    char *here = path[0] == '/' ? strdup("") : getcwd(NULL, 0);
+    char *here = path[0] == '/' ? strdup("") : get_current_dir_name();
     char *whole = NULL;
     if (here && asprintf(&whole, "%s%s%s", here, path[0] == '/' ? "" : "/", path) < 0)
         whole = NULL;

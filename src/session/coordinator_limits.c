@@ -9,7 +9,7 @@ static uint64_t limit_of(const struct tc_coordinator *c, const struct tc_host *h
     const struct tc_layout *layout = &c->config.layout;
     switch (phase) {
     case TC_PHASE_DIALLED:
-        return TC_MS_ANSWER;
+        return c->config.tls ? TC_MS_ANSWER : TC_MS_GREET;
     case TC_PHASE_OFFERED:
         return tc_limit_prepare(layout->size);
     case TC_PHASE_RUNNING:
@@ -37,7 +37,11 @@ static void on_over(struct tc_coordinator *c, struct tc_host *host)
     unsigned publish = (unsigned)(tc_limit_publish(c->config.layout.size) / 1000);
     switch (host->view.phase) {
     case TC_PHASE_DIALLED:
-        tc_fail(&why, TC_E_TIMEOUT, "no greeting for %d s", TC_MS_ANSWER / 1000);
+        if (c->config.tls) /* it has the key, so it is an agent */
+            tc_fail(&why, TC_E_TIMEOUT, "no greeting for %d s", TC_MS_ANSWER / 1000);
+        else
+            tc_fail(&why, TC_E_NOTAGENT, "not a treecast agent, or one that stands still: no greeting for %d s",
+                    TC_MS_GREET / 1000);
         tc_coordinator_drop_host(c, host, TC_END_UNREACHABLE, &why, true);
         break;
     case TC_PHASE_OFFERED:

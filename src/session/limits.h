@@ -3,7 +3,8 @@
  *   phase                                  limit                              after it
  *   sender: a host is dialled              the link's own (net/link.h)        unreachable
  *   sender: agents that dial are awaited   --join-time                        unreachable
- *   sender: connected, no greeting         TC_MS_ANSWER                       unreachable
+ *   sender: connected, no greeting         TC_MS_ANSWER, without TLS          unreachable
+ *                                          TC_MS_GREET: anybody may be there
  *   sender: offered, the file is prepared  tc_limit_prepare                   unreachable
  *   sender: a host fills its file          tc_limit_still, then min_rate      failed (timeout)
  *   sender: a host is whole, publishes     tc_limit_publish                   failed (timeout)
@@ -27,6 +28,7 @@
 /* Times, in milliseconds. */
 enum {
     TC_MS_PROGRESS = 250, /* between an agent's reports */
+    TC_MS_GREET = 2000,   /* with the goodbye: as long as a TLS handshake may take */
     TC_MS_ANSWER = 30000, /* for a greeting, or an offer: a machine that swaps still manages that */
     TC_MS_SILENCE = 5000, /* without a control message: dead */
     TC_MS_STALL = 60000,  /* no host accepted a byte: longer than a switch takes to restart, or a mount to come back */

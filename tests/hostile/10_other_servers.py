@@ -90,9 +90,9 @@ def with_a_key(scene):
 
 @scenario
 def without_a_key(scene):
-    """Without one: what greets otherwise is no agent"""
-    with Server(greeting=HTTP) as web, Server(greeting=SSH) as ssh:
-        for server in (web, ssh):
+    """Without one: HTTP, ssh and silence are no agents"""
+    with Server(answer=HTTP) as web, Server(greeting=SSH) as ssh, Server() as silent:
+        for server in (web, ssh, silent):
             require_told(scene, server)
 
 

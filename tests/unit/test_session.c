@@ -913,6 +913,7 @@ static struct rig make_coordinator(bool joins)
     static uint8_t random;
     struct rig rig = {.now = 1000};
     struct tc_coordinator_config config = {.name = "A",
+                                           .tls = true,
                                            .array = "null",
                                            .hosts = hosts,
                                            .host_count = 2,
