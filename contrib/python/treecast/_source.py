@@ -211,6 +211,7 @@ def memory_file(open_files: contextlib.ExitStack, content: Any) -> int:
 
 def _in_memory(open_files: contextlib.ExitStack, array: Any) -> Tuple[List[str], Sequence[int]]:
     """Where the array's elements are: this process's memory, else a copy of them."""
+    open_files.callback(id, array)  # it may be a copy of what the caller has: it stays until it is sent
     fd, offset = _memory_of(open_files, array)
     return [f"--source-fd={fd}", f"--source-range={offset}:{array.nbytes}"], (fd,)
 
