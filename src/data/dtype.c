@@ -15,6 +15,7 @@ struct span {
 
 struct maker {
     struct tc_literal *in;
+    bool json; /* a shape of a shape is an object there */
     struct tc_text out;
     struct span *names; /* of the structures that are open, the innermost last */
     size_t count, capacity;
@@ -22,6 +23,7 @@ struct maker {
 
 /* What stands for a type while its field is read: a list is in the text already, a word comes behind its shape. */
 struct type {
+    size_t at; /* where its text begins */
     bool word_only;
     struct tc_word word;
     uint64_t size; /* of one, without its shape */
@@ -137,6 +139,41 @@ static int field_name(struct maker *make)
 
 /* ---- types and their shapes ---- */
 
+/* The word, if it is one, into the text, and the shape behind lead; the bytes of all. */
+static int put_type(struct maker *make, const struct type *of, const char *lead, uint64_t *size)
+{
+    int rc = of->word_only ? emit_string(make, of->word.text) : 0;
+    *size = of->size;
+    if (rc == 0 && of->ndim)
+        rc = emit(make, lead);
+    for (unsigned i = 0; rc == 0 && i < of->ndim; i++) {
+        char piece[24];
+        if (__builtin_mul_overflow(*size, of->dims[i], size) || *size > TC_ITEM_SIZE_MAX)
+            return wrong(make, "element larger than 2 GiB");
+        snprintf(piece, sizeof piece, "%s%llu", i ? "," : "[", (unsigned long long)of->dims[i]);
+        rc = emit(make, piece);
+    }
+    return rc == 0 && of->ndim ? emit(make, "]") : rc;
+}
+
+/* A type with its shape becomes one type, {"dtype":T,"shape":[5]}: to numpy (2,) of (5,) is another than (2, 5). */
+static int enclose(struct maker *make, struct type *of)
+{
+    static const char head[] = "{\"dtype\":";
+    size_t length = strlen(head);
+    int rc = put_type(make, of, ",\"shape\":", &of->size);
+    size_t end = make->out.used;
+    if (rc == 0)
+        rc = emit(make, head); /* there is room for it now */
+    if (rc)
+        return rc;
+    memmove(make->out.bytes + of->at + length, make->out.bytes + of->at, end - of->at);
+    memcpy(make->out.bytes + of->at, head, length);
+    of->ndim = 0;
+    of->word_only = false;
+    return emit(make, "}");
+}
+
 /* As in numpy a number is one dimension, 1 none, and behind a word of no width that width. */
 static int shape(struct maker *make, struct type *of)
 {
@@ -158,27 +195,11 @@ static int shape(struct maker *make, struct type *of)
     }
     if (!sequence && dims[0] == 1)
         return 0;
-    if (ndim > TC_DIMENSIONS_MAX - of->ndim)
-        return wrong(make, "too many dimensions");
-    memmove(of->dims + ndim, of->dims, of->ndim * sizeof of->dims[0]);
-    memcpy(of->dims, dims, ndim * sizeof of->dims[0]);
+    if (ndim && of->ndim)
+        rc = enclose(make, of);
+    memcpy(of->dims + of->ndim, dims, ndim * sizeof of->dims[0]);
     of->ndim += ndim;
-    return 0;
-}
-
-/* The word, if it is one, and the shape into the text; the bytes of all. */
-static int end_type(struct maker *make, const struct type *of, uint64_t *size)
-{
-    int rc = of->word_only ? emit_string(make, of->word.text) : 0;
-    *size = of->size;
-    for (unsigned i = 0; rc == 0 && i < of->ndim; i++) {
-        char piece[24];
-        if (__builtin_mul_overflow(*size, of->dims[i], size) || *size > TC_ITEM_SIZE_MAX)
-            return wrong(make, "element larger than 2 GiB");
-        snprintf(piece, sizeof piece, "%s%llu", i ? "," : ",[", (unsigned long long)of->dims[i]);
-        rc = emit(make, piece);
-    }
-    return rc == 0 && of->ndim ? emit(make, "]") : rc;
+    return rc;
 }
 
 /* Padding: numpy leaves out what has no name and is bytes of no type. */
@@ -217,7 +238,7 @@ static int field(struct maker *make, unsigned depth, uint64_t *size)
         return rc;
     if (is_padding(make, name_at, &of))
         make->count = names;
-    rc = end_type(make, &of, size);
+    rc = put_type(make, &of, ",", size);
     return rc ? rc : emit(make, "]");
 }
 
@@ -259,14 +280,37 @@ static int word(struct maker *make, const char *text, struct type *out)
                : 0;
 }
 
+static int member(struct maker *make, const char *name)
+{
+    int rc = tc_literal_string(make->in);
+    if (rc == 0 && (strcmp(make->in->string.bytes, name) != 0 || !tc_literal_take(make->in, ':')))
+        return wrong(make, "expected \"dtype\" and \"shape\"");
+    return rc;
+}
+
+/* What enclose() has made. */
+static int enclosed(struct maker *make, unsigned depth, struct type *out)
+{
+    int rc = member(make, "dtype");
+    if (rc == 0)
+        rc = type(make, depth + 1, out);
+    if (rc == 0)
+        rc = tc_literal_take(make->in, ',') ? member(make, "shape") : wrong(make, "expected a shape");
+    if (rc == 0)
+        rc = shape(make, out);
+    return rc == 0 && !tc_literal_take(make->in, '}') ? wrong(make, "expected the end of a dtype") : rc;
+}
+
 /* A word, a list of fields, or one of them with a shape: (type, shape). */
 static int type(struct maker *make, unsigned depth, struct type *out)
 {
-    *out = (struct type){0};
+    *out = (struct type){.at = make->out.used};
     if (depth == DEPTH_MAX)
         return wrong(make, "structs too deep");
     if (tc_literal_take(make->in, '['))
         return fields(make, depth, &out->size);
+    if (depth > 0 && make->json && tc_literal_take(make->in, '{'))
+        return enclosed(make, depth, out);
     if (depth > 0 && tc_literal_take(make->in, '(')) {
         int rc = type(make, depth + 1, out);
         if (rc == 0)
@@ -303,7 +347,7 @@ int tc_dtype_read(struct tc_literal *in, char **dtype, uint64_t *size)
 
 int tc_dtype_read_alone(struct tc_literal *in, char **dtype, uint64_t *size)
 {
-    struct maker make = {.in = in};
+    struct maker make = {.in = in, .json = true};
     struct type of = {0};
     if (tc_literal_peek(in) == '[') {
         int rc = type(&make, 0, &of);

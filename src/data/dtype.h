@@ -2,8 +2,8 @@
  *
  * One parser reads both spellings of a structure: numpy's Python literal ([('x', '<f8', (3,))]) and the JSON that is
  * kept ([["x","<f8",[3]]]). It accepts what numpy's descr_to_dtype accepts of them, and refuses what that refuses:
- * names that occur twice, elements above 2 GiB. A field's shape within its type, ('x', ('<f8', (2,)), (3,)), becomes
- * one shape. */
+ * names that occur twice, elements above 2 GiB. A shape of a shape, ('x', ('<f8', (2,)), (3,)), is an object in JSON:
+ * ["x",{"dtype":"<f8","shape":[2]},[3]]. */
 #ifndef TC_DATA_DTYPE_H
 #define TC_DATA_DTYPE_H
 

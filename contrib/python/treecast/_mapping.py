@@ -122,6 +122,8 @@ def dtype_of(described: Any) -> "numpy.dtype[Any]":
 def _descr(described: Any) -> Any:
     if isinstance(described, str):
         return described
+    if isinstance(described, dict):  # a shape of a shape
+        return _descr(described["dtype"]), tuple(described["shape"])
     fields = []
     for name, kind, *shape in described:
         fields.append((tuple(name) if isinstance(name, list) else name, _descr(kind), *map(tuple, shape)))
