@@ -1,11 +1,16 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "base/say.h"
+
+enum { READER_MS = 200 };
 
 static const char *log_program = "treecast";
 static enum tc_log_level log_level = TC_LOG_WARN;
@@ -19,6 +24,28 @@ void tc_log_open(const char *program, enum tc_log_level level)
 enum tc_log_level tc_log_level(void)
 {
     return log_level;
+}
+
+/* A line that nobody takes is lost, and counted. */
+static void say_line(const char *line, size_t size)
+{
+    static _Atomic unsigned lost;
+    char note[64];
+    unsigned before = lost;
+    if (before > 0) {
+        int length = snprintf(note, sizeof note, "(%u lines of the log were not read)\n", before);
+        if (tc_say(STDERR_FILENO, note, (size_t)length) < length) {
+            lost++;
+            return;
+        }
+        lost -= before;
+    }
+    ptrdiff_t said = tc_say(STDERR_FILENO, line, size);
+    struct pollfd reader = {.fd = STDERR_FILENO, .events = POLLOUT};
+    if (said == 0 && before == 0 && poll(&reader, 1, READER_MS) > 0) /* one that is only slow is waited for, once */
+        said = tc_say(STDERR_FILENO, line, size);
+    if (said < (ptrdiff_t)size)
+        lost++;
 }
 
 void tc_log(enum tc_log_level level, const char *format, ...)
@@ -42,9 +69,8 @@ void tc_log(enum tc_log_level level, const char *format, ...)
     if (more > 0)
         used = used + (size_t)more < sizeof line - 2 ? used + (size_t)more : sizeof line - 2;
     line[used++] = '\n';
-    /* A log that cannot be written must not end a session. */
-    if (write(STDERR_FILENO, line, used) < 0)
-        errno = saved;
+    /* A log that cannot be written must not end a session, nor hold it up. */
+    say_line(line, used);
     errno = saved;
 }
 

@@ -6,6 +6,7 @@ libtc_base_la_SOURCES = \
 	src/base/err.c src/base/err.h src/base/err.def \
 	src/base/log.c src/base/log.h \
 	src/base/process.c src/base/process.h \
+	src/base/say.c src/base/say.h \
 	src/base/startup.c src/base/startup.h \
 	src/base/trust.c src/base/trust.h
 libtc_base_la_LIBADD = $(INIH_LIBS)

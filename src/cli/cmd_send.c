@@ -9,6 +9,7 @@
 #include "cli/host_options.h"
 #include "cli/key_options.h"
 #include "cli/launch_options.h"
+#include "cli/outlet.h"
 #include "cli/port_options.h"
 #include "cli/report.h"
 #include "cli/show.h"
@@ -344,12 +345,49 @@ static int prepare(struct job *job, const struct tc_call *call, struct tc_err *e
     return result;
 }
 
+/* A reader that does not read holds up no session. */
+struct outlets {
+    struct tc_outlet *out, *err;
+};
+
+static bool are_behind(void *arg)
+{
+    const struct outlets *outlets = arg;
+    bool out = tc_outlet_behind(outlets->out), err = tc_outlet_behind(outlets->err);
+    return out || err;
+}
+
+static int open_outlets(struct outlets *outlets, struct tc_err *err)
+{
+    fflush(NULL);
+    outlets->out = tc_outlet_new(STDOUT_FILENO, err);
+    outlets->err = tc_outlet_new(STDERR_FILENO, err);
+    if (!outlets->out || !outlets->err)
+        return -TC_E_NOMEM;
+    setvbuf(tc_outlet_file(outlets->err), NULL, _IOLBF, 0);
+    return 0;
+}
+
+static void close_outlets(struct outlets *outlets)
+{
+    tc_outlet_free(outlets->out);
+    tc_outlet_free(outlets->err);
+}
+
 static int broadcast(struct job *job, struct tc_err *err)
 {
     const struct send_values *values = job->values;
+    struct outlets outlets = {0};
+    if (open_outlets(&outlets, err) < 0) {
+        close_outlets(&outlets);
+        return -TC_E_NOMEM;
+    }
     struct tc_show_options options = {
-        .out = stdout,
-        .err = stderr,
+        .out = tc_outlet_file(outlets.out),
+        .err = tc_outlet_file(outlets.err),
+        .terminal = STDERR_FILENO,
+        .behind = are_behind,
+        .arg = &outlets,
         .tty = isatty(STDERR_FILENO),
         .color = tc_report_color(stderr),
         .json = values->json,
@@ -362,17 +400,22 @@ static int broadcast(struct job *job, struct tc_err *err)
     };
     struct tc_send_report report = {0};
     struct tc_show *show = tc_show_new(&options, err);
-    if (!show)
+    if (!show) {
+        close_outlets(&outlets);
         return -TC_E_NOMEM;
+    }
     job->send.news = tc_show_news;
     job->send.joinable = tc_show_joinable;
     job->send.arg = show;
     struct tc_err why = {0};
     int result = tc_send_run(&job->send, &report, &why);
     int code = tc_send_exit(&report, result);
+    tc_outlet_wait(outlets.err);
+    tc_outlet_wait(outlets.out);
     tc_show_end(show, &report, code, result < 0 ? &why : NULL);
     tc_send_report_free(&report);
     tc_show_free(show);
+    close_outlets(&outlets);
     return code;
 }
 

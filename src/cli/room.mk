@@ -24,6 +24,7 @@ libtc_cli_la_SOURCES = \
 	src/cli/key_options.c src/cli/key_options.h \
 	src/cli/launch_options.c src/cli/launch_options.h \
 	src/cli/nearest.c src/cli/nearest.h \
+	src/cli/outlet.c src/cli/outlet.h \
 	src/cli/port_options.c src/cli/port_options.h \
 	src/cli/report.c src/cli/report.h \
 	src/cli/show.c src/cli/show.h \

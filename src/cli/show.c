@@ -126,11 +126,10 @@ static void describe(const struct tc_show *show, const struct tc_send_report *re
 
 /* ---- people ---- */
 
-static int terminal_width(FILE *file)
+static int terminal_width(int fd)
 {
     struct winsize window;
-    int fd = fileno(file);
-    if (fd < 0 || ioctl(fd, TIOCGWINSZ, &window) < 0 || window.ws_col < 20)
+    if (ioctl(fd, TIOCGWINSZ, &window) < 0 || window.ws_col < 20)
         return 80;
     return window.ws_col;
 }
@@ -149,7 +148,7 @@ static void draw_bar(struct tc_show *show, const struct tc_send_report *report)
     char text[384], bar[MOST + 4] = "";
     describe(show, report, text, sizeof text);
     double part = fraction(show, report);
-    int width = terminal_width(show->options.err) - 1;
+    int width = terminal_width(show->options.terminal) - 1;
     int cells = width - (int)(strlen(show->options.name) + strlen(text)) - 9;
     cells = cells < LEAST ? 0 : cells > MOST ? MOST : cells;
     for (int i = 0, full = (int)(part * cells); i < cells; i++)
@@ -458,6 +457,8 @@ static void on_progress(struct tc_show *show, const struct tc_send_news *news)
     if (now - show->drawn < pause || (show->options.quiet > 0 && !show->options.json))
         return;
     show->drawn = now;
+    if (show->options.behind && show->options.behind(show->options.arg))
+        return;
     if (show->options.json)
         json_progress(show, news->report);
     else if (tty)

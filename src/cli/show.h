@@ -10,6 +10,10 @@ struct tc_show_options {
     FILE *out;       /* the summary, or JSON Lines */
     FILE *err;       /* progress, failed hosts, errors */
     bool tty, color; /* of err */
+    int terminal;    /* err's descriptor, for its width */
+    /* Whether out or err has a reader that does not read: then what is only of this moment is left out. NULL: never. */
+    bool (*behind)(void *arg);
+    void *arg;
     bool json;
     unsigned quiet, verbose;  /* quiet 1: no progress, no summary; 2: no failed hosts either */
     const char *name;         /* of the array; borrowed */

@@ -13,6 +13,7 @@ libtreecast_la_SOURCES = \
 	src/data/word.c src/data/word.h \
 	src/base/err.c src/base/err.h src/base/err.def \
 	src/base/log.c src/base/log.h \
+	src/base/say.c src/base/say.h \
 	src/base/process.c src/base/process.h \
 	src/base/trust.c src/base/trust.h
 libtreecast_la_LIBADD = $(JANSSON_LIBS) $(CRYPTO_LIBS) $(INIH_LIBS) -lm

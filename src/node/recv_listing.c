@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/say.h"
 
 #define ROW_LEAST 48u /* bytes that an array takes in the answer besides its name */
 
@@ -49,6 +50,14 @@ static void free_listing(struct tc_recv_listing *listing)
     free(listing);
 }
 
+/* As much as its reader takes at once. */
+static void print(const char *text)
+{
+    size_t size = strlen(text);
+    if (tc_say(STDERR_FILENO, text, size) == (ptrdiff_t)size)
+        tc_say(STDERR_FILENO, "\n", 1);
+}
+
 /* text, or with NULL why there is none. */
 static void answer_all(struct tc_recv_listing *listing, const char *text, const struct tc_err *why)
 {
@@ -75,7 +84,7 @@ static void list_done(struct tc_task *task)
             tc_fail(&listing->err, TC_E_NOMEM, "no memory for a status");
     }
     if (listing->print && text)
-        dprintf(STDERR_FILENO, "%s\n", text);
+        print(text);
     node->listing = node->next_listing;
     node->next_listing = NULL;
     answer_all(listing, text, &listing->err);
@@ -105,7 +114,8 @@ static struct tc_recv_listing *listing_to_come(struct tc_recv_node *node)
 
 static int add_request(struct tc_recv_listing *listing, struct tc_door_request *request)
 {
-    struct tc_door_request **grown = reallocarray(listing->requests, listing->count + 1, sizeof(struct tc_door_request *));
+    struct tc_door_request **grown =
+        reallocarray(listing->requests, listing->count + 1, sizeof(struct tc_door_request *));
     if (!grown)
         return -TC_E_NOMEM;
     listing->requests = grown;

@@ -456,8 +456,14 @@ static void stage_open(struct stage *stage, bool json, bool tty, unsigned quiet)
     *stage = (struct stage){.report = {.host_count = 4, .size = 1 << 30, .slowest = 4, .min_hosts = 4}};
     stage->report.hosts = stage->rows;
     stage->report.tree = (struct tc_tree_spec){.kind = TC_TREE_DOUBLE};
-    stage->options = (struct tc_show_options){
-        .json = json, .tty = tty, .quiet = quiet, .name = "A.npy", .hosts = names, .host_count = 4, .now = fake_clock};
+    stage->options = (struct tc_show_options){.terminal = -1,
+                                              .json = json,
+                                              .tty = tty,
+                                              .quiet = quiet,
+                                              .name = "A.npy",
+                                              .hosts = names,
+                                              .host_count = 4,
+                                              .now = fake_clock};
     stage->options.out = open_memstream(&stage->out, &stage->out_size);
     stage->options.err = open_memstream(&stage->shown, &stage->shown_size);
     clock_now = 100;
