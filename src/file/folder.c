@@ -29,7 +29,7 @@ struct tc_folder {
     int state;                 /* DIR/.treecast */
     _Atomic uint64_t promised; /* bytes that files being filled may still take */
     uint64_t most;             /* bytes of memory for all files; 0: no bound */
-    atomic_bool hurried;
+    struct tc_inside_waits waits;
 };
 
 int tc_inside_open(int fd, const char *name, int flags, mode_t mode)
@@ -220,12 +220,12 @@ uint64_t tc_folder_bound_left(const struct tc_folder *folder)
 
 void tc_folder_hurry(struct tc_folder *folder)
 {
-    atomic_store(&folder->hurried, true);
+    atomic_store(&folder->waits.hurried, true);
 }
 
-bool tc_folder_hurried(const struct tc_folder *folder)
+struct tc_inside_waits *tc_inside_waits(struct tc_folder *folder)
 {
-    return atomic_load(&folder->hurried);
+    return &folder->waits;
 }
 
 bool tc_folder_on_tmpfs(const struct tc_folder *folder)

@@ -39,7 +39,6 @@ uint64_t tc_folder_bound_left(const struct tc_folder *folder);
 bool tc_folder_on_tmpfs(const struct tc_folder *folder);
 /* This process is to end: from now on no call waits for the folder's lock for more than a moment. Thread-safe. */
 void tc_folder_hurry(struct tc_folder *folder);
-bool tc_folder_hurried(const struct tc_folder *folder);
 void tc_folder_close(struct tc_folder *folder);
 
 /* Open published NAME read-only and read the description of the very inode that was opened; description may be NULL.

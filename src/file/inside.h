@@ -2,6 +2,7 @@
 #ifndef TC_FILE_INSIDE_H
 #define TC_FILE_INSIDE_H
 
+#include <stdatomic.h>
 #include <stdio.h>
 #include <sys/types.h>
 
@@ -10,6 +11,13 @@
 
 /* Open name, one component, in the directory fd: never through a link, close-on-exec. -1 and errno as open(2). */
 int tc_inside_open(int fd, const char *name, int flags, mode_t mode);
+
+/* What waiting for the folder's lock has come to; lock.c's. */
+struct tc_inside_waits {
+    atomic_bool hurried;
+    _Atomic uint64_t failed_at; /* ms on a clock that does not go back; 0: never */
+};
+struct tc_inside_waits *tc_inside_waits(struct tc_folder *folder);
 
 /* Write text as the description of the file of this inode, in place of an older one, in one step; synced off tmpfs.
  * name is for messages. Holding the lock. */

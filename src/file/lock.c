@@ -52,20 +52,25 @@ static int busy(const struct tc_folder *folder, int fd, uint64_t waited, struct 
                    pid ? "let it go on or end it" : "let it go on or end it ('fuser' may find it)");
 }
 
-/* Try until the time is over, and once after: this process may have been the one that stood still. */
-static int wait_for(const struct tc_folder *folder, int fd, struct tc_err *err)
+/* Try until the time is over, and once after: this process may have been the one that stood still. Who has waited in vain
+ * does not do so again at once, so that a session, which needs the lock more than once, waits once. */
+static int wait_for(struct tc_folder *folder, int fd, struct tc_err *err)
 {
     struct timespec pause = {.tv_nsec = FIRST_PAUSE_US * 1000};
-    uint64_t began = now_ms();
+    struct tc_inside_waits *waits = tc_inside_waits(folder);
+    uint64_t began = now_ms(), failed_at = atomic_load(&waits->failed_at);
+    bool again = failed_at > 0 && began < failed_at + TC_LOCK_AGAIN_MS;
     for (;;) {
         uint64_t waited = now_ms() - began;
-        bool over = waited >= (tc_folder_hurried(folder) ? TC_LOCK_HURRIED_MS : TC_LOCK_MS);
+        bool over = waited >= (again || atomic_load(&waits->hurried) ? TC_LOCK_SHORT_MS : TC_LOCK_MS);
         if (flock(fd, LOCK_EX | LOCK_NB) == 0)
             return 0;
         if (errno != EWOULDBLOCK && errno != EINTR)
             return tc_fail_errno(err, errno, "cannot lock %s/%s/lock", tc_folder_path(folder), TC_FOLDER_STATE);
-        if (over)
+        if (over) {
+            atomic_store(&waits->failed_at, now_ms());
             return busy(folder, fd, waited, err);
+        }
         nanosleep(&pause, NULL);
         if (pause.tv_nsec < LONGEST_PAUSE_US * 1000)
             pause.tv_nsec *= 2;

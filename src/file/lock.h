@@ -12,8 +12,9 @@
 #include "file/folder.h"
 
 enum {
-    TC_LOCK_MS = 5000,       /* a holder that works is done long before; a session can spare it */
-    TC_LOCK_HURRIED_MS = 250 /* once this process is to end: see tc_folder_hurry */
+    TC_LOCK_MS = 5000,      /* a holder that works is done long before; a session can spare it */
+    TC_LOCK_SHORT_MS = 250, /* once this process is to end (tc_folder_hurry), or when it has just waited in vain */
+    TC_LOCK_AGAIN_MS = 2000 /* so long ago at most */
 };
 
 /* A descriptor whose close unlocks, or a negative reason. TC_E_BUSY names the process that holds the lock, where the

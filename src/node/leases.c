@@ -10,9 +10,9 @@
 #include "file/lease.h"
 
 enum {
-    LOOK_MS = 60000,   /* the loop's clock stops while the system sleeps, a lease does not */
-    AGAIN_MS = 10000,  /* when another process held the folder's lock */
-    BATCH = 64         /* arrays looked at by one task, so that others get their turn */
+    LOOK_MS = 60000,  /* the loop's clock stops while the system sleeps, a lease does not */
+    AGAIN_MS = 10000, /* when another process held the folder's lock */
+    BATCH = 64        /* arrays looked at by one task, so that others get their turn */
 };
 
 struct owner {
@@ -160,8 +160,8 @@ static struct owner *watch_owner(struct tc_leases *leases, const struct tc_lease
             close(fd);
         return NULL;
     }
-    *owner = (struct owner){
-        .next = leases->owners, .leases = leases, .pid = lease->pid, .start = lease->start, .fd = fd};
+    *owner =
+        (struct owner){.next = leases->owners, .leases = leases, .pid = lease->pid, .start = lease->start, .fd = fd};
     leases->owners = owner;
     owner->watch = tc_watch_new(leases->loop, fd, on_owner_gone, owner, NULL);
     if (owner->watch)
@@ -244,9 +244,12 @@ static void end_run(struct tc_task *task, struct tc_worker *worker)
 {
     (void)worker;
     struct ending *ending = (struct ending *)task;
-    for (size_t i = 0; i < ending->count; i++)
-        ending->rows[i].result =
-            tc_lease_end(ending->leases->folder, ending->rows[i].name, &ending->rows[i].lease, &ending->err);
+    int result = 0;
+    for (size_t i = 0; i < ending->count; i++) { /* the lock is waited for once */
+        if (result != -TC_E_BUSY)
+            result = tc_lease_end(ending->leases->folder, ending->rows[i].name, &ending->rows[i].lease, &ending->err);
+        ending->rows[i].result = result;
+    }
 }
 
 static void log_end(const char *name)
@@ -345,11 +348,8 @@ int tc_leases_give(struct tc_leases *leases, const char *name, const struct tc_l
     struct giving *giving = leases->stopped ? NULL : calloc(1, sizeof *giving);
     if (!giving)
         return tc_fail(err, TC_E_NOMEM, "no memory for a lease");
-    *giving = (struct giving){.task = {.run = give_run, .done = give_done},
-                              .leases = leases,
-                              .lease = *lease,
-                              .done = done,
-                              .arg = arg};
+    *giving = (struct giving){
+        .task = {.run = give_run, .done = give_done}, .leases = leases, .lease = *lease, .done = done, .arg = arg};
     memcpy(giving->name, name, strnlen(name, TC_NAME_MAX));
     tc_pool_add(leases->pool, &giving->task);
     return 0;

@@ -69,7 +69,7 @@ static void on_hour(void *arg)
     expiry->task.run = expire_run;
     expiry->task.done = expire_done;
     expiry->node = node;
-    tc_pool_add(node->aside, &expiry->task);
+    tc_pool_add(node->locks, &expiry->task);
 }
 
 /* The process that this agent belongs to. */
@@ -162,12 +162,12 @@ static int open_node(struct tc_recv_node *node, const char *listen, struct tc_er
         return status;
     if (!(node->pool = tc_pool_new(node->loop, node->options.threads, err)) || !(node->here.codec = tc_codec_new(err)))
         return -err->reason;
-    if (!(node->aside = tc_pool_aside(node->loop, err)))
+    if (!(node->aside = tc_pool_aside(node->loop, err)) || !(node->locks = tc_pool_aside(node->loop, err)))
         return -err->reason;
     if (tc_recv_open_door(node, err) < 0)
         return -err->reason;
     tc_folder_tidy(node->folder, NULL); /* not needed to serve */
-    if (!(node->leases = tc_leases_new(node->loop, node->aside, node->folder, err)))
+    if (!(node->leases = tc_leases_new(node->loop, node->locks, node->folder, err)))
         return -err->reason;
     status = watch_owner(node, err);
     if (status < 0)
@@ -199,6 +199,7 @@ static void close_node(struct tc_recv_node *node)
     tc_leases_stop(node->leases);
     tc_recv_end_listing(node);
     tc_pool_free(node->aside);
+    tc_pool_free(node->locks);
     while (node->sessions) {
         tc_recv_close_file(node->sessions);
         tc_recv_free_session(node->sessions);

@@ -60,6 +60,7 @@ struct tc_recv_node {
     struct tc_loop *loop;
     struct tc_pool *pool;
     struct tc_pool *aside; /* for what local users ask for: no data waits behind it */
+    struct tc_pool *locks; /* the same, where the folder's lock may have to be waited for */
     struct tc_worker here; /* the loop thread's own, for chunks that are opened on the spot */
     struct tc_folder *folder;
     struct tc_strangers *strangers; /* NULL: not listening yet, or closing */

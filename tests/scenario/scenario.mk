@@ -16,6 +16,7 @@ test_scripts += \
 	tests/scenario/15_corruption.py \
 	tests/scenario/16_moments.py \
 	tests/scenario/17_hosts.py \
+	tests/scenario/19_limits.py \
 	tests/scenario/18_logins.py \
 	tests/scenario/19_topology.py
 plain_scripts += tests/scenario/07_big.py tests/scenario/mpi.py

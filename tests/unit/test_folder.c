@@ -361,6 +361,9 @@ START_TEST(a_stopped_holder_is_waited_for_in_vain)
     snprintf(holder, sizeof holder, "process %d (test_folder, stopped)", (int)child);
     ck_assert_msg(strstr(err.text, "busy: ") && strstr(err.text, holder) && strstr(err.text, "/.treecast/lock"), "%s",
                   err.text);
+    began = seconds();
+    ck_assert_int_eq(tc_folder_remove(folder, "A", &err), -TC_E_BUSY); /* who has just waited does not wait again */
+    ck_assert_msg(seconds() - began < 2, "%g s", seconds() - began);
     tc_folder_hurry(folder); /* nobody waits any more */
     began = seconds();
     ck_assert_int_eq(publish(folder, "B", 10, 1, false, &err), -TC_E_BUSY);
