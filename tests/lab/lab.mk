@@ -5,7 +5,8 @@ plain_scripts += \
 	tests/lab/test_lab_mpi.py \
 	tests/lab/test_lab_racks.py \
 	tests/lab/test_lab_self.py \
-	tests/lab/test_lab_slurm.py
+	tests/lab/test_lab_slurm.py \
+	tests/lab/test_lab_slurm_memory.py
 dist_noinst_DATA += \
 	tests/lab/cast.py \
 	tests/lab/harm.py \

@@ -9,6 +9,7 @@ The users alice and bob exist on the hosts only: /etc/passwd, /etc/group and /et
 mounted over the machine's in the hosts' namespaces. Nothing of an installed Slurm or munge is used but its programs.
 """
 
+import contextlib
 import os
 import re
 import shutil
@@ -25,6 +26,7 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "srun", "sbatch", "scancel", "squeu
 BASE = "/dev/shm/treecast"
 KEY = "/dev/shm/cluster.key"  # in each host: one can be taken away
 SHORT = 60
+CGROUPS = "/sys/fs/cgroup"
 
 CONF = """
 ClusterName=treecastlab
@@ -72,12 +74,14 @@ def program(name):
 
 
 class Slurm:
-    """plugin: path of the SPANK plug-in, if there is one."""
+    """plugin: path of the SPANK plug-in, if there is one. memory: jobs have memory, which cgroups hold them to."""
 
-    def __init__(self, lab, treecast, source=None, plugin=None):
+    def __init__(self, lab, treecast, source=None, plugin=None, memory=False):
         if missing():
             raise Skip(f"no {missing()} (packages slurmctld, slurmd, slurm-client, munge)")
-        self.lab, self.plugin = lab, plugin
+        self.lab, self.plugin, self.memory = lab, plugin, memory
+        if memory and not all(os.path.isdir(f"{CGROUPS}/{name}") for name in ("memory", "freezer")):
+            raise Skip("no memory and freezer controllers of cgroups version 1")
         self.source = source or os.environ.get("top_srcdir") or os.path.join(os.path.dirname(__file__), "..", "..")
         self.original = treecast
         self.daemons = []
@@ -109,6 +113,11 @@ class Slurm:
             except ProcessLookupError:
                 pass
         shutil.rmtree(self.folder, ignore_errors=True)
+        if self.memory:  # Slurm leaves the tops of its hierarchies
+            for name in os.listdir(CGROUPS):
+                for host in self.lab.all():
+                    with contextlib.suppress(OSError):
+                        os.rmdir(f"{CGROUPS}/{name}/slurm_h{host}")
 
     # -- setting up ---------------------------------------------------------------------------------------------
 
@@ -137,10 +146,11 @@ class Slurm:
             script = read(os.path.join(self.source, "contrib", "slurm", f"{name}.in"))
             script = script.replace("@bindir@", self.path("bin"))
             self.write(name, script.replace("--system=slurm", f"--cluster-key {KEY} --system=slurm"), 0o755)
-        self.write("slurm.conf", CONF.format(folder=self.folder, hosts=self.lab.hosts, last=self.lab.hosts - 1))
-        self.write("cgroup.conf", "CgroupPlugin=cgroup/v1\nCgroupAutomount=no\n"
-                                  f"CgroupMountpoint={self.path('state')}/no-cgroups\n")
-        os.mkdir(self.path("state", "no-cgroups"))
+        self.write("slurm.conf", self._conf())
+        place = CGROUPS if self.memory else self.path("state", "no-cgroups")
+        self.write("cgroup.conf", f"CgroupPlugin=cgroup/v1\nCgroupAutomount=no\nCgroupMountpoint={place}\n"
+                                  f"ConstrainRAMSpace={'yes' if self.memory else 'no'}\n")
+        os.makedirs(place, exist_ok=True)
         if self.plugin:
             shutil.copy(self.plugin, self.path("bin"))
             os.chmod(self.path("bin", os.path.basename(self.plugin)), 0o755)
@@ -153,6 +163,15 @@ class Slurm:
         with open(self.path("munge", "key"), "wb") as file:
             file.write(os.urandom(64))
         os.chmod(self.path("munge", "key"), 0o600)
+
+    def _conf(self):
+        text = CONF.format(folder=self.folder, hosts=self.lab.hosts, last=self.lab.hosts - 1)
+        if self.memory:
+            for old, new in (("proctrack/linuxproc", "proctrack/cgroup"), ("task/none", "task/cgroup"),
+                             ("select/linear", "select/linear\nSelectTypeParameters=CR_Memory"),
+                             ("CPUs=2", "CPUs=2 RealMemory=1000")):
+                text = text.replace(old, new)
+        return text
 
     def _mounts(self):
         code = subprocess.run([self.treecast, "keygen", "--group-only", self.path("cluster.key")], check=False,
