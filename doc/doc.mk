@@ -10,6 +10,6 @@ dist_man_MANS = \
 	doc/treecast-wire.7
 EXTRA_DIST += doc/RATIONALE
 # Examples of the C library; tests/house/install.py builds each as a user would, and runs it.
-dist_noinst_DATA += doc/examples/progress.c doc/examples/attach.cc doc/examples/mpi_norm.c
+dist_noinst_DATA += doc/examples/hdf5.py doc/examples/fits.py doc/examples/progress.c doc/examples/attach.cc doc/examples/mpi_norm.c
 # The figure of the users' notebook, from measurements in notebook.json: tests/bench/figure.py
 EXTRA_DIST += doc/notebook.json doc/notebook.png doc/notebook.svg

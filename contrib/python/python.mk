@@ -9,6 +9,7 @@ dist_treecast_DATA = \
 	contrib/python/treecast/_folder.py \
 	contrib/python/treecast/_keeper.py \
 	contrib/python/treecast/_mapping.py \
+	contrib/python/treecast/_members.py \
 	contrib/python/treecast/_program.py \
 	contrib/python/treecast/_progress.py \
 	contrib/python/treecast/_ref.py \

@@ -7,7 +7,7 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
 
-from . import _door, _folder, _mapping, errors
+from . import _door, _folder, _mapping, _members, errors
 
 if TYPE_CHECKING:
     import numpy
@@ -18,7 +18,7 @@ Directory = Union[str, "os.PathLike[str]", None]
 
 
 def attach(name: str, dir: Directory = None, timeout: Optional[float] = None,
-           mode: str = "r") -> "numpy.ndarray[Any, Any]":
+           mode: str = "r", raw: bool = False) -> Any:
     """Wait for an array and map it: every process of this host that does so shares one copy.
 
     Parameters
@@ -31,6 +31,8 @@ def attach(name: str, dir: Directory = None, timeout: Optional[float] = None,
         Seconds to wait; for ever by default. A name that nobody has begun to send is waited for too.
     mode : {"r", "c"}
         Read-only, or copy-on-write: assignments change this process's memory, never the file.
+    raw : bool
+        The bytes of a ``.npz`` or ``.safetensors`` file instead of its members.
 
     Returns
     -------
@@ -38,6 +40,7 @@ def attach(name: str, dir: Directory = None, timeout: Optional[float] = None,
         With the dtype, shape and order that were sent; of bytes (``uint8``) for a file that is no array. It stays what
         it is when the name is removed or given to a newer array, also in the workers of joblib, which open its
         ``filename``: that is no path in ``dir`` for this reason. With mode "c" a plain numpy.ndarray.
+        Of a ``.npz`` file with stored members or a ``.safetensors`` file: a mapping from names to such arrays.
 
     Raises
     ------
@@ -52,18 +55,20 @@ def attach(name: str, dir: Directory = None, timeout: Optional[float] = None,
     >>> a.shape, a.dtype, a.flags.writeable                 # doctest: +SKIP
     ((1000, 1000), dtype('float64'), False)
     """
-    return open_described(name, dir, timeout, mode)[0]
+    return open_described(name, dir, timeout, mode, raw)[0]
 
 
-def open_described(name: str, dir: Directory, timeout: Optional[float], mode: str) -> Any:
-    """The array and its description."""
+def open_described(name: str, dir: Directory, timeout: Optional[float], mode: str, raw: bool = False) -> Any:
+    """The array, or arrays by name, and the description."""
     if mode not in ("r", "c"):
         raise errors.UsageError(f"mode {mode!r}: a published array is mapped with 'r' or 'c'", "usage")
     directory = _folder.resolve(dir)
     found = _door.run(_door.wait(directory, _folder.check_name(name), want_fd=True), timeout,
                       f"{name} was not published in {directory}")
     fd, description = found if found.description else _open(name, directory)
-    return _mapping.to_array(io.FileIO(fd), os.path.join(directory, name), description, mode), description
+    array = _mapping.to_array(io.FileIO(fd), os.path.join(directory, name), description, mode)
+    members = None if raw or description.dtype is not None else _members.reader_of(name)
+    return (array if members is None else members(array, name)), description
 
 
 def _open(name: str, directory: str) -> Tuple[int, _folder.Description]:

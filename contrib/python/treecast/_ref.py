@@ -46,7 +46,7 @@ class Ref:
         self.digest = digest.hex() if isinstance(digest, bytes) else digest
         self.report: Optional[Dict[str, Any]] = None
 
-    def attach(self, timeout: Optional[float] = ATTACH_SECONDS, mode: str = "r") -> "numpy.ndarray[Any, Any]":
+    def attach(self, timeout: Optional[float] = ATTACH_SECONDS, mode: str = "r") -> Any:
         """Wait for the array on this host and map it, see `treecast.attach`. A process maps it once.
 
         Raises
