@@ -23,6 +23,7 @@
 #define POOLED (32u * 1024)        /* smallest body that comes from the pool */
 #define IN_SIZE 4096u              /* heads and small bodies; what is left of a larger body is read straight into it */
 #define LAST_WORDS_MS 1000         /* for what a peer still said when it no longer listens */
+#define FIRST_PAUSE_MS 20u         /* before a peer is dialled again, and twice as long before each next time */
 #define PULSE_MS 1000              /* between looks whether the peer's host still acknowledges what it gets */
 #define PULSES_MISSED 5            /* in a row, and it is dead */
 #define BATCH (48u * 1024)         /* bytes of a body worth waking for */
@@ -69,7 +70,8 @@ struct tc_link {
     struct tc_lookup *lookup;
     struct tc_watch *lookup_watch;
     struct addrinfo *numeric;            /* instead of a lookup */
-    const struct addrinfo *next_address; /* of either */
+    const struct addrinfo *first_address, *next_address; /* of either */
+    unsigned dialled;                                    /* again */
     uint64_t connect_by;
 
     struct frame *first, **last;
@@ -130,7 +132,7 @@ static void forget_addresses(struct tc_link *link)
     if (link->numeric)
         freeaddrinfo(link->numeric);
     link->numeric = NULL;
-    link->next_address = NULL;
+    link->first_address = link->next_address = NULL;
 }
 
 /* Everything but the memory of the link itself, which a caller further up may still look at. */
@@ -468,10 +470,29 @@ static void names_of(struct tc_link *link)
 static void go_up(struct tc_link *link)
 {
     link->state = OPEN;
+    forget_addresses(link);
+    explicit_bzero(link->key, sizeof link->key);
     tc_timer_clear(link->deadline);
     emit(link, &(struct tc_link_event){.kind = TC_LINK_UP});
     if (link->state == OPEN)
         go_soon(link, TC_WATCH_READ | TC_WATCH_WRITE); /* frames may have come with the handshake */
+}
+
+/* After a reset before the handshake was done: the peer had to choose among many that it does not know. */
+static bool dial_again(struct tc_link *link)
+{
+    uint64_t pause = FIRST_PAUSE_MS << link->dialled;
+    if (!link->first_address || link->dialled >= link->options.again ||
+        tc_loop_now(link->loop) + pause >= link->connect_by)
+        return false;
+    link->dialled++;
+    tc_tls_free(link->tls);
+    link->tls = NULL;
+    close_socket(link);
+    link->next_address = link->first_address;
+    link->state = CONNECTING;
+    tc_timer_set(link->deadline, pause);
+    return true;
 }
 
 static void shake_hands(struct tc_link *link)
@@ -486,7 +507,7 @@ static void shake_hands(struct tc_link *link)
         link->handshake_wants = TC_WATCH_READ;
     else if (said == WANT_WRITE)
         link->handshake_wants = TC_WATCH_WRITE;
-    else
+    else if (!tc_tls_reset(link->tls) || !dial_again(link))
         finish(link, &err);
 }
 
@@ -529,7 +550,8 @@ static void connected(struct tc_link *link)
     const struct tc_link_options *options = &link->options;
     struct tc_err err = {0};
     names_of(link);
-    forget_addresses(link);
+    if (!options->tls)
+        forget_addresses(link);
     if (!options->tls && options->same_user) {
         link->state = IDENTIFY;
         link->why = (struct tc_err){0};
@@ -545,7 +567,6 @@ static void connected(struct tc_link *link)
         link->tls = tc_tls_server(link->fd, options->lookup, options->lookup_arg, &err);
     else
         link->tls = tc_tls_client(link->fd, link->identity, options->identity_size, link->key, &err);
-    explicit_bzero(link->key, sizeof link->key);
     if (!link->tls) {
         finish(link, &err);
         return;
@@ -609,6 +630,8 @@ static void on_connect(struct tc_link *link)
             connected(link);
             return;
         }
+        if (number == ECONNRESET && dial_again(link))
+            return;
         link->why = (struct tc_err){0};
         tc_fail(&link->why, TC_E_UNREACHABLE, "cannot connect: %s", strerror(number));
         close_socket(link);
@@ -622,8 +645,9 @@ static void on_resolved(void *arg, unsigned ready)
 {
     (void)ready;
     struct tc_link *link = arg;
-    if (tc_lookup_result(link->lookup, &link->next_address, &link->why) == -TC_E_BUSY)
+    if (tc_lookup_result(link->lookup, &link->first_address, &link->why) == -TC_E_BUSY)
         return;
+    link->next_address = link->first_address;
     tc_watch_free(link->lookup_watch);
     link->lookup_watch = NULL;
     link->state = CONNECTING;
@@ -851,7 +875,7 @@ struct tc_link *tc_link_dial(struct tc_loop *loop, const char *address, const st
     link->connect_by = tc_loop_now(loop) + link->options.connect_ms;
     tc_timer_set(link->deadline, link->options.connect_ms);
     if (tc_address_resolve(host, port, true, &link->numeric) == 0) {
-        link->next_address = link->numeric;
+        link->first_address = link->next_address = link->numeric;
         link->state = CONNECTING;
         go_soon(link, TC_WATCH_READ);
     } else {
@@ -969,6 +993,14 @@ void tc_link_close(struct tc_link *link, uint32_t linger_ms)
     tc_timer_set(link->deadline, 0);
 }
 
+void tc_link_reset(struct tc_link *link)
+{
+    struct linger none = {.l_onoff = 1, .l_linger = 0};
+    if (link->fd >= 0)
+        setsockopt(link->fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+    tc_link_close(link, 0);
+}
+
 void tc_link_drop(struct tc_link *link)
 {
     if (!link || link->dropped)
@@ -983,6 +1015,11 @@ void tc_link_drop(struct tc_link *link)
 bool tc_link_up(const struct tc_link *link)
 {
     return link->state == OPEN;
+}
+
+bool tc_link_proven(const struct tc_link *link)
+{
+    return link->tls ? tc_tls_proven(link->tls) : link->received > 0;
 }
 
 bool tc_link_is_loopback(const struct tc_link *link)

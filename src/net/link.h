@@ -48,6 +48,8 @@ struct tc_link_options {
                                    once for all that was queued since the last one, also if it never rose above */
     uint32_t handshake_ms;      /* whole time to UP, absolute; 0: 3000 */
     uint32_t connect_ms;        /* dial only, until TCP is connected; 0: 5000 */
+    unsigned again;             /* dial with TLS only: so often a peer is dialled again, within connect_ms, that resets the
+                                   connection before the handshake is done: it has too many from strangers */
     bool tls;
     bool
         same_user; /* without TLS: UP only if a process of this one's user has the other end (peer.h), else TC_E_AUTH */
@@ -84,10 +86,14 @@ void tc_link_retry(struct tc_link *link);
 /* Send what is queued for at most linger_ms, then close; 0, or not up yet: at once. What comes in meanwhile is thrown
  * away; CLOSED comes as soon as the peer has closed too, so that it can still read all. */
 void tc_link_close(struct tc_link *link, uint32_t linger_ms);
+/* Close at once by a reset, which tells a peer that it may come again (options.again). CLOSED comes as with close. */
+void tc_link_reset(struct tc_link *link);
 /* Close at once and never call back. NULL allowed. */
 void tc_link_drop(struct tc_link *link);
 
 bool tc_link_up(const struct tc_link *link);
+/* Whether the peer has shown to be one of ours: that it holds the key, or without TLS by a frame. */
+bool tc_link_proven(const struct tc_link *link);
 bool tc_link_is_loopback(const struct tc_link *link);
 const char *tc_link_peer(const struct tc_link *link);  /* "10.0.0.7:41234" or the address that was dialled; borrowed */
 const char *tc_link_local(const struct tc_link *link); /* own address of the connection, "" before it is up */

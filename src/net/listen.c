@@ -10,16 +10,22 @@
 
 #include "base/log.h"
 
-#define BACKLOG 512
-#define TURN 64         /* connections taken before the others in the loop get their turn */
+#define BACKLOG 4096    /* those of a flood fill it, and who finds it full comes again after a second */
+#define TURN 16         /* connections taken before those that were taken are heard, and the rest of the loop */
 #define BREATHER_MS 100 /* without descriptors: a readable listening socket would keep the loop spinning */
 #define DEAF_TURNS 20   /* breathers in a row */
 
 /* A link that is not up yet. */
 struct pending {
-    struct pending *next; /* younger */
+    struct pending *next; /* younger, of the same source */
     struct tc_link *link;
+};
+
+/* All from one address, or of IPv6 from one network: whoever has one address there has 2^64. */
+struct source {
+    struct source *next;
     struct in6_addr from;
+    struct pending *oldest, **youngest;
 };
 
 struct tc_listen {
@@ -29,7 +35,7 @@ struct tc_listen {
     int fd;
     struct tc_watch *watch;
     struct tc_timer *breather;
-    struct pending *oldest;
+    struct source *sources;
     bool choked; /* and has said so */
     unsigned deaf_turns;
     char address[TC_ADDRESS_TEXT];
@@ -40,6 +46,8 @@ static struct in6_addr address_of(const struct sockaddr_storage *storage)
     struct in6_addr out = {0};
     if (storage->ss_family == AF_INET6) {
         out = ((const struct sockaddr_in6 *)(const void *)storage)->sin6_addr;
+        if (!IN6_IS_ADDR_V4MAPPED(&out))
+            memset(&out.s6_addr[8], 0, 8);
     } else {
         out.s6_addr[10] = out.s6_addr[11] = 0xff; /* as IPv6 writes it */
         memcpy(&out.s6_addr[12], &((const struct sockaddr_in *)(const void *)storage)->sin_addr, 4);
@@ -47,81 +55,134 @@ static struct in6_addr address_of(const struct sockaddr_storage *storage)
     return out;
 }
 
-static void forget(struct tc_listen *self, const struct tc_link *link)
+static struct source *find(const struct tc_listen *self, const struct in6_addr *from)
 {
-    for (struct pending **at = &self->oldest; *at; at = &(*at)->next) {
+    struct source *source = self->sources;
+    while (source && memcmp(from, &source->from, sizeof *from) != 0)
+        source = source->next;
+    return source;
+}
+
+static struct source *find_or_add(struct tc_listen *self, const struct in6_addr *from)
+{
+    struct source *source = find(self, from);
+    if (source || !(source = calloc(1, sizeof *source)))
+        return source;
+    source->next = self->sources;
+    source->from = *from;
+    source->youngest = &source->oldest;
+    self->sources = source;
+    return source;
+}
+
+static void forget_source(struct tc_listen *self, struct source *source)
+{
+    for (struct source **at = &self->sources; *at; at = &(*at)->next)
+        if (*at == source) {
+            *at = source->next;
+            break;
+        }
+    free(source);
+}
+
+static bool remove_from(struct source *source, const struct tc_link *link)
+{
+    for (struct pending **at = &source->oldest; *at; at = &(*at)->next) {
         struct pending *entry = *at;
         if (entry->link != link)
             continue;
         *at = entry->next;
+        if (!entry->next)
+            source->youngest = at;
         free(entry);
-        return;
+        return true;
     }
+    return false;
 }
 
-static unsigned count_from(const struct tc_listen *self, const struct in6_addr *from)
+static void forget(struct tc_listen *self, const struct tc_link *link)
 {
-    unsigned count = 0;
-    for (const struct pending *entry = self->oldest; entry; entry = entry->next)
-        count += memcmp(from, &entry->from, sizeof *from) == 0;
-    return count;
+    for (struct source *source = self->sources; source; source = source->next)
+        if (remove_from(source, link)) {
+            if (!source->oldest)
+                forget_source(self, source);
+            return;
+        }
 }
 
-/* The oldest of those from one address. */
-static void end_oldest(struct tc_listen *self, const struct in6_addr *from)
+static unsigned count(const struct source *source, bool proven)
 {
-    const struct pending *entry = self->oldest;
-    while (entry && memcmp(from, &entry->from, sizeof *from) != 0)
+    unsigned found = 0;
+    for (const struct pending *entry = source->oldest; entry; entry = entry->next)
+        found += tc_link_proven(entry->link) == proven;
+    return found;
+}
+
+/* The oldest of a source that have shown who they are, or of those that have not. */
+static void end_oldest(struct tc_listen *self, const struct source *source, bool proven)
+{
+    const struct pending *entry = source->oldest;
+    while (entry && tc_link_proven(entry->link) != proven)
         entry = entry->next;
     if (!entry)
         return;
     struct tc_link *link = entry->link;
     forget(self, link);
-    tc_link_close(link, 0);
+    tc_link_reset(link);
 }
 
-/* Room for one more from this address, and in all. There the address that has most gives way: a crowd from a few must
- * not push out a host that is only shaking hands. */
-static void make_room(struct tc_listen *self, const struct in6_addr *from)
+/* Whether so many are too many: one of the unproven is to come yet. */
+static bool too_many(unsigned count, bool proven, unsigned most)
 {
-    struct in6_addr worst = *from;
+    return proven ? count > most : count >= most;
+}
+
+/* Space for one more, from this address and in all. There the source that has most gives way: a crowd from a few must not
+ * push out a host that is only shaking hands. Who has shown to be one of ours counts apart, and gives way to his like
+ * only: a flood of strangers from his own address does not push him out. */
+static void make_room(struct tc_listen *self, const struct in6_addr *from, bool proven)
+{
+    const struct source *own = find(self, from), *worst = NULL;
     unsigned all = 0, most = 0;
-    if (count_from(self, from) >= self->options.pending_per_address)
-        end_oldest(self, from);
-    for (const struct pending *entry = self->oldest; entry; entry = entry->next)
-        all++;
-    if (all < self->options.pending)
-        return;
-    for (const struct pending *entry = self->oldest; entry; entry = entry->next) {
-        unsigned count = count_from(self, &entry->from);
-        if (count > most) {
-            most = count;
-            worst = entry->from;
+    if (own && too_many(count(own, proven), proven, self->options.pending_per_address))
+        end_oldest(self, own, proven);
+    for (const struct source *source = self->sources; source; source = source->next) {
+        unsigned here = count(source, proven);
+        all += here;
+        if (here >= most) { /* of several the one that has been here longest */
+            most = here;
+            worst = source;
         }
     }
-    end_oldest(self, &worst);
+    if (worst && too_many(all, proven, self->options.pending))
+        end_oldest(self, worst, proven);
 }
 
 static void take(struct tc_listen *self, int fd, const struct sockaddr_storage *storage, socklen_t size)
 {
     char peer[TC_ADDRESS_TEXT];
-    struct pending *entry = malloc(sizeof *entry), **last = &self->oldest;
+    struct in6_addr from = address_of(storage);
+    struct pending *entry = calloc(1, sizeof *entry);
     if (!entry) {
         tc_log(TC_LOG_ERROR, "%s: no memory for a connection", self->address);
         close(fd);
         return;
     }
-    *entry = (struct pending){.from = address_of(storage)};
-    make_room(self, &entry->from);
+    make_room(self, &from, true);
+    make_room(self, &from, false);
     tc_address_text(peer, (const struct sockaddr *)(const void *)storage, size);
     entry->link = self->call(self->arg, fd, peer);
-    if (!entry->link) {
-        free(entry);
+    struct source *source = entry->link ? find_or_add(self, &from) : NULL;
+    if (source) {
+        *source->youngest = entry;
+        source->youngest = &entry->next;
         return;
     }
-    while (*last)
-        last = &(*last)->next;
-    *last = entry;
+    if (entry->link) { /* what is not counted is not kept */
+        tc_log(TC_LOG_ERROR, "%s: no memory for a connection", self->address);
+        tc_link_close(entry->link, 0);
+    }
+    free(entry);
 }
 
 static void on_breather(void *arg)
@@ -332,10 +393,11 @@ void tc_listen_close(struct tc_listen *self)
     tc_timer_free(self->breather);
     if (self->fd >= 0)
         close(self->fd);
-    while (self->oldest) {
-        struct pending *entry = self->oldest;
-        self->oldest = entry->next;
-        free(entry);
+    while (self->sources) {
+        struct source *source = self->sources;
+        while (source->oldest)
+            remove_from(source, source->oldest->link);
+        forget_source(self, source);
     }
     free(self);
 }

@@ -1,5 +1,7 @@
 /* listen.h - a listening socket that bounds what strangers may cost: connections that are not up yet, in all and for
- * each address. When there are too many in all, the address that has most gives way, its oldest first. */
+ * each address (of IPv6 each network of 64 bits). When there are too many in all, the address that has most gives way, its
+ * oldest first. Those that have shown to be of ours (tc_link_proven) are counted apart from those that have not, by the
+ * same limits: a flood does not push out who shares the address it comes from. */
 #ifndef TC_NET_LISTEN_H
 #define TC_NET_LISTEN_H
 
@@ -16,7 +18,7 @@ struct tc_listen_options {
 };
 
 /* A socket accepted and within limits: the callee takes fd, makes it a link with tc_link_accept and returns that, or
- * NULL (fd is closed then). peer is borrowed for the call. The oldest link goes by tc_link_close: CLOSED with reason 0.
+ * NULL (fd is closed then). peer is borrowed for the call. The oldest link goes by tc_link_reset: CLOSED with reason 0.
  * The listener forgets the link when it is up (the callee calls tc_listen_up from its UP event) or closed
  * (tc_listen_gone from CLOSED, when it never came up). */
 typedef struct tc_link *tc_listen_call(void *arg, int fd, const char *peer);

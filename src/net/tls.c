@@ -500,6 +500,18 @@ void tc_tls_end(struct tc_tls *tls)
     ERR_clear_error();
 }
 
+bool tc_tls_reset(const struct tc_tls *tls)
+{
+    return !tls->up && (tls->error == ECONNRESET || tls->error == EPIPE);
+}
+
+/* OpenSSL has compared the binder of a key that is known when it goes on from the ClientHello. */
+bool tc_tls_proven(const struct tc_tls *tls)
+{
+    OSSL_HANDSHAKE_STATE state = SSL_get_state(tls->ssl);
+    return tls->up || (tls->known && state != TLS_ST_BEFORE && state != TLS_ST_SR_CLNT_HELLO);
+}
+
 const uint8_t *tc_tls_identity(const struct tc_tls *tls, size_t *size)
 {
     *size = tls->up ? tls->identity_size : 0;

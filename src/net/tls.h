@@ -5,6 +5,7 @@
 #ifndef TC_NET_TLS_H
 #define TC_NET_TLS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -47,6 +48,11 @@ size_t tc_tls_unsent(const struct tc_tls *tls); /* bytes of records that wait fo
 /* Announce the end of what this side sends (close_notify); goes with tc_tls_flush. */
 void tc_tls_end(struct tc_tls *tls);
 
+/* Whether the peer has shown that it holds the key, by its first message already; anybody could repeat that message, so
+ * it is let in only when the handshake is done. */
+bool tc_tls_proven(const struct tc_tls *tls);
+/* Whether the connection was cut by a reset before the handshake was done. */
+bool tc_tls_reset(const struct tc_tls *tls);
 /* The identity that the handshake used: NULL before. */
 const uint8_t *tc_tls_identity(const struct tc_tls *tls, size_t *size);
 

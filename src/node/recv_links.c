@@ -185,6 +185,7 @@ int tc_recv_join(struct tc_recv_node *node, struct tc_err *err)
                                       .most = node->options.message_most,
                                       .low_water = TC_RUNNER_LOW_WATER,
                                       .connect_ms = JOIN_MS,
+                                      .again = TC_RUNNER_AGAIN,
                                       .handshake_ms = JOIN_MS,
                                       .tls = node->options.key != NULL,
                                       .same_user = true,

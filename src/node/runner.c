@@ -343,6 +343,7 @@ static void dial(struct tc_runner *runner, const struct tc_action *action)
                                       .limit = tc_message_limit,
                                       .blobs = runner->options.blobs,
                                       .low_water = TC_RUNNER_LOW_WATER,
+                                      .again = TC_RUNNER_AGAIN,
                                       .tls = runner->options.tls,
                                       .same_user = true};
     tc_data_identity(identity, runner->session, action->id);

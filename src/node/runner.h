@@ -60,6 +60,7 @@ struct tc_runner_options {
     void *node;
 };
 
+#define TC_RUNNER_AGAIN 5u /* times to dial a peer that may be crowded: 0.6 s of pauses in all */
 #define TC_RUNNER_LOW_WATER (128u << 10) /* bytes: a link with less than this left to send takes its next chunks */
 
 /* A chunk that may not leave yet. */

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Crowds: many names, many requests, many connections, of one user or one address, cost the others a share at most."""
 
+import contextlib
 import json
 import os
 import pwd
@@ -14,6 +15,8 @@ from hostile import MIB, SLOW, ensure, main, need_root, note, scenario, wait_for
 NAMES = int(os.environ.get("CROWD_NAMES", "20000"))
 PIPELINED = 1900
 USER = "nobody"
+FLOODED = 10
+BURST = 50  # of connections, after which the flood takes breath: the machine has other work too
 
 
 def fill(agent, count):
@@ -178,6 +181,59 @@ def connections_of_one_user(scene):
     finally:
         crowd.communicate("")
     note(f"{int(taken) + int(refused)} connections of one user: {taken} taken, {refused} refused with their reason")
+
+
+class Flood:
+    """Connections to a port from the sender's own address, one after another: silent ones, and some that begin a
+    handshake."""
+
+    def __init__(self, port, keep=1000):
+        self.port, self.keep, self.count, self.over = port, keep, 0, threading.Event()
+        self.threads = [threading.Thread(target=self.run, args=(number,)) for number in range(2)]
+        for thread in self.threads:
+            thread.start()
+
+    def run(self, number):
+        peers = []
+        while not self.over.wait(0.01 if self.count % BURST == 0 else 0):
+            peer = socket.socket()
+            peer.setblocking(False)
+            peer.connect_ex(("127.0.0.1", self.port))
+            peers.append(peer)
+            if self.count % 4 == number:
+                with contextlib.suppress(OSError):
+                    peer.send(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\0" * 40)
+            self.count += 1
+            if len(peers) > self.keep:
+                peers.pop(0).close()
+        for peer in peers:
+            peer.close()
+
+    def end(self):
+        self.over.set()
+        for thread in self.threads:
+            thread.join()
+
+
+@scenario
+def flood_from_the_senders_address(scene):
+    """A flood of connections from the sender's own address: every send comes through, with and without a key"""
+    source = scene.noise("a", MIB)
+    figures = []
+    for options in ((), ("-k", scene.key())):
+        agent = scene.agents(1, *options, "-qq", first=len(figures))[0]
+        flood = Flood(agent.port)
+        began = time.monotonic()
+        try:
+            slowest = 0
+            for number in range(FLOODED):
+                answer = scene.run("send", "-w", agent.address, *options, source, f"a{number}")
+                ensure(answer.code == 0, f"send {number + 1} of {FLOODED} beside {flood.count} connections: {answer}")
+                slowest = max(slowest, answer.seconds)
+        finally:
+            flood.end()
+        figures.append(f"{flood.count / (time.monotonic() - began):.0f} connections a second, slowest send {slowest:.2f} s")
+    note(f"{FLOODED} of {FLOODED} sends without a key ({figures[0]}) and with one ({figures[1]})")
 
 
 if __name__ == "__main__":

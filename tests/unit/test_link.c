@@ -37,7 +37,7 @@ static struct tc_listen *listener;
 static struct tc_blob_pool *pool;
 static struct end a, b; /* a dials, b accepts */
 static enum tc_identity answer;
-static unsigned lookups;
+static unsigned lookups, resets;
 static uint8_t server_key[TC_KEY_SIZE] = {1, 2, 3};
 static const uint8_t client_key[TC_KEY_SIZE] = {1, 2, 3};
 static struct tc_link_options options_a, options_b;
@@ -108,6 +108,13 @@ static struct tc_link *on_accept(void *arg, int fd, const char *peer)
 {
     (void)arg;
     ck_assert_int_eq(strncmp(peer, "127.0.0.1:", 10), 0);
+    if (resets > 0) { /* as a listener does which has too many */
+        struct linger none = {.l_onoff = 1};
+        resets--;
+        setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+        close(fd);
+        return NULL;
+    }
     b.link = tc_link_accept(loop, fd, &options_b, NULL);
     ck_assert_ptr_nonnull(b.link);
     ck_assert_str_eq(tc_link_peer(b.link), peer);
@@ -123,7 +130,7 @@ static void setup(void)
     a = (struct end){.other = &b, .checked = true};
     b = (struct end){.other = &a, .checked = true};
     answer = TC_IDENTITY_KNOWN;
-    lookups = 0;
+    lookups = resets = 0;
     static const uint8_t identity[] = {'i', 'd'};
     options_a = (struct tc_link_options){.call = on_event,
                                          .arg = &a,
@@ -608,6 +615,28 @@ START_TEST(test_wrong_key)
 }
 END_TEST
 
+START_TEST(test_who_is_reset_comes_again)
+{
+    options_a.again = 3;
+    resets = 3;
+    join(TLS);
+    ck_assert(wait_until(loop, both_up, NULL));
+    ck_assert_uint_eq(resets + a.closed + b.closed, 0);
+}
+END_TEST
+
+START_TEST(test_who_is_reset_too_often_gives_up)
+{
+    options_a.again = (unsigned)_i;
+    resets = 5;
+    options_a.tls = options_b.tls = true;
+    a.link = tc_link_dial(loop, tc_listen_address(listener), &options_a, NULL);
+    ck_assert(wait_until(loop, a_closed, NULL));
+    ck_assert_uint_eq(resets, 5u - 1 - (unsigned)_i);
+    ck_assert(a.why.reason == TC_E_CLOSED || a.why.reason == TC_E_UNREACHABLE); /* whether connect saw it first */
+}
+END_TEST
+
 START_TEST(test_unknown_identity)
 {
     options_a.identity_size = 1;
@@ -903,6 +932,8 @@ int main(void)
     tcase_add_test(one, test_handshake_time_is_absolute);
     tcase_add_test(one, test_half_open_ends_the_handshake);
     tcase_add_test(one, test_wrong_key);
+    tcase_add_test(one, test_who_is_reset_comes_again);
+    tcase_add_loop_test(one, test_who_is_reset_too_often_gives_up, 0, 3);
     tcase_add_test(one, test_unknown_identity);
     tcase_add_loop_test(one, test_only_one_side_has_tls, 0, 2);
     tcase_add_test(one, test_bytes_behind_the_hello_do_not_spin_the_loop);
