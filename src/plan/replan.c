@@ -35,7 +35,21 @@ const char *tc_replan_say(const struct tc_replan_step *step, const char *other, 
 
 /* --- notes --- */
 
-struct tc_replan *tc_replan_new(const struct tc_tree *tree, uint32_t leaves, uint64_t now, struct tc_err *err)
+/* The same groups for all ranks: those that the tree does not have are on the sender's own host. */
+static struct tc_topology *all_ranks(const struct tc_topology *topology, uint32_t ranks, struct tc_err *err)
+{
+    uint32_t planted = tc_topology_members(topology) - 1, *members = calloc((size_t)ranks + 1, sizeof *members);
+    if (!members)
+        return NULL;
+    for (uint32_t rank = 1; rank <= planted; rank++)
+        members[rank] = rank;
+    struct tc_topology *all = tc_topology_pick(topology, members, ranks + 1, err);
+    free(members);
+    return all;
+}
+
+struct tc_replan *tc_replan_new(const struct tc_tree *tree, const struct tc_topology *topology, uint32_t leaves,
+                                uint64_t now, struct tc_err *err)
 {
     uint32_t planted = tc_tree_hosts(tree);
     struct tc_replan *r = calloc(1, sizeof *r);
@@ -49,7 +63,8 @@ struct tc_replan *tc_replan_new(const struct tc_tree *tree, uint32_t leaves, uin
     r->members = calloc((size_t)r->ranks + 1, sizeof *r->members);
     r->scratch = calloc((size_t)r->ranks + 1, sizeof *r->scratch);
     r->lookout = tc_lookout_new(r->trees, r->ranks, err);
-    bool good = r->members && r->scratch && r->lookout;
+    r->topology = topology ? all_ranks(topology, r->ranks, err) : NULL;
+    bool good = r->members && r->scratch && r->lookout && (!topology || r->topology);
     for (unsigned t = 0; t < r->trees; t++) {
         r->up[t] = calloc((size_t)r->ranks + 1, sizeof *r->up[t]);
         good &= r->up[t] != NULL;
@@ -81,6 +96,7 @@ void tc_replan_free(struct tc_replan *r)
     for (unsigned t = 0; t < TC_TREES_MAX; t++)
         free(r->up[t]);
     tc_lookout_free(r->lookout);
+    tc_topology_free(r->topology);
     free(r->members);
     free(r->scratch);
     free(r->quarrels);

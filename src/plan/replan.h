@@ -52,8 +52,11 @@ enum tc_complaint { TC_COMPLAINT_LINK, TC_COMPLAINT_CORRUPT, TC_COMPLAINT_SLOW }
 struct tc_replan;
 
 /* Begins with tree's table (copied), all hosts there, hungry and fit. leaves more hosts, the last ranks, hang below rank
- * 0 in each tree and relay nothing: agents on the sender's own host. */
-struct tc_replan *tc_replan_new(const struct tc_tree *tree, uint32_t leaves, uint64_t now, struct tc_err *err);
+ * 0 in each tree and relay nothing: agents on the sender's own host. topology (copied; NULL: nothing is known) has the
+ * tree's ranks as members: places are filled from the group that they are in, so that a group that is entered by one host
+ * a tree stays so as long as it has a fit one. */
+struct tc_replan *tc_replan_new(const struct tc_tree *tree, const struct tc_topology *topology, uint32_t leaves,
+                                uint64_t now, struct tc_err *err);
 void tc_replan_free(struct tc_replan *replan); /* NULL allowed */
 
 /* Notes. Ranks are 1 .. hosts; of hosts that are gone nothing is noted. */

@@ -36,6 +36,7 @@ struct tc_replan {
     unsigned trees;
     uint32_t ranks;
     uint32_t *up[TC_TREES_MAX]; /* by rank */
+    struct tc_topology *topology; /* of all ranks; NULL: nothing is known */
     struct member *members;     /* by rank */
     struct tc_lookout *lookout;
     struct quarrel *quarrels;
@@ -66,8 +67,12 @@ bool tc_replan_has_children(const struct tc_replan *r, unsigned t, uint32_t rank
 void tc_replan_hang(struct tc_replan *r, unsigned t, uint32_t rank, uint32_t to);
 /* rank is not below the other, nor is it the other. */
 bool tc_replan_is_besides(const struct tc_replan *r, unsigned t, uint32_t rank, uint32_t other);
-/* The fit host that rank, with all that is below it, can hang under in tree t: the least loaded, of these the nearest to
- * the root, of these the first. Rank 0 where there is none. */
+/* How many groups hold both. */
+uint32_t tc_replan_shared(const struct tc_replan *r, uint32_t rank, uint32_t other);
+/* In the same group as the other: one may take the other's place without a link more between groups. */
+bool tc_replan_stands_in(const struct tc_replan *r, uint32_t rank, uint32_t other);
+/* The fit host that rank, with all that is below it, can hang under in tree t: of those that share most groups with it the
+ * least loaded, of these the nearest to the root, of these the first. Rank 0 where there is none. */
 uint32_t tc_replan_best_parent(const struct tc_replan *r, unsigned t, uint32_t rank);
 /* Others take over what rank gives in tree t. One child moves up into rank's place. Two or more keep together below an
  * heir in that place; without an heir the first moves up, and the others go where there is room. *slot becomes the place

@@ -65,19 +65,36 @@ bool tc_replan_may_relay(const struct tc_replan *r, unsigned t, uint32_t rank)
            !tc_lookout_silent(r->lookout, rank, r->now);
 }
 
+uint32_t tc_replan_shared(const struct tc_replan *r, uint32_t rank, uint32_t other)
+{
+    const struct tc_topology *topology = r->topology;
+    return topology ? tc_topology_shared(topology, tc_topology_group_of(topology, rank),
+                                         tc_topology_group_of(topology, other))
+                    : 0;
+}
+
+bool tc_replan_stands_in(const struct tc_replan *r, uint32_t rank, uint32_t other)
+{
+    return !r->topology || tc_topology_group_of(r->topology, rank) == tc_topology_group_of(r->topology, other);
+}
+
 uint32_t tc_replan_best_parent(const struct tc_replan *r, unsigned t, uint32_t rank)
 {
-    uint32_t best = 0, best_load = UINT32_MAX, best_hops = UINT32_MAX;
+    uint32_t best = 0, best_load = UINT32_MAX, best_hops = UINT32_MAX, best_shared = 0;
     for (uint32_t other = 1; other <= r->ranks; other++) {
         uint32_t load = r->members[other].load - (r->members[rank].hungry && r->up[t][rank] == other);
-        if (other == rank || load > best_load || !tc_replan_may_relay(r, t, other) || tc_replan_apart(r, rank, other))
+        uint32_t shared = tc_replan_shared(r, rank, other);
+        bool nearer = shared > best_shared;
+        if (other == rank || shared < best_shared || (load > best_load && !nearer) || !tc_replan_may_relay(r, t, other) ||
+            tc_replan_apart(r, rank, other))
             continue;
         uint32_t hops = hops_besides(r, t, other, rank);
-        if (hops == UINT32_MAX || (load == best_load && hops >= best_hops))
+        if (hops == UINT32_MAX || (!nearer && load == best_load && hops >= best_hops))
             continue;
         best = other;
         best_load = load;
         best_hops = hops;
+        best_shared = shared;
     }
     return best;
 }
@@ -90,14 +107,14 @@ bool tc_replan_has_children(const struct tc_replan *r, unsigned t, uint32_t rank
     return false;
 }
 
-/* Who can take rank's place in tree t, with the children listed: a fit host that gives nothing to anybody, one of the
- * children if possible. */
+/* Who can take rank's place in tree t, with the children listed: a fit host of its group that gives nothing to anybody, one
+ * of the children if possible. */
 static uint32_t find_heir(const struct tc_replan *r, unsigned t, uint32_t rank, const uint32_t *children,
                           uint32_t count)
 {
     uint32_t heir = TC_NO_RANK;
     for (uint32_t other = 1; other <= r->ranks; other++) {
-        if (other == rank || r->members[other].load > 0 || !tc_replan_may_relay(r, t, other) ||
+        if (other == rank || r->members[other].load > 0 || !tc_replan_stands_in(r, other, rank) || !tc_replan_may_relay(r, t, other) ||
             tc_replan_has_children(r, t, other) || tc_replan_apart(r, other, r->up[t][rank]))
             continue;
         bool good = true;
@@ -111,7 +128,8 @@ static uint32_t find_heir(const struct tc_replan *r, unsigned t, uint32_t rank, 
     return heir;
 }
 
-/* rank's hungry and fit children in tree t get into scratch; what else hung below it hangs elsewhere. */
+/* rank's hungry and fit children in tree t get into scratch, first one that shares most groups with it, as that may take its
+ * place; what else hung below it hangs elsewhere. */
 static uint32_t take_children(struct tc_replan *r, unsigned t, uint32_t rank)
 {
     uint32_t count = 0;
@@ -123,6 +141,12 @@ static uint32_t take_children(struct tc_replan *r, unsigned t, uint32_t rank)
         else if (!r->members[child].unfit)
             r->scratch[count++] = child;
     }
+    for (uint32_t i = 1; i < count; i++)
+        if (tc_replan_shared(r, r->scratch[i], rank) > tc_replan_shared(r, r->scratch[0], rank)) {
+            uint32_t nearest = r->scratch[i];
+            r->scratch[i] = r->scratch[0];
+            r->scratch[0] = nearest;
+        }
     return count;
 }
 

@@ -200,8 +200,8 @@ static void change_places(struct tc_replan *r, unsigned t, uint32_t rank, uint32
 {
     bool may = tc_replan_may_relay(r, t, of);
     for (uint32_t child = 1; may && child <= r->ranks && r->members[to].load > r->members[of].load + 1; child++)
-        if (child != rank && r->up[t][child] == to && r->members[child].hungry && !tc_replan_apart(r, child, of) &&
-            tc_replan_is_besides(r, t, of, child))
+        if (child != rank && tc_replan_stands_in(r, child, rank) && r->up[t][child] == to && r->members[child].hungry &&
+            !tc_replan_apart(r, child, of) && tc_replan_is_besides(r, t, of, child))
             tc_replan_hang(r, t, child, of);
 }
 

@@ -133,6 +133,17 @@ bool tc_topology_inside(const struct tc_topology *topology, uint32_t group, uint
     return group == outer;
 }
 
+uint32_t tc_topology_shared(const struct tc_topology *topology, uint32_t one, uint32_t other)
+{
+    while (one != other) { /* a group's number is greater than its parent's */
+        if (one > other)
+            one = topology->list[one].parent;
+        else
+            other = topology->list[other].parent;
+    }
+    return topology->list[one].depth;
+}
+
 bool tc_topology_known(const struct tc_topology *topology)
 {
     for (uint32_t member = 0; member < topology->members; member++)

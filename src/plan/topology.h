@@ -41,6 +41,8 @@ const char *tc_topology_name(const struct tc_topology *topology, uint32_t group)
 const char *tc_topology_path(const struct tc_topology *topology, uint32_t group, char *out, size_t size);
 /* Whether group is outer, or in it at any depth. */
 bool tc_topology_inside(const struct tc_topology *topology, uint32_t group, uint32_t outer);
+/* How many groups, TC_GROUP_ALL not counted, hold both of these groups. */
+uint32_t tc_topology_shared(const struct tc_topology *topology, uint32_t one, uint32_t other);
 /* Whether any member is in another group than TC_GROUP_ALL. */
 bool tc_topology_known(const struct tc_topology *topology);
 

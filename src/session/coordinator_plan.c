@@ -232,7 +232,7 @@ static int plan(struct tc_coordinator *c, struct tc_err *err)
     for (unsigned t = 0; t < c->trees && status == 0; t++)
         for (uint32_t rank = 1; rank <= c->ranks && status == 0; rank++)
             status = tc_coordinator_fresh_edge(c, t, rank, err);
-    c->replan = status == 0 ? tc_replan_new(tree, c->ranks - planted, c->now, err) : NULL;
+    c->replan = status == 0 ? tc_replan_new(tree, c->topology, c->ranks - planted, c->now, err) : NULL;
     tc_tree_free(tree);
     if (!c->replan)
         return -TC_E_NOMEM;

@@ -44,7 +44,7 @@ static struct world *make(enum tc_tree_kind kind, unsigned arity, unsigned hosts
     struct tc_tree *tree = tc_tree_new((struct tc_tree_spec){.kind = kind, .arity = arity}, hosts, &err);
     ck_assert_msg(tree, "%s", err.text);
     world = (struct world){.trees = tc_tree_count(tree), .hosts = hosts, .now = 10000};
-    world.replan = tc_replan_new(tree, 0, world.now, &err);
+    world.replan = tc_replan_new(tree, NULL, 0, world.now, &err);
     ck_assert_msg(world.replan, "%s", err.text);
     tc_tree_free(tree);
     return &world;
@@ -666,7 +666,7 @@ START_TEST(test_leaves)
     const struct tc_tree_spec spec = {.kind = TC_TREE_DOUBLE};
     for (unsigned hosts = 0; hosts < 9; hosts++) {
         struct tc_tree *tree = tc_tree_new(spec, hosts, &err);
-        struct tc_replan *replan = tc_replan_new(tree, 2, 1000, &err);
+        struct tc_replan *replan = tc_replan_new(tree, NULL, 2, 1000, &err);
         ck_assert_msg(replan, "%s", err.text);
         for (unsigned t = 0; t < tc_tree_count(tree); t++) {
             for (uint32_t rank = 1; rank <= hosts; rank++)
