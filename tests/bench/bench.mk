@@ -3,7 +3,7 @@
 dist_noinst_SCRIPTS += tests/bench/bench.py
 dist_noinst_SCRIPTS += tests/bench/notebook_client.py tests/bench/figure.py
 dist_noinst_DATA += tests/bench/door.py tests/bench/rows.py tests/bench/notebook.py
-dist_noinst_DATA += tests/bench/rows_faults.py
+dist_noinst_DATA += tests/bench/rows_faults.py tests/bench/rows_racks.py
 BENCH =
 
 bench: $(bin_PROGRAMS)

@@ -24,8 +24,9 @@ from lab import Lab, LabError, Skip
 from measure import median
 from rows import GIB, KIB, MIB, ROWS, run_row
 from rows_faults import FAULT_ROWS
+from rows_racks import RACK_ROWS
 
-ALL = [*ROWS, *FAULT_ROWS]
+ALL = [*ROWS, *FAULT_ROWS, *RACK_ROWS]
 LINE = "{:<18} {:>5} {:>6} {:>8} {:<8} {:<5} {:>8} {:<6} {:>13} {:>6}  {:<6} {}"
 
 

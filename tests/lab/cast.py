@@ -197,9 +197,10 @@ class Cast:
             raise LabError(f"treecast status of h{host} ended with {code}: {errors.decode(errors='replace').strip()}")
         return json.loads(output.splitlines()[-1])
 
-    def parents(self, size):
+    def parents(self, size, *options):
         """For each tree of a broadcast of size bytes the parent of each host, by `treecast plan`; the sender is 0."""
-        argv = [self.treecast, "plan", "--json", "-w", self.lab.hostlist(self.hosts), "--size", str(size)]
+        argv = [self.treecast, "plan", "--json", "-w", self.listed or self.lab.hostlist(self.hosts), "--size", str(size),
+                *options]
         code, output, errors = self.lab.run(0, argv)
         if code != 0:
             raise LabError(f"treecast plan ended with {code}: {errors.decode(errors='replace').strip()}")
