@@ -146,7 +146,10 @@ except treecast.UsageError as error:
 
 
 def in_python(scene, expression, uid=VICTIM, **more):
-    env = scene.environment(PYTHONPATH=PACKAGE, TREECAST=scene.treecast, **more)
+    package = scene.path("package")  # where every user can read it
+    if not os.path.exists(package):
+        shutil.copytree(os.path.join(PACKAGE, "treecast"), os.path.join(package, "treecast"))
+    env = scene.environment(PYTHONPATH=package, PYTHONDONTWRITEBYTECODE="1", TREECAST=scene.treecast, **more)
     return scene.start_program(sys.executable, "-c", IN_PYTHON, expression, env=env, **user(uid)).finish()
 
 

@@ -17,7 +17,7 @@ from agents import Process, Skip, ensure, hosts_of, main, scenario, scenarios, w
 import numpy
 
 import treecast
-from treecast import errors
+from treecast import _trust, errors
 
 MIB = 1 << 20
 TOP = os.path.join(world.HERE, "..", "..")
@@ -454,6 +454,23 @@ def stands_alone():
     said = subprocess.run([sys.executable, "-I", "-S", "-c", code, PACKAGE], capture_output=True, text=True,
                           check=False)
     ensure(said.stdout == "[]\n", said.stdout + said.stderr)
+
+
+@promise
+def trust():
+    """Whom root's configuration names, the package reads as the program does (tests/unit/test_trust.c has the same words)"""
+    for text, uid, named in (
+            ("[treecast]\ntrust = 7\n", 7, True), ("[treecast]\ntrust: 7\n", 7, True),
+            ("[treecast]\ntrust = nobody, 7 8\ntrust = 9\n", 7, True), ("[treecast]\ntrust = nobody, 7 8\ntrust = 9\n", 8, True),
+            ("[treecast]\ntrust = nobody, 7 8\ntrust = 9\n", 9, True), ("[treecast]\ntrust = 6,\n  7\n", 7, True),
+            ("[treecast]\ntrust = nobody ; the agents' user\n", 65534, True), ("[hook]\nuser = nobody\n", 65534, True),
+            ("[treecast]\ntrust = 77\n", 7, False), ("[treecast]\ntrust = 6 ; 7\n", 7, False),
+            ("[treecast]\ntrust = 7x, -7, +7, 0x7, 4294967295, no-such-user\n", 7, False),
+            ("[treecast]\ntrust = 4294967303\n", 7, False), ("[recv]\ntrust = 7\nuser = 7\n", 7, False),
+            ("[treecast]\nuser = 7\n#trust = 7\n; trust = 7\n", 7, False), ("trust = 7\n", 7, False),
+            ("[treecast]\nkey-file = a\n  trust = 7\n", 7, False),
+            ("[treecast]\ntrust = 7\nwhat is this\n", 7, False), ("\n", 7, False)):
+        ensure(_trust.named(text, uid) == named, f"{text!r} {'names' if not named else 'does not name'} {uid}")
 
 
 @promise

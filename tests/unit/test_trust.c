@@ -54,6 +54,10 @@ static bool named(const char *text, uid_t uid)
 START_TEST(root_names_users)
 {
     ck_assert(named("[treecast]\ntrust = 7\n", 7));
+    ck_assert(named("[treecast]\ntrust: 7\n", 7));
+    ck_assert(named("[treecast]\ntrust = 6,\n  7\n", 7));
+    ck_assert(!named("[treecast]\ntrust = 6 ; 7\n", 7));
+    ck_assert(!named("[treecast]\nkey-file = a\n  trust = 7\n", 7));
     ck_assert(named("[treecast]\ntrust = nobody, 7 8\ntrust = 9\n", 7));
     ck_assert(named("[treecast]\ntrust = nobody, 7 8\ntrust = 9\n", 8));
     ck_assert(named("[treecast]\ntrust = nobody, 7 8\ntrust = 9\n", 9));
