@@ -456,21 +456,25 @@ int tc_inside_remove(struct tc_folder *folder, const char *name, uint64_t *bytes
     return 0;
 }
 
-int tc_folder_remove(struct tc_folder *folder, const char *name, struct tc_err *err)
+/* By itself, so that others get the lock in between; the bytes go when it is free again, for that takes its time. */
+static int remove_array(struct tc_folder *folder, const char *name, uint64_t *bytes, struct tc_err *err)
 {
-    uint64_t bytes = 0;
-    int rc = tc_name_check(name, err);
-    if (rc)
-        return rc;
     int lock = tc_lock_take(folder, err);
     if (lock < 0)
         return lock;
-    int file = tc_inside_open(folder->fd, name, O_PATH, 0); /* its last bytes go when the lock is free again */
-    rc = tc_inside_remove(folder, name, &bytes, err);
+    int file = tc_inside_open(folder->fd, name, O_PATH, 0);
+    int rc = tc_inside_remove(folder, name, bytes, err);
     close(lock);
     if (file >= 0)
         close(file);
     return rc;
+}
+
+int tc_folder_remove(struct tc_folder *folder, const char *name, struct tc_err *err)
+{
+    uint64_t bytes = 0;
+    int rc = tc_name_check(name, err);
+    return rc ? rc : remove_array(folder, name, &bytes, err);
 }
 
 static bool is_part(const char *name)
@@ -514,20 +518,45 @@ static bool orphan(int state, const char *name, const ino_t *inodes, size_t coun
     return fstatat(state, name, status, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-static int clean_arrays(struct tc_folder *folder, char **names, size_t count, unsigned *files, uint64_t *bytes,
-                        struct tc_err *err)
+static int clean_arrays(struct tc_folder *folder, unsigned *files, uint64_t *bytes, struct tc_err *err)
 {
-    for (size_t i = 0; i < count; i++) {
+    char **names;
+    size_t count;
+    int rc = list(folder->fd, &names, &count, err);
+    if (rc)
+        return rc;
+    for (size_t i = 0; rc == 0 && i < count; i++) {
         int fd = tc_folder_open_array(folder, names[i], NULL, NULL);
         if (fd < 0) /* not ours */
             continue;
         close(fd);
-        int rc = tc_inside_remove(folder, names[i], bytes, err);
-        if (rc)
-            return rc;
-        ++*files;
+        rc = remove_array(folder, names[i], bytes, err);
+        *files += rc == 0;
+        rc = rc == -TC_E_NOTFOUND ? 0 : rc; /* somebody else was quicker */
     }
-    return 0;
+    free_names(names, count);
+    return rc;
+}
+
+enum { KEPT_MOST = 64 };
+
+/* Files that have lost their name: their bytes go when the lock is free again. */
+struct kept {
+    int files[KEPT_MOST];
+    unsigned count;
+};
+
+static void keep(struct kept *kept, int state, const char *name)
+{
+    int fd = kept->count < KEPT_MOST ? tc_inside_open(state, name, O_PATH, 0) : -1;
+    if (fd >= 0)
+        kept->files[kept->count++] = fd;
+}
+
+static void let_go(struct kept *kept)
+{
+    while (kept->count > 0)
+        close(kept->files[--kept->count]);
 }
 
 /* Whether a later one of these left-overs is of the same NAME: NAME.SESSION.part. */
@@ -546,7 +575,7 @@ static bool newest_of_name(int state, char **names, size_t count, const char *na
 }
 
 static int clean_state(struct tc_folder *folder, const ino_t *inodes, size_t count, bool keep_newest, unsigned *files,
-                       uint64_t *bytes, struct tc_err *err)
+                       uint64_t *bytes, struct kept *kept, struct tc_err *err)
 {
     char **names;
     size_t all;
@@ -561,6 +590,7 @@ static int clean_state(struct tc_folder *folder, const ino_t *inodes, size_t cou
             continue;
         if (keep_newest && is_part(names[i]) && newest_of_name(folder->state, names, all, names[i], &status))
             continue;
+        keep(kept, folder->state, names[i]);
         if (unlinkat(folder->state, names[i], 0)) {
             rc = tc_fail_errno(err, errno, "cannot remove %s/%s/%s", folder->path, TC_FOLDER_STATE, names[i]);
             break;
@@ -573,16 +603,14 @@ static int clean_state(struct tc_folder *folder, const ino_t *inodes, size_t cou
 }
 
 /* Holding the lock, so nothing is between its description and its name. */
-static int clean_all(struct tc_folder *folder, bool arrays, bool keep_newest, unsigned *files, uint64_t *bytes,
-                     struct tc_err *err)
+static int clean_rest(struct tc_folder *folder, bool keep_newest, unsigned *files, uint64_t *bytes, struct kept *kept,
+                      struct tc_err *err)
 {
     char **names;
     size_t count, used = 0;
     int rc = list(folder->fd, &names, &count, err);
     if (rc)
         return rc;
-    if (arrays)
-        rc = clean_arrays(folder, names, count, files, bytes, err);
     ino_t *inodes = calloc(count + 1, sizeof *inodes);
     if (!inodes)
         rc = tc_fail(err, TC_E_NOMEM, "out of memory");
@@ -594,9 +622,22 @@ static int clean_all(struct tc_folder *folder, bool arrays, bool keep_newest, un
     if (used > 0)
         qsort(inodes, used, sizeof *inodes, by_number);
     if (rc == 0)
-        rc = clean_state(folder, inodes, used, keep_newest, files, bytes, err);
+        rc = clean_state(folder, inodes, used, keep_newest, files, bytes, kept, err);
     free(inodes);
     free_names(names, count);
+    return rc;
+}
+
+static int lock_and_clean(struct tc_folder *folder, bool keep_newest, unsigned *files, uint64_t *bytes,
+                          struct tc_err *err)
+{
+    struct kept kept = {.count = 0};
+    int lock = tc_lock_take(folder, err);
+    if (lock < 0)
+        return lock;
+    int rc = clean_rest(folder, keep_newest, files, bytes, &kept, err);
+    close(lock);
+    let_go(&kept);
     return rc;
 }
 
@@ -604,24 +645,15 @@ int tc_folder_clean(struct tc_folder *folder, bool all, unsigned *files, uint64_
 {
     *files = 0;
     *bytes = 0;
-    int lock = tc_lock_take(folder, err);
-    if (lock < 0)
-        return lock;
-    int rc = clean_all(folder, all, false, files, bytes, err);
-    close(lock);
-    return rc;
+    int rc = all ? clean_arrays(folder, files, bytes, err) : 0;
+    return rc ? rc : lock_and_clean(folder, false, files, bytes, err);
 }
 
 int tc_folder_tidy(struct tc_folder *folder, struct tc_err *err)
 {
     unsigned files = 0;
     uint64_t bytes = 0;
-    int lock = tc_lock_take(folder, err);
-    if (lock < 0)
-        return lock;
-    int rc = clean_all(folder, false, true, &files, &bytes, err);
-    close(lock);
-    return rc;
+    return lock_and_clean(folder, true, &files, &bytes, err);
 }
 
 /* Exactly size bytes, or what there is; -1 and errno. */
