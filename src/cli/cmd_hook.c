@@ -94,20 +94,10 @@ static int check_paths(const struct hook_values *values, struct tc_err *err)
     return 0;
 }
 
-/* Bytes, or a share of the memory of this node. */
 static int take_memory(struct hook *hook, struct tc_err *err)
 {
     const char *text = hook->values->max_memory;
-    unsigned percent = 0;
-    int used = 0;
-    if (!text)
-        return 0;
-    if (!strchr(text, '%'))
-        return tc_size_parse(&hook->memory, text, err) < 0 ? tc_err_prefix(err, "--max-memory") : 0;
-    if (sscanf(text, "%3u%%%n", &percent, &used) != 1 || used == 0 || text[used] || percent < 1 || percent > 100)
-        return tc_fail(err, TC_E_USAGE, "--max-memory: '%s' is neither a size nor 1%% .. 100%%", text);
-    hook->memory = (uint64_t)sysconf(_SC_PHYS_PAGES) / 100 * percent * (uint64_t)sysconf(_SC_PAGESIZE);
-    return 0;
+    return text && tc_memory_parse(&hook->memory, text, err) < 0 ? tc_err_prefix(err, "--max-memory") : 0;
 }
 
 static int take_cgroup(struct hook *hook, struct tc_err *err)

@@ -137,10 +137,9 @@ static json_t *pack_groups(const struct plan *plan)
         const struct group *row = &plan->groups[group];
         char path[TC_GROUP_NAME_MAX * TC_GROUP_DEPTH_MAX];
         if (row->hosts > 0)
-            bad |= json_array_append_new(
-                groups, json_pack("{s:s, s:i, s:f, s:f}", "group",
-                                  tc_topology_path(plan->topology, group, path, sizeof path), "hosts", (int)row->hosts,
-                                  "in", row->in, "out", row->out));
+            bad |= json_array_append_new(groups, json_pack("{s:s, s:i, s:f, s:f}", "group",
+                                                           tc_topology_path(plan->topology, group, path, sizeof path),
+                                                           "hosts", (int)row->hosts, "in", row->in, "out", row->out));
     }
     if (!bad)
         return groups;
@@ -240,12 +239,11 @@ static int print_json(const struct plan *plan, struct tc_err *err)
         return tc_fail(err, TC_E_NOMEM, "out of memory");
     }
     json_int_t size = (json_int_t)plan->layout.size;
-    json_t *object =
-        json_pack("{s:s, s:s, s:i, s:I, s:i, s:i, s:f, s:f, s:o, s:o, s:o*}", "type", "plan", "tree", plan->kind, "hosts",
-                  (int)tc_tree_hosts(plan->tree), "size", size, "chunk", (int)plan->layout.chunk_size, "chunks",
-                  (int)plan->layout.chunks, "copies_coordinator", tc_tree_load(plan->tree, 0), "copies_host",
-                  most_sent(plan), "trees", trees, "predictions", predictions, "groups",
-                  plan->topology ? pack_groups(plan) : NULL);
+    json_t *object = json_pack("{s:s, s:s, s:i, s:I, s:i, s:i, s:f, s:f, s:o, s:o, s:o*}", "type", "plan", "tree",
+                               plan->kind, "hosts", (int)tc_tree_hosts(plan->tree), "size", size, "chunk",
+                               (int)plan->layout.chunk_size, "chunks", (int)plan->layout.chunks, "copies_coordinator",
+                               tc_tree_load(plan->tree, 0), "copies_host", most_sent(plan), "trees", trees,
+                               "predictions", predictions, "groups", plan->topology ? pack_groups(plan) : NULL);
     return tc_report_json(stdout, object, err);
 }
 

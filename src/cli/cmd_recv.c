@@ -13,6 +13,7 @@
 #include "base/startup.h"
 #include "cli/key_options.h"
 #include "cli/report.h"
+#include "cli/size.h"
 #include "file/place.h"
 #include "net/address.h"
 #include "net/listen.h"
@@ -20,11 +21,11 @@
 #include "session/message.h"
 
 struct recv_values {
-    const char *dir, *listen, *advertise, *interface, *group, *user, *join, *as;
+    const char *dir, *listen, *advertise, *interface, *group, *user, *join, *as, *max_memory;
     uint64_t bwlimit;
     struct tc_key_options key;
     bool once, detach, stay, no_sandbox;
-    uint64_t max_size, max_memory, max_message, max_sessions, max_connections, handshake_time, mode, threads, owner;
+    uint64_t max_size, max_message, max_sessions, max_connections, handshake_time, mode, threads, owner;
     double ttl;
     struct tc_texts users, reached_as;
     unsigned quiet, verbose;
@@ -250,15 +251,17 @@ static int take_reached_as(struct agent *agent, struct tc_err *err)
     return 0;
 }
 
-static void take_limits(struct agent *agent)
+static int take_limits(struct agent *agent, struct tc_err *err)
 {
     const struct recv_values *values = agent->values;
     agent->recv.max_size = values->max_size;
-    agent->recv.max_memory = values->max_memory;
     agent->recv.message_most = values->max_message ? (uint32_t)values->max_message + TC_CHUNK_HEAD : 0;
     agent->recv.sessions_most = (unsigned)values->max_sessions;
     agent->recv.connections_most = (unsigned)values->max_connections;
     agent->recv.handshake_seconds = (unsigned)values->handshake_time;
+    if (values->max_memory && tc_memory_parse(&agent->recv.max_memory, values->max_memory, err) < 0)
+        return tc_err_prefix(err, "--max-memory");
+    return 0;
 }
 
 /* What this process was started with open is nobody's here but these two. */
@@ -288,13 +291,14 @@ static int prepare(struct agent *agent, struct tc_err *err)
         result = take_key(agent, err);
     if (result == 0)
         result = take_name(agent, err);
+    if (result == 0)
+        result = take_limits(agent, err);
     agent->recv.dir = agent->dir;
     agent->recv.rate = values->bwlimit;
     agent->recv.join = values->join;
     agent->recv.once = values->once || (values->join && !values->stay);
     agent->recv.user = values->user;
     agent->recv.unconfined = values->no_sandbox;
-    take_limits(agent);
     agent->recv.mode = (mode_t)values->mode;
     agent->recv.threads = (unsigned)values->threads;
     agent->recv.ttl = (uint64_t)ceil(fmin(values->ttl, 1e15));
@@ -356,8 +360,8 @@ static const struct tc_option options[] = {
      .help = "go to the background once ready to accept; the agent then logs nothing"},
     {.name = "max-size", .argument = "SIZE", .kind = TC_OPT_SIZE, .least = 1, AT(max_size),
      .help = "refuse arrays of more bytes (default: what there is room for)"},
-    {.name = "max-memory", .argument = "SIZE", .kind = TC_OPT_SIZE, .least = 1, AT(max_memory),
-     .help = "bytes that all arrays here may take of a memory file system (default: what there is room for)"},
+    {.name = "max-memory", .argument = "SIZE|P%", .kind = TC_OPT_TEXT, AT(max_memory),
+     .help = "what all arrays here may take of a memory file system, or of this host's memory (default: all there is)"},
     {.name = "max-message", .argument = "SIZE", .kind = TC_OPT_SIZE, .least = TC_CHUNK_SIZE_MIN,
      .most = TC_CHUNK_SIZE_MAX, AT(max_message),
      .help = "take no longer message, so no larger chunks either (default 4M)"},

@@ -20,7 +20,7 @@ struct tc_show_options {
     const char *const *hosts; /* in the order of the session's, as people wrote them; borrowed */
     size_t host_count;
     const struct tc_topology *topology; /* member i + 1 is hosts[i]; NULL: nothing is known; borrowed */
-    double (*now)(void); /* seconds on a clock that never jumps; NULL: the system's */
+    double (*now)(void);                /* seconds on a clock that never jumps; NULL: the system's */
 };
 
 struct tc_show;

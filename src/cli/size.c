@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <unistd.h>
 
 /* A plain decimal number, so neither "0x10", "1e3", "inf" nor a sign, which strtod would all take. */
 static const char *number(double *value, const char *text)
@@ -46,6 +47,18 @@ int tc_size_parse(uint64_t *bytes, const char *text, struct tc_err *err)
     if (value > 0x1p62)
         return tc_fail(err, TC_E_USAGE, "'%s' is too large", text);
     *bytes = (uint64_t)value;
+    return 0;
+}
+
+int tc_memory_parse(uint64_t *bytes, const char *text, struct tc_err *err)
+{
+    char *end;
+    unsigned long percent = strtoul(text, &end, 10);
+    if (!strchr(text, '%'))
+        return tc_size_parse(bytes, text, err);
+    if (*text < '0' || *text > '9' || strcmp(end, "%") != 0 || percent < 1 || percent > 100)
+        return tc_fail(err, TC_E_USAGE, "'%s' is neither a size nor 1%% .. 100%%", text);
+    *bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) / 100 * percent * (uint64_t)sysconf(_SC_PAGESIZE);
     return 0;
 }
 

@@ -1,4 +1,4 @@
-/* size.h - amounts as people write and read them. Pure. */
+/* size.h - amounts as people write and read them. */
 #ifndef TC_CLI_SIZE_H
 #define TC_CLI_SIZE_H
 
@@ -12,6 +12,8 @@
 /* "4096", "64K", "64KiB", "1.5g", "2 GiB": K M G T P are powers of 1024, with or without "B" or "iB", in any case; "kB"
  * is 1024 too. TC_E_USAGE. */
 int tc_size_parse(uint64_t *bytes, const char *text, struct tc_err *err);
+/* The same, or "50%" of this host's memory: 1% .. 100%. */
+int tc_memory_parse(uint64_t *bytes, const char *text, struct tc_err *err);
 /* "90", "1.5", "10s", "5m", "2h", "1d" in seconds. TC_E_USAGE. */
 int tc_seconds_parse(double *seconds, const char *text, struct tc_err *err);
 
