@@ -7,6 +7,7 @@
 #include <spawn.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -53,6 +54,23 @@ static int read_answer(int fd, long until, char *out, size_t size, const char *n
         if (got == 0)
             return 0;
     }
+}
+
+/* It may have closed its output and go on. Without pidfds, before Linux 5.3, it is looked at from time to time. */
+static int await_end(pid_t child, long until, const char *name, struct tc_err *err)
+{
+    enum { LOOK_MS = 20 };
+    siginfo_t ended = {0};
+    int fd = (int)syscall(SYS_pidfd_open, child, 0);
+    long left;
+    while ((left = until - now_ms()) > 0 && waitid(P_PID, (id_t)child, &ended, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           ended.si_pid == 0) {
+        struct pollfd wait = {.fd = fd, .events = POLLIN};
+        poll(&wait, 1, (int)(fd >= 0 || left < LOOK_MS ? left : LOOK_MS));
+    }
+    if (fd >= 0)
+        close(fd);
+    return left > 0 ? 0 : tc_fail(err, TC_E_TIMEOUT, "%s has answered, and does not end", name);
 }
 
 static int reap(pid_t child, const char *name, struct tc_err *err)
@@ -129,7 +147,10 @@ int tc_program_ask(const char *const *argv, unsigned seconds, char *out, size_t 
     int result = start(argv, ends[1], &child, err);
     close(ends[1]);
     if (result == 0) {
-        result = read_answer(ends[0], now_ms() + seconds * 1000L, out, size, argv[0], err);
+        long until = now_ms() + seconds * 1000L;
+        result = read_answer(ends[0], until, out, size, argv[0], err);
+        if (result == 0)
+            result = await_end(child, until, argv[0], err);
         if (result < 0)
             kill(child, SIGKILL);
         int ended = reap(child, argv[0], result < 0 ? NULL : err);

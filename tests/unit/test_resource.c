@@ -243,7 +243,8 @@ START_TEST(programs_are_asked)
 {
     static const char *const echo[] = {"echo", "a", "b", NULL}, *const fail[] = {"false", NULL},
                              *const none[] = {"/no/such/program", NULL}, *const slow[] = {"sleep", "60", NULL},
-                             *const input[] = {"cat", NULL};
+                             *const input[] = {"cat", NULL},
+                             *const stays[] = {"sh", "-c", "echo a; exec >&-; sleep 60", NULL};
     char out[6];
     ck_assert_int_eq(tc_program_ask(echo, 10, out, sizeof out, &err), 0);
     ck_assert_str_eq(out, "a b\n");
@@ -253,6 +254,7 @@ START_TEST(programs_are_asked)
     ck_assert_int_eq(tc_program_ask(fail, 10, out, sizeof out, NULL), -TC_E_FAILED);
     ck_assert_int_eq(tc_program_ask(none, 10, out, sizeof out, NULL), -TC_E_NOTFOUND);
     ck_assert_int_eq(tc_program_ask(slow, 1, out, sizeof out, NULL), -TC_E_TIMEOUT);
+    ck_assert_int_eq(tc_program_ask(stays, 1, out, sizeof out, NULL), -TC_E_TIMEOUT);
 }
 END_TEST
 
