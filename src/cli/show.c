@@ -235,6 +235,11 @@ static void print_hosts(struct tc_show *show, const struct tc_send_report *repor
 static void print_replan(struct tc_show *show, const struct tc_send_report *report, const struct tc_send_replan *replan)
 {
     char after[TC_AMOUNT_TEXT], group[GROUP_TEXT];
+    if (*replan->group) {
+        fprintf(show->options.err, "replanned after %s: %s; %u moved\n", tc_seconds_print(after, replan->seconds),
+                replan->text, replan->moves);
+        return;
+    }
     group_name(show, replan->host, group);
     fprintf(show->options.err, "replanned after %s: %s%s%s%s: %s; %u moved\n", tc_seconds_print(after, replan->seconds),
             host_name(show, report, replan->host), *group ? " (" : "", group, *group ? ")" : "", replan->text,
@@ -374,6 +379,11 @@ static void json_replan(const struct tc_show *show, const struct tc_send_report 
     json_t *line = json_pack("{s:s, s:f, s:I, s:s, s:s, s:I, s:s}", "type", "replan", "seconds", replan->seconds,
                              "epoch", (json_int_t)replan->epoch, "host", host_name(show, report, replan->host), "why",
                              replan->why, "moves", (json_int_t)replan->moves, "text", replan->text);
+    if (line && *replan->group) {
+        json_object_del(line, "host"); /* nobody is to blame */
+        json_object_set_new(line, "group", json_string(replan->group));
+        json_object_set_new(line, "rate", json_real(replan->rate));
+    }
     if (line && *replan->cause)
         json_object_set_new(line, "cause", json_string(replan->cause));
     if (line && replan->other < report->host_count)

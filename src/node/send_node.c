@@ -121,7 +121,9 @@ static void update_replans(struct node *node)
                                           .other = view->other == TC_NO_RANK ? report->host_count : view->other,
                                           .why = tc_replan_why_name(view->why),
                                           .cause = tc_cause_name(view->cause),
-                                          .moves = view->moves};
+                                          .moves = view->moves,
+                                          .rate = view->rate};
+        snprintf(replan->group, sizeof replan->group, "%s", view->group);
         tc_escape(replan->text, sizeof replan->text, view->text);
     }
 }

@@ -51,6 +51,8 @@ struct tc_send_replan {
     const char *why;    /* "lost", "slow", "corrupt", "unreached", "complains", "apart", "given up" */
     const char *cause;  /* of "slow": "network in", "network out", "disk", "CPU"; else "" */
     unsigned moves;     /* hosts that got another parent */
+    double rate;        /* of "uplink": bytes a second; host is one behind it */
+    char group[160];    /* whose uplink, else "" */
     char text[160];     /* the same for people, without host */
 };
 

@@ -7,8 +7,8 @@ enum { SLOW_MEMORY_MS = 30000 }; /* an older word about slowness is forgotten */
 
 const char *tc_replan_why_name(enum tc_replan_why why)
 {
-    static const char *const names[] = {"lost",      "slow",  "corrupt",  "unreached",
-                                        "complains", "apart", "given up", "stuck"};
+    static const char *const names[] = {"lost",  "slow",     "corrupt", "unreached", "complains",
+                                        "apart", "given up", "stuck",   "uplink"};
     return (unsigned)why < sizeof names / sizeof names[0] ? names[why] : "unknown";
 }
 
@@ -23,11 +23,14 @@ const char *tc_replan_say(const struct tc_replan_step *step, const char *other, 
         [TC_REPLAN_APART] = "kept apart from",
         [TC_REPLAN_GIVEN_UP] = "not even the sender can serve it",
         [TC_REPLAN_STUCK] = "gains nothing, a leaf from now on",
+        [TC_REPLAN_UPLINK] = "is behind the slow uplink of",
     };
     if (step->why == TC_REPLAN_SLOW && step->cause != TC_CAUSE_NONE)
         snprintf(out, size, "slow (%s), a leaf from now on", tc_cause_name(step->cause));
     else if (step->why == TC_REPLAN_APART)
         snprintf(out, size, "%s %s%s", words[step->why], other, step->corrupt ? ", for wrong bytes" : "");
+    else if (step->why == TC_REPLAN_UPLINK)
+        snprintf(out, size, "%s %s", words[step->why], other);
     else
         snprintf(out, size, "%s", words[step->why]);
     return out;
@@ -64,7 +67,8 @@ struct tc_replan *tc_replan_new(const struct tc_tree *tree, const struct tc_topo
     r->scratch = calloc((size_t)r->ranks + 1, sizeof *r->scratch);
     r->lookout = tc_lookout_new(r->trees, r->ranks, err);
     r->topology = topology ? all_ranks(topology, r->ranks, err) : NULL;
-    bool good = r->members && r->scratch && r->lookout && (!topology || r->topology);
+    r->uplinks = topology ? calloc(tc_topology_groups(topology), sizeof *r->uplinks) : NULL;
+    bool good = r->members && r->scratch && r->lookout && (!topology || (r->topology && r->uplinks));
     for (unsigned t = 0; t < r->trees; t++) {
         r->up[t] = calloc((size_t)r->ranks + 1, sizeof *r->up[t]);
         good &= r->up[t] != NULL;
@@ -97,6 +101,7 @@ void tc_replan_free(struct tc_replan *r)
         free(r->up[t]);
     tc_lookout_free(r->lookout);
     tc_topology_free(r->topology);
+    free(r->uplinks);
     free(r->members);
     free(r->scratch);
     free(r->quarrels);
@@ -237,7 +242,8 @@ void tc_replan_begin_step(struct tc_replan *r, enum tc_replan_why why, uint32_t 
         r->step_room = room;
     }
     struct tc_replan_step *step = &r->steps[r->step_count++];
-    *step = (struct tc_replan_step){.why = why, .rank = rank, .other = other, .moves = r->move_count};
+    *step =
+        (struct tc_replan_step){.why = why, .rank = rank, .other = other, .moves = r->move_count, .group = TC_NO_GROUP};
     for (unsigned t = 0; t < TC_TREES_MAX; t++)
         step->left[t] = TC_NO_RANK;
 }

@@ -26,7 +26,8 @@ enum tc_replan_why {
     TC_REPLAN_COMPLAINS, /* rank is unfit: it complains of two parents, or of rank 0's bytes again and again */
     TC_REPLAN_APART,     /* rank cannot do with the parent other: these two are kept apart */
     TC_REPLAN_GIVEN_UP,  /* rank cannot be served even by rank 0; the caller takes it out */
-    TC_REPLAN_STUCK      /* rank is unfit: it gains nothing below rank 0, and its children with it */
+    TC_REPLAN_STUCK,     /* rank is unfit: it gains nothing below rank 0, and its children with it */
+    TC_REPLAN_UPLINK     /* all that crosses the uplink of group lags: nobody outside is served through it any more */
 };
 const char *tc_replan_why_name(enum tc_replan_why why); /* "lost", "slow" ... */
 
@@ -37,9 +38,12 @@ struct tc_replan_step {
     bool corrupt;                /* APART: for wrong bytes */
     unsigned moves;              /* hosts that got another parent by it */
     uint32_t left[TC_TREES_MAX]; /* LOST: the parents that it had; TC_NO_RANK: none */
+    uint32_t group;              /* UPLINK; rank is a host behind it then. Else TC_NO_GROUP */
+    uint32_t rate;               /* chunks that crossed it in the last second */
 };
 
-/* What happened to rank, for people: "slow (network out), a leaf from now on". other is the name of the other host. */
+/* What happened to rank, for people: "slow (network out), a leaf from now on". other is the name of the other host, or of the
+ * group. */
 const char *tc_replan_say(const struct tc_replan_step *step, const char *other, char *out, size_t size);
 
 struct tc_replan_move {
@@ -86,6 +90,7 @@ unsigned tc_replan_moves(const struct tc_replan *replan, const struct tc_replan_
 
 /* The table: TC_NO_RANK for the root and for a rank that is gone. */
 uint32_t tc_replan_parent(const struct tc_replan *replan, unsigned t, uint32_t rank);
+bool tc_replan_is_last(const struct tc_replan *replan, unsigned t, uint32_t rank); /* unfit, or behind a slow uplink */
 bool tc_replan_fit(const struct tc_replan *replan, uint32_t rank);
 enum tc_cause tc_replan_cause(const struct tc_replan *replan, uint32_t rank); /* of a slow host; else none */
 uint32_t tc_replan_load(const struct tc_replan *replan, uint32_t rank);  /* hungry children in all trees together */

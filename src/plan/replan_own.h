@@ -3,6 +3,7 @@
  * replan.c         notes of what is seen, and the decision as a whole
  * replan_table.c   the table, and how places in it are filled
  * replan_slow.c    who is slow, by the reports
+ * replan_uplink.c  which group's uplink is slow
  * replan_unfit.c   what words against a host lead to: who is a leaf, who is kept apart from whom */
 #ifndef TC_PLAN_REPLAN_OWN_H
 #define TC_PLAN_REPLAN_OWN_H
@@ -32,12 +33,21 @@ struct quarrel { /* rank complained of a parent */
     uint64_t at;
 };
 
+struct uplink {     /* of a group; what comes in: [true], what goes out: [false] */
+    uint64_t since; /* all of it lags; 0: not */
+    bool is_slow;   /* it was called so */
+    uint32_t edges[2], late[2], hosts[2];
+    uint32_t last[2]; /* the last of these hosts */
+    uint32_t rate[2]; /* chunks in the last second, of those that lag */
+};
+
 struct tc_replan {
     unsigned trees;
     uint32_t ranks;
-    uint32_t *up[TC_TREES_MAX]; /* by rank */
+    uint32_t *up[TC_TREES_MAX];   /* by rank */
     struct tc_topology *topology; /* of all ranks; NULL: nothing is known */
-    struct member *members;     /* by rank */
+    struct uplink *uplinks;       /* by group */
+    struct member *members;       /* by rank */
     struct tc_lookout *lookout;
     struct quarrel *quarrels;
     size_t quarrel_count, quarrel_room;
@@ -79,6 +89,12 @@ uint32_t tc_replan_best_parent(const struct tc_replan *r, unsigned t, uint32_t r
  * that an heir has left, else TC_NO_RANK. Returns whether rank's place was taken. */
 bool tc_replan_vacate(struct tc_replan *r, unsigned t, uint32_t rank, uint32_t *slot);
 void tc_replan_fill_places(struct tc_replan *r); /* of those who have gone */
+
+/* Uplinks. */
+void tc_replan_look_at_uplinks(struct tc_replan *r);
+/* That rank lags in tree t is no host's fault, or it is not known yet whether it is. */
+bool tc_replan_blames_uplink(const struct tc_replan *r, unsigned t, uint32_t rank);
+bool tc_replan_is_cut_off(const struct tc_replan *r, uint32_t rank, uint32_t other); /* a slow uplink is between them */
 
 /* Words. */
 void tc_replan_look_for_slow(struct tc_replan *r); /* quarrels that the reports tell of */

@@ -97,7 +97,7 @@ static void look_at(struct tc_replan *r, unsigned t, uint32_t rank)
     struct member *member = &r->members[rank];
     uint64_t *since = &member->late_since[t];
     struct quarrel quarrel = {.rank = rank, .of = r->up[t][rank], .tree = t, .kind = TC_COMPLAINT_SLOW, .at = r->now};
-    if (!is_late(r, t, rank)) {
+    if (tc_replan_blames_uplink(r, t, rank) || !is_late(r, t, rank)) {
         *since = 0;
         return;
     }
@@ -129,6 +129,8 @@ static void look_again(struct tc_replan *r, uint32_t rank)
 void tc_replan_look_for_slow(struct tc_replan *r)
 {
     bool nothing_heard = deaf(r);
+    if (!nothing_heard)
+        tc_replan_look_at_uplinks(r);
     for (uint32_t rank = 1; rank <= r->ranks; rank++) {
         if (r->members[rank].unfit && r->members[rank].hungry)
             look_again(r, rank);

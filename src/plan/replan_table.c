@@ -85,8 +85,9 @@ uint32_t tc_replan_best_parent(const struct tc_replan *r, unsigned t, uint32_t r
         uint32_t load = r->members[other].load - (r->members[rank].hungry && r->up[t][rank] == other);
         uint32_t shared = tc_replan_shared(r, rank, other);
         bool nearer = shared > best_shared;
-        if (other == rank || shared < best_shared || (load > best_load && !nearer) || !tc_replan_may_relay(r, t, other) ||
-            tc_replan_apart(r, rank, other))
+        if (other == rank || shared < best_shared || (load > best_load && !nearer) ||
+            !tc_replan_may_relay(r, t, other) || tc_replan_apart(r, rank, other) ||
+            tc_replan_is_cut_off(r, rank, other))
             continue;
         uint32_t hops = hops_besides(r, t, other, rank);
         if (hops == UINT32_MAX || (!nearer && load == best_load && hops >= best_hops))
@@ -114,8 +115,9 @@ static uint32_t find_heir(const struct tc_replan *r, unsigned t, uint32_t rank, 
 {
     uint32_t heir = TC_NO_RANK;
     for (uint32_t other = 1; other <= r->ranks; other++) {
-        if (other == rank || r->members[other].load > 0 || !tc_replan_stands_in(r, other, rank) || !tc_replan_may_relay(r, t, other) ||
-            tc_replan_has_children(r, t, other) || tc_replan_apart(r, other, r->up[t][rank]))
+        if (other == rank || r->members[other].load > 0 || !tc_replan_stands_in(r, other, rank) ||
+            !tc_replan_may_relay(r, t, other) || tc_replan_has_children(r, t, other) ||
+            tc_replan_apart(r, other, r->up[t][rank]))
             continue;
         bool good = true;
         for (uint32_t i = 0; i < count && good; i++)

@@ -25,7 +25,7 @@ struct reader {
     struct tc_hostlist *names; /* of the entries */
     uint32_t *entry_of_name;
     struct tc_hostlist *nodes; /* and of the nodes, as they are found */
-    uint32_t *entry_of; /* by node */
+    uint32_t *entry_of;        /* by node */
     size_t node_room;
 };
 
@@ -73,7 +73,8 @@ static int take_word(const struct reader *reader, struct entry *entry, char *wor
     else if (is_key(word, "Switches"))
         place = &entry->below;
     else
-        return refuse(reader, entry->line, err, "unknown key '%.40s': use SwitchName, BlockName, Nodes, Switches", word);
+        return refuse(reader, entry->line, err, "unknown key '%.40s': use SwitchName, BlockName, Nodes, Switches",
+                      word);
     if (*place)
         return refuse(reader, entry->line, err, "%.40s is said twice", word);
     if (is_nothing(value))
@@ -221,10 +222,12 @@ static int make_group(struct reader *reader, struct tc_topology *topology, uint3
 {
     uint32_t way[TC_GROUP_DEPTH_MAX], steps = 0;
     struct tc_err why = {0};
-    for (uint32_t at = index; at != NO_ENTRY && reader->entries[at].group == TC_NO_GROUP; at = reader->entries[at].above) {
+    for (uint32_t at = index; at != NO_ENTRY && reader->entries[at].group == TC_NO_GROUP;
+         at = reader->entries[at].above) {
         if (steps == TC_GROUP_DEPTH_MAX)
-            return refuse(reader, reader->entries[index].line, err, "%.40s is below itself, or more than %u switches deep",
-                          reader->entries[index].name, TC_GROUP_DEPTH_MAX);
+            return refuse(reader, reader->entries[index].line, err,
+                          "%.40s is below itself, or more than %u switches deep", reader->entries[index].name,
+                          TC_GROUP_DEPTH_MAX);
         way[steps++] = at;
     }
     while (steps > 0) {

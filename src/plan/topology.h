@@ -14,8 +14,8 @@
 #define TC_GROUP_ALL 0u
 #define TC_NO_GROUP UINT32_MAX
 #define TC_GROUPS_MAX 65536u
-#define TC_GROUP_DEPTH_MAX 16u  /* groups in groups */
-#define TC_GROUP_NAME_MAX 64u   /* bytes with the NUL */
+#define TC_GROUP_DEPTH_MAX 16u /* groups in groups */
+#define TC_GROUP_NAME_MAX 64u  /* bytes with the NUL */
 
 struct tc_topology;
 
@@ -35,7 +35,7 @@ struct tc_topology *tc_topology_pick(const struct tc_topology *topology, const u
 uint32_t tc_topology_members(const struct tc_topology *topology);
 uint32_t tc_topology_groups(const struct tc_topology *topology); /* TC_GROUP_ALL too */
 uint32_t tc_topology_group_of(const struct tc_topology *topology, uint32_t member);
-uint32_t tc_topology_parent(const struct tc_topology *topology, uint32_t group); /* TC_NO_GROUP of TC_GROUP_ALL */
+uint32_t tc_topology_parent(const struct tc_topology *topology, uint32_t group);  /* TC_NO_GROUP of TC_GROUP_ALL */
 const char *tc_topology_name(const struct tc_topology *topology, uint32_t group); /* borrowed; "" of TC_GROUP_ALL */
 /* "row2.rack7", the outermost first; "" of TC_GROUP_ALL. Returns out. */
 const char *tc_topology_path(const struct tc_topology *topology, uint32_t group, char *out, size_t size);

@@ -29,8 +29,9 @@ struct tc_tree {
 /* --- kinds ------------------------------------------------------------------------------------------------------- */
 
 static const char *const kind_names[] = {
-    [TC_TREE_AUTO] = "auto",   [TC_TREE_BINOMIAL] = "binomial", [TC_TREE_DOUBLE] = "double",
-    [TC_TREE_CATERPILLAR] = "caterpillar", [TC_TREE_CHAIN] = "chain", [TC_TREE_KARY] = "kary",
+    [TC_TREE_AUTO] = "auto",     [TC_TREE_BINOMIAL] = "binomial",
+    [TC_TREE_DOUBLE] = "double", [TC_TREE_CATERPILLAR] = "caterpillar",
+    [TC_TREE_CHAIN] = "chain",   [TC_TREE_KARY] = "kary",
 };
 
 int tc_tree_parse(struct tc_tree_spec *spec, const char *text, struct tc_err *err)
@@ -47,8 +48,9 @@ int tc_tree_parse(struct tc_tree_spec *spec, const char *text, struct tc_err *er
     if (length > 0 && length < 6 && digits[length] == '\0')
         arity = (unsigned)strtoul(digits, NULL, 10);
     if (arity == 0 || arity > TC_HOSTS_MAX)
-        return tc_fail(err, TC_E_USAGE, "tree '%.32s': use auto, binomial, double, caterpillar, chain, kary:N or N (1 to %u)",
-                       text, TC_HOSTS_MAX);
+        return tc_fail(err, TC_E_USAGE,
+                       "tree '%.32s': use auto, binomial, double, caterpillar, chain, kary:N or N (1 to %u)", text,
+                       TC_HOSTS_MAX);
     *spec = (struct tc_tree_spec){.kind = TC_TREE_KARY, .arity = arity};
     return 0;
 }
@@ -313,8 +315,7 @@ double tc_tree_predict(const struct tc_tree *tree, uint64_t size, uint32_t chunk
 static double time_of(struct tc_tree_spec spec, const struct tc_topology *topology, unsigned hosts, uint64_t size,
                       uint32_t chunk_size, struct tc_network network)
 {
-    struct tc_tree *tree =
-        topology ? tc_tree_new_grouped(spec, topology, NULL) : tc_tree_new(spec, hosts, NULL);
+    struct tc_tree *tree = topology ? tc_tree_new_grouped(spec, topology, NULL) : tc_tree_new(spec, hosts, NULL);
     double time = tree ? tc_tree_predict(tree, size, chunk_size, network) : -1;
     tc_tree_free(tree);
     return time;

@@ -44,7 +44,7 @@ struct candidate {
 
 struct nursery {
     struct tc_tree_spec spec;
-    uint32_t hosts;           /* units 0 .. hosts are ranks, the groups follow */
+    uint32_t hosts; /* units 0 .. hosts are ranks, the groups follow */
     struct unit *units;
     uint32_t *const *parents; /* by tree and rank */
     struct candidate *order;  /* scratch, of one group at a time: its units as they are placed */
@@ -168,8 +168,7 @@ static void sort_units(struct nursery *n, uint32_t group, unsigned t)
     uint32_t count = 0;
     for (uint32_t at = n->units[group].first; at != NO_UNIT; at = n->units[at].next) {
         const struct unit *unit = &n->units[at];
-        n->order[count++] =
-            (struct candidate){at, unit->has_root ? UINT32_MAX : unit->slots[t], unit->faces[t].height};
+        n->order[count++] = (struct candidate){at, unit->has_root ? UINT32_MAX : unit->slots[t], unit->faces[t].height};
     }
     qsort(n->order, count, sizeof *n->order, by_slots_and_height);
 }
@@ -244,8 +243,8 @@ static void plant_double(struct nursery *n, uint32_t unit)
     struct unit *self = &n->units[unit];
     if (unit <= n->hosts) {
         for (unsigned t = 0; t < TC_TREES_MAX; t++)
-            self->faces[t] = (struct face){
-                .entry = unit, .slots = {{.host = unit}, {.host = unit}}, .slot_count = self->slots[t]};
+            self->faces[t] =
+                (struct face){.entry = unit, .slots = {{.host = unit}, {.host = unit}}, .slot_count = self->slots[t]};
         return;
     }
     share_slots(n, unit);

@@ -84,6 +84,8 @@ struct tc_replan_view {
     enum tc_cause cause;   /* SLOW */
     uint32_t host, other;  /* other: the parent of APART; TC_NO_RANK: the sender, or none */
     unsigned moves;        /* hosts that got another parent */
+    double rate;           /* UPLINK: bytes a second */
+    char group[TC_WHY_MAX];
     char text[TC_WHY_MAX]; /* what happened to host, for people */
 };
 

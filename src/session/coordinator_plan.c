@@ -28,7 +28,7 @@ void tc_coordinator_mark_changed(struct tc_coordinator *c, uint32_t rank)
 static struct tc_msg_link link_below(const struct tc_coordinator *c, unsigned t, uint32_t rank)
 {
     struct tc_msg_link link = c->edges[t][rank];
-    link.flags = tc_replan_fit(c->replan, rank) ? 0 : TC_LINK_LAST;
+    link.flags = tc_replan_is_last(c->replan, t, rank) ? TC_LINK_LAST : 0;
     return link;
 }
 
@@ -224,7 +224,8 @@ static int plan(struct tc_coordinator *c, struct tc_err *err)
     if (take_topology(c, &planted, err) < 0)
         return -TC_E_NOMEM;
     choose_tree(c, planted);
-    struct tc_tree *tree = c->topology ? tc_tree_new_grouped(c->spec, c->topology, err) : tc_tree_new(c->spec, planted, err);
+    struct tc_tree *tree =
+        c->topology ? tc_tree_new_grouped(c->spec, c->topology, err) : tc_tree_new(c->spec, planted, err);
     if (!tree)
         return -TC_E_NOMEM;
     c->trees = tc_tree_count(tree);

@@ -1,5 +1,6 @@
 #include "session/coordinator_own.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 /* The host is gone: others fill its places. */
@@ -87,6 +88,14 @@ void tc_coordinator_on_complaint(struct tc_coordinator *c, struct tc_host *host,
 
 /* What follows. */
 
+static void tell_uplink(const struct tc_coordinator *c, const struct tc_replan_step *step, struct tc_replan_view *view)
+{
+    tc_topology_path(c->topology, step->group, view->group, sizeof view->group);
+    view->rate = (double)step->rate * c->config.layout.chunk_size;
+    snprintf(view->text, sizeof view->text, "uplink of %.80s: %.3g Mbit/s, others are not served through it any more",
+             view->group, view->rate * 8 / 1e6);
+}
+
 static void tell_replan(struct tc_coordinator *c, const struct tc_replan_step *step)
 {
     if (c->replan_count == c->replan_room) {
@@ -109,7 +118,11 @@ static void tell_replan(struct tc_coordinator *c, const struct tc_replan_step *s
                                     .moves = step->moves};
     if (step->other != TC_NO_RANK && step->other != 0)
         view->other = c->host_of_rank[step->other];
-    tc_replan_say(step, step->other == TC_NO_RANK ? "" : tc_rank_name(c, step->other), view->text, sizeof view->text);
+    if (step->why == TC_REPLAN_UPLINK)
+        tell_uplink(c, step, view);
+    else
+        tc_replan_say(step, step->other == TC_NO_RANK ? "" : tc_rank_name(c, step->other), view->text,
+                      sizeof view->text);
     tc_coordinator_trace(c, "%s: %s, %u moved", tc_rank_name(c, step->rank), view->text, step->moves);
     tc_actions_add(&c->actions, TC_ACT_REPLAN)->chunk = c->replan_count - 1;
 }
@@ -132,9 +145,23 @@ void tc_coordinator_note_cause(struct tc_coordinator *c, struct tc_host *host)
     host->view.cause = was_dying ? TC_CAUSE_NONE : tc_replan_cause(c->replan, host->view.rank);
 }
 
+/* What crosses a slow uplink is served last from now on. */
+static void on_slow_uplink(struct tc_coordinator *c, const struct tc_replan_step *step)
+{
+    for (unsigned t = 0; t < c->trees; t++)
+        for (uint32_t rank = 1; rank <= c->ranks; rank++)
+            if (tc_replan_is_last(c->replan, t, rank))
+                tc_coordinator_mark_changed(c, tc_replan_parent(c->replan, t, rank));
+    tell_replan(c, step);
+}
+
 static void on_step(struct tc_coordinator *c, const struct tc_replan_step *step)
 {
     struct tc_host *host = tc_rank_host(c, step->rank);
+    if (step->why == TC_REPLAN_UPLINK) {
+        on_slow_uplink(c, step);
+        return;
+    }
     if (step->why == TC_REPLAN_SLOW)
         host->slow_at = c->now;
     host->view.unfit = !tc_replan_fit(c->replan, step->rank);

@@ -8,9 +8,9 @@
 #define HOSTS_MOST 200u
 #define WORLDS 1000u
 
-#define MUST(condition)                                                     \
-    do {                                                                    \
-        if (!(condition))                                                   \
+#define MUST(condition)                                                      \
+    do {                                                                     \
+        if (!(condition))                                                    \
             ck_abort_msg("%s fails with seed %u", #condition, current_seed); \
     } while (0)
 
@@ -44,7 +44,10 @@ static struct tc_topology *rows_of_racks(uint32_t hosts)
         MUST(tc_topology_add(topology, 1 + below(rows), "rack", NULL) == 1 + rows + i);
     for (uint32_t rank = 0; rank <= hosts; rank++) {
         uint32_t dice = below(20);
-        tc_topology_put(topology, rank, dice == 0 ? TC_GROUP_ALL : dice == 1 ? 1 + below(rows) : 1 + rows + below(racks));
+        tc_topology_put(topology, rank,
+                        dice == 0   ? TC_GROUP_ALL
+                        : dice == 1 ? 1 + below(rows)
+                                    : 1 + rows + below(racks));
     }
     return topology;
 }
@@ -182,6 +185,121 @@ START_TEST(the_last_fit_host_serves_its_rack)
 }
 END_TEST
 
+/* --- uplinks --- */
+
+static struct world four_racks(void)
+{
+    struct tc_topology *topology = tc_topology_new(33, NULL);
+    for (uint32_t rack = 0; rack < 4; rack++)
+        tc_topology_add(topology, TC_GROUP_ALL, "rack", NULL);
+    for (uint32_t rank = 1; rank <= 32; rank++)
+        tc_topology_put(topology, rank, 1 + (rank - 1) / 8);
+    return begin(specs[0], 32, topology);
+}
+
+struct line { /* of hosts that report four times a second */
+    uint32_t held[2][33], brought[2][33];
+    unsigned uplinks, others; /* verdicts */
+    uint32_t group, rate;
+};
+
+/* A quarter of a second: each tree brings 20 chunks, less where share says so, and nobody gets what its parent has not. */
+static void live(struct world *w, struct line *line, double (*share)(const struct world *w, uint32_t rank, uint32_t up))
+{
+    const struct tc_replan_step *steps;
+    uint32_t had[2][33];
+    memcpy(had, line->held, sizeof had);
+    for (uint32_t rank = 1; rank <= 32; rank++) {
+        struct tc_sighting sighting = {.cause = TC_CAUSE_NONE};
+        for (unsigned t = 0; t < 2; t++) {
+            uint32_t up = tc_replan_parent(w->replan, t, rank);
+            uint32_t next = line->held[t][rank] + (uint32_t)(20 * share(w, rank, up));
+            next = up != 0 && next > had[t][up] ? had[t][up] : next;
+            next = next < line->held[t][rank] ? line->held[t][rank] : next;
+            line->brought[t][rank] += next - line->held[t][rank];
+            sighting.trees[t].held = line->held[t][rank] = next;
+            sighting.trees[t].brought = line->brought[t][rank];
+        }
+        tc_replan_report(w->replan, rank, &sighting, w->now);
+    }
+    w->now += 150;
+    decide(w);
+    unsigned count = tc_replan_steps(w->replan, &steps);
+    for (unsigned i = 0; i < count; i++) {
+        line->uplinks += steps[i].why == TC_REPLAN_UPLINK;
+        line->others += steps[i].why != TC_REPLAN_UPLINK;
+        line->group = steps[i].group;
+        line->rate = steps[i].rate;
+    }
+}
+
+static double slow_third_rack(const struct world *w, uint32_t rank, uint32_t up)
+{
+    return inside(w, rank, 3) != inside(w, up, 3) ? 0.4 : 1;
+}
+
+/* All that crosses one uplink lags: it is named with what it carries, nobody is a leaf for it, and nobody elsewhere is
+ * served through it any more. */
+START_TEST(a_slow_uplink_is_nobodys_fault)
+{
+    static struct line line;
+    struct world w = four_racks();
+    memset(&line, 0, sizeof line);
+    for (unsigned quarter = 0; quarter < 60; quarter++)
+        live(&w, &line, slow_third_rack);
+    ck_assert_uint_eq(line.uplinks, 1);
+    ck_assert_uint_eq(line.others, 0);
+    ck_assert_uint_eq(line.group, 3);
+    ck_assert(line.rate >= 50 && line.rate <= 80); /* two trees of four times 8 */
+    for (uint32_t rank = 1; rank <= 32; rank++) {
+        ck_assert(tc_replan_fit(w.replan, rank));
+        for (unsigned t = 0; t < 2 && !inside(&w, rank, 3); t++)
+            ck_assert(!inside(&w, tc_replan_parent(w.replan, t, rank), 3));
+    }
+    check_entries(&w);
+    end(&w);
+}
+END_TEST
+
+static double slow_link(const struct world *w, uint32_t rank, uint32_t up)
+{
+    (void)w;
+    return rank == 9 || up == 9 ? 0.1 : 1;
+}
+
+/* But a host that enters a rack and is slow itself is told from the uplink: what else comes in is as fast as ever. */
+START_TEST(a_slow_host_is_not_taken_for_its_uplink)
+{
+    static struct line line;
+    struct world w = four_racks();
+    memset(&line, 0, sizeof line);
+    for (unsigned quarter = 0; quarter < 60; quarter++)
+        live(&w, &line, slow_link);
+    ck_assert_uint_eq(line.uplinks, 0);
+    ck_assert(!tc_replan_fit(w.replan, 9));
+    check_entries(&w);
+    end(&w);
+}
+END_TEST
+
+static double even(const struct world *w, uint32_t rank, uint32_t up)
+{
+    (void)w, (void)rank, (void)up;
+    return 1;
+}
+
+START_TEST(racks_alike_stay_as_they_are)
+{
+    static struct line line;
+    struct world w = four_racks();
+    memset(&line, 0, sizeof line);
+    for (unsigned quarter = 0; quarter < 60; quarter++)
+        live(&w, &line, even);
+    ck_assert_uint_eq(line.uplinks + line.others, 0);
+    end(&w);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("replan_groups");
@@ -190,6 +308,9 @@ int main(void)
     tcase_add_loop_test(tc, deaths_leave_one_entry, 0, sizeof specs / sizeof specs[0]);
     tcase_add_loop_test(tc, demotions_leave_one_entry, 0, sizeof specs / sizeof specs[0]);
     tcase_add_test(tc, the_last_fit_host_serves_its_rack);
+    tcase_add_test(tc, a_slow_uplink_is_nobodys_fault);
+    tcase_add_test(tc, a_slow_host_is_not_taken_for_its_uplink);
+    tcase_add_test(tc, racks_alike_stay_as_they_are);
     suite_add_tcase(suite, tc);
     return unit_run(suite);
 }

@@ -22,8 +22,7 @@ static void end(void)
 static struct tc_topology *reads(const char *text, const char *const *members, uint32_t count)
 {
     struct tc_err err = {0};
-    struct tc_topology *topology =
-        tc_switches_read(text, strlen(text), "topology.conf", members, count, unknown, &err);
+    struct tc_topology *topology = tc_switches_read(text, strlen(text), "topology.conf", members, count, unknown, &err);
     ck_assert_msg(topology, "%s", err.text);
     return topology;
 }

@@ -9,9 +9,9 @@
 #define HOSTS_MOST 4096u
 #define NESTINGS 3000u
 
-#define MUST(condition)                                                     \
-    do {                                                                    \
-        if (!(condition))                                                   \
+#define MUST(condition)                                                      \
+    do {                                                                     \
+        if (!(condition))                                                    \
             ck_abort_msg("%s fails with seed %u", #condition, current_seed); \
     } while (0)
 

@@ -84,10 +84,14 @@ static void check_spanning(const struct tc_tree *tree)
 
 START_TEST(every_kind_spans)
 {
-    static const struct tc_tree_spec specs[] = {
-        {.kind = TC_TREE_BINOMIAL},         {.kind = TC_TREE_DOUBLE},           {.kind = TC_TREE_DOUBLE, .runs = true},
-        {.kind = TC_TREE_CATERPILLAR},      {.kind = TC_TREE_KARY, .arity = 2}, {.kind = TC_TREE_KARY, .arity = 3},
-        {.kind = TC_TREE_KARY, .arity = 7}, {.kind = TC_TREE_KARY, .arity = 5000}};
+    static const struct tc_tree_spec specs[] = {{.kind = TC_TREE_BINOMIAL},
+                                                {.kind = TC_TREE_DOUBLE},
+                                                {.kind = TC_TREE_DOUBLE, .runs = true},
+                                                {.kind = TC_TREE_CATERPILLAR},
+                                                {.kind = TC_TREE_KARY, .arity = 2},
+                                                {.kind = TC_TREE_KARY, .arity = 3},
+                                                {.kind = TC_TREE_KARY, .arity = 7},
+                                                {.kind = TC_TREE_KARY, .arity = 5000}};
     for (size_t i = 0; i < sizeof specs / sizeof specs[0]; i++) {
         for (unsigned hosts = 0; hosts <= MOST; hosts++) {
             bool two = specs[i].kind == TC_TREE_DOUBLE || specs[i].kind == TC_TREE_CATERPILLAR;
@@ -255,7 +259,8 @@ END_TEST
 
 START_TEST(kinds_print_as_they_parse)
 {
-    static const char *const good[] = {"auto", "binomial", "double", "caterpillar", "chain", "kary:1", "kary:4", "kary:65536"};
+    static const char *const good[] = {"auto",  "binomial", "double", "caterpillar",
+                                       "chain", "kary:1",   "kary:4", "kary:65536"};
     static const char *const bad[] = {
         "",        "Double",  "kary",    "kary:", "kary:0",     "0",       "kary:x",
         "kary:-1", "kary:+1", "kary: 2", "2x",    "kary:65537", "double ", "999999999999999999999"};
