@@ -19,8 +19,8 @@
  * user has left behind. Locks are held by other hooks only. */
 #define READY_LENIENT 0.7
 #define READY_STRICT 10
-#define LOCK_PROLOG 0.2
-#define LOCK_EPILOG 15
+#define LOCK_LENIENT 0.2
+#define LOCK_STRICT 15
 #define GRACE 0.3
 #define KILLED 0.3
 #define REMOVAL 0.25
@@ -250,7 +250,8 @@ int tc_hook_prolog(const struct hook *hook, struct tc_err *err)
                        "--user %s: jobs would not believe that user's agents; write it as user into [hook] "
                        "of " TC_TRUST_FILE,
                        hook->values->user);
-    struct tc_jobdir *dir = tc_jobdir_open(hook->values->base, hook->name, true, LOCK_PROLOG, err);
+    double patience = hook->values->strict ? LOCK_STRICT : LOCK_LENIENT;
+    struct tc_jobdir *dir = tc_jobdir_open(hook->values->base, hook->name, true, patience, err);
     if (!dir)
         return -err->reason;
     warn_of_private(hook);
@@ -283,7 +284,7 @@ static int end(const struct hook *hook, struct tc_jobdir *dir, struct tc_err *er
 int tc_hook_epilog(const struct hook *hook, struct tc_err *err)
 {
     struct tc_err none = {0};
-    struct tc_jobdir *dir = tc_jobdir_open(hook->values->base, hook->name, false, LOCK_EPILOG, &none);
+    struct tc_jobdir *dir = tc_jobdir_open(hook->values->base, hook->name, false, LOCK_STRICT, &none);
     if (!dir && none.reason == TC_E_NOTFOUND)
         return 0;
     if (!dir)

@@ -74,7 +74,9 @@ static bool begin_next(struct search *search)
                                    .arg = attempt,
                                    .limit = no_frame,
                                    .handshake_ms = HANDSHAKE_MS,
+                                   .again = TC_RUNNER_AGAIN,
                                    .tls = options->key != NULL,
+                                   .same_user = true,
                                    .identity = (const uint8_t *)TC_CONTROL_IDENTITY,
                                    .identity_size = sizeof TC_CONTROL_IDENTITY - 1,
                                    .key = finder->control_key};

@@ -1,7 +1,7 @@
 /* finder.h - on which of several ports each host's agent listens, where its hosts have not had the same ones free.
  *
  * A host's ports are dialled one after the other, the next one as soon as one has failed or has said nothing for a moment; the
- * first whose other side proves to have the key is it. Without a key (loopback) it is the first that accepts. Whoever else
+ * first whose other side proves to have the key is it. Without a key (loopback) it is the first that is this user's. Whoever else
  * sits on such a port can delay that by the moment, and learns nothing. */
 #ifndef TC_NODE_FINDER_H
 #define TC_NODE_FINDER_H

@@ -1,10 +1,11 @@
 """Eight hosts: all trees and codecs, and what a broadcast says to people and to programs."""
 
 import os
+import socket
 
 import numpy
 
-from agents import ensure, hosts_of, main, scenario
+from agents import ensure, hosts_of, main, same_bytes, scenario, unused_port
 
 HOSTS = 8
 MIB = 1 << 20
@@ -154,6 +155,24 @@ def host_lists(scene):
         scene.run("send", "-w", "-", source, "c", stdin=file).expect(0, out="4 of 4 hosts")
     scene.run("send", source, "d", env=scene.environment(WCOLL=scene.path("list"))).expect(0, out="4 of 4 hosts")
     ensure(agents[0].published() == ["a", "c", "d"] and agents[1].published() == ["a", "b", "c", "d"], "who has what")
+
+
+@scenario
+def several_ports(scene):
+    """--port with several ports: each host's agent is found at its own, with a key and without; a listed port stands"""
+    key = scene.key("job")
+    for turn, options in enumerate(((), ("-k", key))):
+        first, other = (scene.agents(1, *options, "-l", f"127.0.0.{i}:0", first=2 * turn + i)[0] for i in (1, 2))
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.2", first.port))  # on the other host nobody answers there
+            silent.listen()
+            free = unused_port()
+            source = scene.noise(f"a{turn}", 100000)
+            words = ["send", *options, "-p", f"{free},{first.port},{other.port}", source, "-w"]
+            scene.run(*words, "127.0.0.1,127.0.0.2").expect(0)
+            for agent in (first, other):
+                ensure(same_bytes(agent.path(f"a{turn}"), source), "not what was sent")
+            scene.run(*words, f"127.0.0.2:{free}").expect(1, err="refused")
 
 
 if __name__ == "__main__":

@@ -192,6 +192,8 @@ def test_send_usage(place):
     expect(place.run("send", "--hostfile", "nowhere", source), 2, err="nowhere")
     expect(place.run("send", "-w", "127.0.0.1", "--chunk", "96K", source), 2, err="power of two")
     expect(place.run("send", "-w", "127.0.0.1", "--chunk", "8M", source), 2, err="4 MiB")
+    for ports in ("0", "65536", "80x", "", "7117,", ",7117", "1,,2", "7117 ", "-1", ",".join(["7117"] * 33)):
+        expect(place.run("send", "-w", "127.0.0.1", f"--port={ports}", source), 2, err="--port: ")
     expect(place.run("send", "-w", "127.0.0.1", "-C", "gzip", source), 2)
     expect(place.run("send", "-w", "127.0.0.1", "-F", "oak", source), 2)
     expect(place.run("send", "-w", "127.0.0.1", "--shape", "4", source), 2, err="--dtype")
