@@ -8,7 +8,7 @@
  * plugstack.conf: optional LIBDIR/treecast/spank_treecast.so [program=PATH] [timeout=SECONDS]
  *
  * All of it happens in slurm_spank_task_init, as the user and in the task's own process: a failure there ends the task,
- * never the node. */
+ * never the node. It ends it by itself, because what an optional plug-in returns does not keep a task from running. */
 #include <errno.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -190,7 +190,7 @@ int slurm_spank_task_init(spank_t spank, int count, char **words)
     spank_get_item(spank, S_TASK_ID, &task);
     if (!set_environment(spank)) {
         fprintf(stderr, "treecast: --treecast: no agent was started for this job here; see treecast-batch(7)\n");
-        return -1;
+        _exit(EXIT_FAILURE);
     }
     const char *wait[] = {"treecast", "wait", "-t", timeout, name, NULL};
     int code = node == 0 && task == 0 ? broadcast(spank, file, name) : run(spank, wait, false, NULL, 0);
@@ -198,5 +198,5 @@ int slurm_spank_task_init(spank_t spank, int count, char **words)
         return 0;
     fprintf(stderr, "treecast: --treecast=%s: not here (exit code %d)\n", wish, code);
     end_step(spank);
-    return -1;
+    _exit(EXIT_FAILURE);
 }
