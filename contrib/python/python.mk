@@ -24,3 +24,9 @@ dist_noinst_SCRIPTS += contrib/python/examples/broadcast.py
 EXTRA_DIST += \
 	contrib/python/README \
 	contrib/python/examples/broadcast.ipynb
+
+# A wheel with the program inside, in this folder.
+EXTRA_DIST += contrib/python/pyproject.toml contrib/python/make-wheel
+wheel: treecast
+	$(PYTHON3) $(srcdir)/contrib/python/make-wheel treecast .
+.PHONY: wheel

@@ -366,6 +366,38 @@ def killed_client():
 
 
 @needs_cluster
+def strangers():
+    """Who does not know the key neither holds nor ends an agent, however many they are, and keeps no client out"""
+    import socket
+    import numpy
+    from treecast import _fleet, _keeper
+    bcast_memmap(numpy.arange(10), "data", client, block=True)
+    with open(f"{own_folders()[0]}.keeper", encoding="ascii") as file:
+        address = json.load(file)["keeper"]
+    with open(world_key(), encoding="ascii") as file:
+        key = file.read()
+    before = own_agents()
+    place = (address.rpartition(":")[0], int(address.rpartition(":")[2]))
+    silent = [socket.create_connection(place, 10) for _ in range(40)]
+    for words in (b"\n", b"end\n", b"rm data\n", b"0" * 64 + b"\n", b"x" * 5000, b"\xff\n"):
+        with socket.create_connection(place, 10) as peer:
+            peer.sendall(words)
+            said = b""
+            while piece := peer.recv(100):
+                said += piece
+            ensure(b"ok" not in said, f"{words[:20]}: {said}")
+    link = _keeper.Link(address, key)
+    ensure(link.alive(), "the keeper has no time for who knows the key")
+    link._socket.close()
+    raises(__import__("treecast").TreecastError, _keeper.Link, address, "another key")
+    for peer in silent:
+        peer.close()
+    bcast_memmap(numpy.arange(20), "data", client, block=True)
+    ensure(own_agents() == before and before, "the agent has ended")
+    ensure(next(iter(_fleet._fleets[client].hosts.values())).link.alive(), "the client's own link")
+
+
+@needs_cluster
 def killed_engines():
     """Engines that are killed do not take the agent with them, also the one that had started it; others attach on"""
     import numpy
@@ -397,7 +429,7 @@ def left_over():
 
 
 TESTS = [variables, one_copy, agents_and_keys, several, busy_engine, at_once, small_ones, odd_calls, failures, dead_agent,
-         script, notebook, killed_client, cleans_up, agents_that_are_there, killed_engines, left_over]
+         script, notebook, killed_client, strangers, cleans_up, agents_that_are_there, killed_engines, left_over]
 
 
 def main():

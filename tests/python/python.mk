@@ -3,7 +3,8 @@ test_scripts += \
 	tests/python/arrays.py \
 	tests/python/core.py \
 	tests/python/foreign.py \
-	tests/python/members.py
+	tests/python/members.py \
+	tests/python/package.py
 if HAVE_CHECK
 test_scripts += tests/python/words.py
 endif

@@ -229,9 +229,8 @@ class _Keeper:
             peer, _ = self.listener.accept()
         except OSError:
             return
-        if len(self.challenges) >= STRANGERS_MAX:
-            peer.close()
-            return
+        if len(self.challenges) >= STRANGERS_MAX:  # who has been silent the longest makes room
+            self.drop(min(self.challenges, key=lambda stranger: self.challenges[stranger][1]))
         _keep_alive(peer)
         peer.setblocking(False)
         self.lines[peer] = b""

@@ -58,6 +58,12 @@ def text_of(said: str, verb: str) -> str:
     return last[len(name):] if last.startswith(name) else last
 
 
+def main() -> None:
+    """The command of a wheel that has the program inside."""
+    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "bin", "treecast")
+    os.execv(program, [program, *sys.argv[1:]])
+
+
 def end(process: "subprocess.Popen[Any]", grace: Optional[float]) -> None:
     """End a process of ours: politely first, so that it can tell others."""
     if process.poll() is None:
