@@ -94,10 +94,10 @@ static int compare(const void *left, const void *right, void *bytes)
 static int check_names(struct maker *make, size_t first)
 {
     size_t count = make->count - first;
-    struct span *names = make->names + first;
     make->count = first;
     if (count < 2)
         return 0;
+    struct span *names = make->names + first;
     qsort_r(names, count, sizeof *names, compare, make->out.bytes);
     for (size_t i = 1; i < count; i++)
         if (compare(&names[i - 1], &names[i], make->out.bytes) == 0) {

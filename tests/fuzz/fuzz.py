@@ -21,7 +21,7 @@ HERE = os.path.join(TOP, "tests", "fuzz")
 SANITIZE = "address,undefined"
 FLAGS = ["-std=gnu11", "-D_GNU_SOURCE", '-DPACKAGE_VERSION="0"', "-O1", "-g", "-fno-omit-frame-pointer",
          "-fno-sanitize-recover=all", f"-I{TOP}/src", f"-I{TOP}/include"]
-PACKAGES = ["libevent_core", "libevent_pthreads", "libssl", "libcrypto", "libzstd", "jansson", "inih", "smartcols"]
+PACKAGES = ["libevent_core", "libevent_pthreads", "libssl", "libcrypto", "libzstd", "jansson", "inih", "smartcols", "libcap-ng"]
 KEPT_MOST = 8192  # bytes of an input that is worth a place in the tree
 
 

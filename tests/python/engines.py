@@ -390,7 +390,7 @@ def strangers():
     link = _keeper.Link(address, key)
     ensure(link.alive(), "the keeper has no time for who knows the key")
     link._socket.close()
-    raises(__import__("treecast").TreecastError, _keeper.Link, address, "another key")
+    raises(__import__("treecast").AuthError, _keeper.Link, address, "another key")
     for peer in silent:
         peer.close()
     bcast_memmap(numpy.arange(20), "data", client, block=True)
