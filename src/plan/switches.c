@@ -155,6 +155,16 @@ static struct tc_hostlist *expand(const struct reader *reader, const struct entr
     return NULL;
 }
 
+static int add_name(const struct reader *reader, const struct entry *entry, struct tc_hostlist *list, const char *name,
+                    struct tc_err *err)
+{
+    struct tc_err why = {0};
+    if (tc_hostlist_add(list, name, &why) == 0)
+        return 0;
+    return why.reason == TC_E_NOMEM ? tc_fail(err, why.reason, "%s", why.text)
+                                    : refuse(reader, entry->line, err, "%s", why.text);
+}
+
 /* An entry's name is one, and its own; that of several blocks together is their list. */
 static int name_entry(struct reader *reader, uint32_t index, struct tc_err *err)
 {
@@ -173,13 +183,13 @@ static int name_entry(struct reader *reader, uint32_t index, struct tc_err *err)
         return refuse(reader, entry->line, err, "%.40s is named in line %u already", entry->name,
                       reader->entries[reader->entry_of_name[found]].line);
     reader->entry_of_name[next] = index;
-    return tc_hostlist_add(reader->names, entry->name, err);
+    return add_name(reader, entry, reader->names, entry->name, err);
 }
 
 static int name_entries(struct reader *reader, struct tc_err *err)
 {
     int status = 0;
-    reader->entry_of_name = calloc(reader->count, sizeof *reader->entry_of_name);
+    reader->entry_of_name = calloc((size_t)reader->count + 1, sizeof *reader->entry_of_name);
     if (!reader->entry_of_name)
         return tc_fail(err, TC_E_NOMEM, "no memory for %u switches", reader->count);
     for (uint32_t i = 0; i < reader->count && status == 0; i++)
@@ -220,7 +230,7 @@ static int hang_entries(struct reader *reader, struct tc_err *err)
 /* The group of an entry, and of those above it first. */
 static int make_group(struct reader *reader, struct tc_topology *topology, uint32_t index, struct tc_err *err)
 {
-    uint32_t way[TC_GROUP_DEPTH_MAX], steps = 0;
+    uint32_t way[TC_GROUP_DEPTH_MAX] = {0}, steps = 0;
     struct tc_err why = {0};
     for (uint32_t at = index; at != NO_ENTRY && reader->entries[at].group == TC_NO_GROUP;
          at = reader->entries[at].above) {
@@ -260,7 +270,7 @@ static int take_node(struct reader *reader, uint32_t index, const char *node, bo
         reader->node_room = room;
     }
     reader->entry_of[found] = index;
-    return tc_hostlist_add(reader->nodes, node, err);
+    return add_name(reader, &reader->entries[index], reader->nodes, node, err);
 }
 
 /* First what hangs on switches without others below; what they list as well is listed again above. */
@@ -294,7 +304,7 @@ static uint32_t group_of(const struct reader *reader, const char *member)
             found = tc_hostlist_find(reader->nodes, name);
         }
     }
-    return found == TC_NO_HOST ? TC_NO_GROUP : reader->entries[reader->entry_of[found]].group;
+    return found == TC_NO_HOST || !reader->entry_of ? TC_NO_GROUP : reader->entries[reader->entry_of[found]].group;
 }
 
 static int place_members(struct reader *reader, struct tc_topology *topology, const char *const *members,

@@ -149,26 +149,21 @@ static void measure_children(struct tc_tree *tree, unsigned t, uint32_t rank)
 /* From the parents: the rest of the table. */
 static int fill_table(struct tc_tree *tree, uint32_t *const *parents)
 {
-    uint32_t *order[TC_TREES_MAX] = {NULL};
-    int status = 0;
+    size_t ranks = (size_t)tree->hosts + 1;
+    uint32_t *order = calloc(tree->count * ranks, sizeof *order);
+    int status = order ? 0 : -TC_E_NOMEM;
     for (unsigned t = 0; t < tree->count && status == 0; t++) {
-        order[t] = calloc((size_t)tree->hosts + 1, sizeof *order[t]);
         for (uint32_t rank = 0; rank <= tree->hosts; rank++)
             tree->places[t][rank].parent = rank == 0 ? TC_NO_RANK : parents[t][rank];
-        if (!order[t])
-            status = -TC_E_NOMEM;
-        if (status == 0) {
-            list_from_the_root(tree, t, order[t]);
-            status = list_children(tree, t, order[t]);
-        }
+        list_from_the_root(tree, t, order + t * ranks);
+        status = list_children(tree, t, order + t * ranks);
     }
     for (unsigned t = 0; t < tree->count && status == 0; t++) {
         measure_children(tree, t, 0);
         for (uint32_t i = 0; i < tree->hosts; i++)
-            measure_children(tree, t, order[t][i]);
+            measure_children(tree, t, order[t * ranks + i]);
     }
-    for (unsigned t = 0; t < tree->count; t++)
-        free(order[t]);
+    free(order);
     return status;
 }
 
@@ -181,25 +176,33 @@ static int check_spec(struct tc_tree_spec spec, uint32_t hosts, struct tc_err *e
     return 0;
 }
 
+static struct tc_tree *empty_table(struct tc_tree_spec spec, uint32_t hosts)
+{
+    struct tc_tree *tree = calloc(1, sizeof *tree);
+    if (!tree)
+        return NULL;
+    *tree = (struct tc_tree){.spec = spec, .hosts = hosts, .count = tc_tree_kind_count(spec.kind)};
+    for (unsigned t = 0; t < tree->count; t++) {
+        tree->places[t] = calloc((size_t)hosts + 1, sizeof *tree->places[t]);
+        tree->children[t] = calloc((size_t)hosts + 1, sizeof *tree->children[t]);
+        if (!tree->places[t] || !tree->children[t]) {
+            tc_tree_free(tree);
+            return NULL;
+        }
+    }
+    return tree;
+}
+
 struct tc_tree *tc_tree_new_grouped(struct tc_tree_spec spec, const struct tc_topology *topology, struct tc_err *err)
 {
     uint32_t hosts = tc_topology_members(topology) - 1;
-    uint32_t *parents[TC_TREES_MAX] = {NULL};
     if (check_spec(spec, hosts, err) < 0)
         return NULL;
-    struct tc_tree *tree = calloc(1, sizeof *tree);
-    bool good = tree != NULL;
-    if (good)
-        *tree = (struct tc_tree){.spec = spec, .hosts = hosts, .count = tc_tree_kind_count(spec.kind)};
-    for (unsigned t = 0; good && t < tree->count; t++) {
-        tree->places[t] = calloc((size_t)hosts + 1, sizeof *tree->places[t]);
-        tree->children[t] = calloc((size_t)hosts + 1, sizeof *tree->children[t]);
-        parents[t] = calloc((size_t)hosts + 1, sizeof *parents[t]);
-        good = tree->places[t] && tree->children[t] && parents[t];
-    }
-    good = good && tc_tree_plant(spec, topology, parents) == 0 && fill_table(tree, parents) == 0;
-    for (unsigned t = 0; t < TC_TREES_MAX; t++)
-        free(parents[t]);
+    uint32_t *all = calloc(TC_TREES_MAX * ((size_t)hosts + 1), sizeof *all);
+    uint32_t *const parents[TC_TREES_MAX] = {all, all ? all + hosts + 1 : NULL};
+    struct tc_tree *tree = all ? empty_table(spec, hosts) : NULL;
+    bool good = tree && tc_tree_plant(spec, topology, parents) == 0 && fill_table(tree, parents) == 0;
+    free(all);
     if (good)
         return tree;
     tc_tree_free(tree);

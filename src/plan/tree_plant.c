@@ -199,7 +199,7 @@ static void share_out(struct nursery *n, uint32_t wanted, struct face *own, cons
     for (uint32_t i = 0; i < face->slot_count; i++) {
         struct slot slot = {.host = face->slots[i].host, .depth = face->slots[i].depth + depth};
         bool other_left = face->slot_count - i > 1 || n->heap_count > 0;
-        if (!kept && own->slot_count < wanted && other_left) {
+        if (!kept && own->slot_count < wanted && own->slot_count < 2 && other_left) {
             own->slots[own->slot_count++] = slot;
             kept = true;
         } else if (chain && n->next.host == NO_UNIT) {
@@ -233,7 +233,7 @@ static void join_units(struct nursery *n, uint32_t group, unsigned t)
         own.height = depth + face->height > own.height ? depth + face->height : own.height;
         share_out(n, wanted, &own, face, depth, is_chain(n, group));
     }
-    while (own.slot_count < wanted)
+    while (own.slot_count < wanted && own.slot_count < 2)
         own.slots[own.slot_count++] = take_slot(n, true);
     n->units[group].faces[t] = own;
 }
@@ -319,31 +319,38 @@ static void plant_caterpillars(struct nursery *n, const uint32_t *order)
     }
 }
 
+static void plant(struct nursery *n, uint32_t *order)
+{
+    uint32_t all = n->hosts + 1;
+    walk(n, all, order, 0);
+    if (n->spec.kind == TC_TREE_DOUBLE)
+        plant_double(n, all);
+    else if (n->spec.kind == TC_TREE_CATERPILLAR)
+        plant_caterpillars(n, order);
+    else if (n->spec.kind == TC_TREE_CHAIN)
+        plant_chain(n, order);
+    else
+        plant_kind(n, all);
+}
+
 int tc_tree_plant(struct tc_tree_spec spec, const struct tc_topology *topology, uint32_t *const *parents)
 {
-    struct nursery n = {.spec = spec, .hosts = tc_topology_members(topology) - 1, .parents = parents};
-    uint32_t all = n.hosts + 1;
-    size_t units = (size_t)all + tc_topology_groups(topology);
-    n.units = malloc(units * sizeof *n.units);
-    n.order = malloc(units * sizeof *n.order);
-    n.heap = malloc(2 * units * sizeof *n.heap);
-    uint32_t *order = malloc(all * sizeof *order);
-    bool good = n.units && n.order && n.heap && order;
+    uint32_t hosts = tc_topology_members(topology) - 1;
+    size_t count = (size_t)hosts + 1 + tc_topology_groups(topology);
+    struct unit *units = calloc(count, sizeof *units);
+    struct candidate *candidates = calloc(count, sizeof *candidates);
+    struct slot *heap = calloc(2 * count, sizeof *heap);
+    uint32_t *order = calloc((size_t)hosts + 1, sizeof *order);
+    bool good = units && candidates && heap && order;
     if (good) {
+        struct nursery n = {
+            .spec = spec, .hosts = hosts, .units = units, .parents = parents, .order = candidates, .heap = heap};
         collect(&n, topology);
-        walk(&n, all, order, 0);
-        if (spec.kind == TC_TREE_DOUBLE)
-            plant_double(&n, all);
-        else if (spec.kind == TC_TREE_CATERPILLAR)
-            plant_caterpillars(&n, order);
-        else if (spec.kind == TC_TREE_CHAIN)
-            plant_chain(&n, order);
-        else
-            plant_kind(&n, all);
+        plant(&n, order);
     }
-    free(n.units);
-    free(n.order);
-    free(n.heap);
+    free(units);
+    free(candidates);
+    free(heap);
     free(order);
     return good ? 0 : -TC_E_NOMEM;
 }

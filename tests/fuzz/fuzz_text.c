@@ -8,6 +8,10 @@
 #include "fuzz.h"
 #include "net/key.h"
 #include "plan/hostfile.h"
+#include "plan/switches.h"
+#include "plan/tree.h"
+
+#define GROUPS_SEEN 512 /* switches that the longest input can name */
 
 static char *text_of(const uint8_t *bytes, size_t size)
 {
@@ -83,6 +87,33 @@ void fuzz_hostfile(const uint8_t *bytes, size_t size)
             must_fold(list);
         tc_hostlist_free(list);
     }
+}
+
+/* A topology that was read can be planned over, and none of its groups is entered twice. */
+static void must_plan(const struct tc_topology *topology)
+{
+    double in[GROUPS_SEEN], out[GROUPS_SEEN];
+    struct tc_tree *tree = tc_tree_new_grouped((struct tc_tree_spec){.kind = TC_TREE_DOUBLE}, topology, NULL);
+    MUST(tree);
+    MUST(tc_topology_groups(topology) <= GROUPS_SEEN);
+    tc_tree_crossings(tree, topology, in, out);
+    for (uint32_t group = 0; group < tc_topology_groups(topology); group++)
+        MUST(in[group] <= 1 && out[group] <= 1);
+    tc_tree_free(tree);
+}
+
+void fuzz_switches(const uint8_t *bytes, size_t size)
+{
+    static const char *const members[] = {"n1", "n2", "n3:7", "n4.a", "a", "b", "n11", NULL};
+    struct tc_hostlist *unknown = tc_hostlist_new(NULL);
+    struct tc_err err = {0};
+    MUST(unknown);
+    struct tc_topology *topology = tc_switches_read((const char *)bytes, size, "t", members, 8, unknown, &err);
+    MUST(topology || (err.reason == TC_E_USAGE && strncmp(err.text, "t:", 2) == 0 && !strpbrk(err.text, "\n\033")));
+    if (topology)
+        must_plan(topology);
+    tc_topology_free(topology);
+    tc_hostlist_free(unknown);
 }
 
 void fuzz_key(const uint8_t *bytes, size_t size)

@@ -147,6 +147,32 @@ def agents(scene):
     tally.end("agent", calls)
 
 
+@scenario
+def topology(scene):
+    """Every call of a plan over a topology"""
+    program, count, path = tortured(scene), scene.path("count"), scene.path("topology.conf")
+    with open(path, "w", encoding="ascii") as file:
+        file.write("SwitchName=a Nodes=n[1-4]\nSwitchName=b Nodes=n[5-8]\nSwitchName=top Switches=a,b\n")
+
+    def plan(number):
+        words = [program, "plan", "-w", "n[1-9]", "--topology", path, "--json"]
+        process = Process(scene, words, env=counted(scene, number, TORTURE_COUNT=count if number == 0 else ""))
+        scene.processes.append(process)
+        return process.finish(25)
+
+    ensure('"unknown"' in plan(0).expect(0).out, "no groups")
+    with open(count, encoding="ascii") as file:
+        calls = int(file.read())
+
+    def once(number):
+        answer = plan(number)
+        return number, answer.code, answer.err, answer.code == 0 and '"unknown"' in answer.out, ""
+
+    tally = Tally()
+    each(tally, once, calls)
+    tally.end("plan", calls)
+
+
 class TorturedAgent(Agent):
     def __init__(self, scene, program, folder, key, environment):  # Agent's own waits for a good start
         super(Agent, self).__init__(scene, [program, "recv", "-d", folder, "-l", "127.0.0.1:0", "-k", key, "--once"],
