@@ -38,6 +38,7 @@ CredType=cred/munge
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 SelectType=select/linear
+TopologyPlugin=topology/tree
 SchedulerType=sched/builtin
 SchedulerParameters=batch_sched_delay=0
 JobAcctGatherType=jobacct_gather/none
@@ -147,6 +148,10 @@ class Slurm:
             script = script.replace("@bindir@", self.path("bin"))
             self.write(name, script.replace("--system=slurm", f"--cluster-key {KEY} --system=slurm"), 0o755)
         self.write("slurm.conf", self._conf())
+        half = self.lab.hosts // 2  # two switches and one above them
+        self.write("topology.conf", f"SwitchName=s1 Nodes=h[0-{max(0, half - 1)}]\n"
+                                    f"SwitchName=s2 Nodes=h[{half}-{self.lab.hosts - 1}]\nSwitchName=top Switches=s[1-2]\n"
+                   if half else "SwitchName=s1 Nodes=h0\n")
         place = CGROUPS if self.memory else self.path("state", "no-cgroups")
         self.write("cgroup.conf", f"CgroupPlugin=cgroup/v1\nCgroupAutomount=no\nCgroupMountpoint={place}\n"
                                   f"ConstrainRAMSpace={'yes' if self.memory else 'no'}\n")

@@ -2,6 +2,7 @@
 """A real Slurm in the lab: its prologs start agents, jobs send and map arrays, its epilogs leave nothing, and nothing
 that goes wrong with treecast takes a node out of service."""
 
+import json
 import os
 import sys
 import time
@@ -42,6 +43,25 @@ def test_job():
     ensure("float64 (256, 1024)" in workers[0][2], output)
     files = {line for line in output.splitlines() if line.startswith("file ")}
     ensure(files == {f"file root 444 {slurm.directory('alice', job)}/field.npy"}, output)
+    slurm.settled()
+    ensure_nothing_drained()
+
+
+def test_switches():
+    """topology/tree: inside a job Slurm is asked for the switches, with no option at all, and the list's order is nothing."""
+    smooth_field(slurm.path("alice", "racks.npy"), 1 << 20)
+    nodes = ",".join(f"h{i // 2 + HOSTS // 2 * (i % 2)}" for i in range(HOSTS))  # one of each switch by turns
+    job = slurm.sbatch("alice", f"""
+        treecast plan -w {nodes} --json
+        treecast send --json -w {nodes} -F double racks.npy
+        """, f"-N{HOSTS}")
+    lines = [json.loads(line) for line in slurm.wait("alice", job).splitlines() if line.startswith("{")]
+    plan = next(line for line in lines if line["type"] == "plan" and "groups" in line)
+    groups = {group["group"]: group for group in plan["groups"]}
+    ensure(set(groups) == {"top", "top.s1", "top.s2"}, f"groups: {groups}")
+    ensure(groups["top.s2"]["in"] == 1 and groups["top.s1"]["in"] == 0, f"groups: {groups}")
+    found = {line["host"]: line["group"] for line in lines if line["type"] == "host"}
+    ensure(found == {f"h{i}": "top.s1" if i < HOSTS // 2 else "top.s2" for i in range(HOSTS)}, f"hosts: {found}")
     slurm.settled()
     ensure_nothing_drained()
 
@@ -214,7 +234,7 @@ def test_sbcast():
 def main():
     global slurm
     began = time.monotonic()
-    tests = [test_job, test_failures, test_two_users, test_cancelled, test_launched, test_spank, test_sbcast]
+    tests = [test_job, test_switches, test_failures, test_two_users, test_cancelled, test_launched, test_spank, test_sbcast]
     try:
         with Lab(hosts=HOSTS, rate_mbit=100, shm_mb=128) as lab, \
                 Slurm(lab, find_treecast(), plugin=plugin()) as slurm:
