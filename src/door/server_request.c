@@ -254,13 +254,14 @@ static void do_lease(struct peer *peer, const json_t *object)
 
 /* ---- all requests ---- */
 
-/* Whoever passes it can read it: a root-only file can be named by anybody with O_PATH. */
+/* Whoever passes it can read it: a root-only file can be named by anybody with O_PATH. What the kernel has of it has to do:
+ * the file system may be the peer's own (FUSE), and never answer. */
 static bool is_source(int fd)
 {
-    struct stat status;
+    struct statx status;
     int flags = fd < 0 ? -1 : fcntl(fd, F_GETFL);
-    return flags >= 0 && !(flags & O_PATH) && (flags & O_ACCMODE) != O_WRONLY && fstat(fd, &status) == 0 &&
-           S_ISREG(status.st_mode);
+    return flags >= 0 && !(flags & O_PATH) && (flags & O_ACCMODE) != O_WRONLY &&
+           statx(fd, "", AT_EMPTY_PATH | AT_STATX_DONT_SYNC, STATX_TYPE, &status) == 0 && S_ISREG(status.stx_mode);
 }
 
 static void do_source(struct peer *peer, const json_t *request)

@@ -539,7 +539,7 @@ static void identify(struct tc_link *link)
     } else if (found == 0 && dialled && !has_ended(link->fd)) {
         link->go_wants = TC_WATCH_READ;
         tc_timer_set(link->go, 1u << link->looks < LOOK_MOST_MS ? 1u << link->looks++ : LOOK_MOST_MS);
-    } else {
+    } else if (!dialled || !dial_again(link)) {
         tc_fail(&err, TC_E_CLOSED, "peer closed the connection");
         finish(link, &err);
     }
@@ -550,8 +550,6 @@ static void connected(struct tc_link *link)
     const struct tc_link_options *options = &link->options;
     struct tc_err err = {0};
     names_of(link);
-    if (!options->tls)
-        forget_addresses(link);
     if (!options->tls && options->same_user) {
         link->state = IDENTIFY;
         link->why = (struct tc_err){0};

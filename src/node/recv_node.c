@@ -196,6 +196,7 @@ static void close_node(struct tc_recv_node *node)
     for (struct tc_recv_session *session = node->sessions; session; session = session->next)
         session->over = true; /* what comes back from the pool is only freed */
     tc_pool_free(node->pool);
+    tc_pool_free(node->hanging);
     tc_leases_stop(node->leases);
     tc_recv_end_listing(node);
     tc_pool_free(node->aside);

@@ -37,6 +37,7 @@ struct tc_recv_session {
     struct tc_blob_pool *blobs; /* CHUNK frames of this session's chunk size */
     struct tc_sink *sink;
     int source;                        /* the sender's file, where it is on this host; -1 */
+    bool source_hangs;                 /* or may: its file system is a server's */
     unsigned opening;                  /* chunks between link and place */
     unsigned backlog;                  /* most of them before links pause */
     uint64_t arrived_at[TC_RECV_PACE]; /* ms; of the last chunks, a ring */
@@ -59,7 +60,8 @@ struct tc_recv_node {
     struct tc_recv_options options;
     struct tc_loop *loop;
     struct tc_pool *pool;
-    struct tc_pool *aside; /* for what local users ask for: no data waits behind it */
+    struct tc_pool *hanging; /* one worker, for all sources that may hang; NULL: there was none yet */
+    struct tc_pool *aside;   /* for what local users ask for: no data waits behind it */
     struct tc_pool *locks; /* the same, where the folder's lock may have to be waited for */
     struct tc_worker here; /* the loop thread's own, for chunks that are opened on the spot */
     struct tc_folder *folder;

@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "file/origin_fs.h"
 #include "file/partial.h"
 
 enum {
@@ -167,6 +168,7 @@ void tc_recv_prepare(struct tc_recv_session *session, const struct tc_action *ac
         session->source = tc_door_source(session->node->door, session->offer->session);
         if (session->source >= 0)
             session->source = fcntl(session->source, F_DUPFD_CLOEXEC, 0);
+        session->source_hangs = session->source >= 0 && tc_file_may_hang(session->source);
         session->preparing = job;
         tc_recv_begin_prepare(session);
         return;
@@ -225,6 +227,18 @@ static void compare_done(struct tc_task *task)
     finish_job(job, TC_EV_COMPARED);
 }
 
+/* A source on a server that does not answer holds one worker, which is not one of those that all sessions share. Without
+ * memory for it the source is not looked at. */
+static void add_hanging(struct tc_recv_session *session, struct tc_recv_job *job)
+{
+    struct tc_recv_node *node = session->node;
+    session->runner.tasks++;
+    if (!node->hanging && !(node->hanging = tc_pool_new(node->loop, 1, NULL)))
+        compare_done(&job->task);
+    else
+        tc_pool_add(node->hanging, &job->task);
+}
+
 void tc_recv_compare(struct tc_recv_session *session, const struct tc_action *action)
 {
     struct tc_recv_job *job = job_for(session, action, TC_EV_COMPARED, compare_run, compare_done);
@@ -233,7 +247,10 @@ void tc_recv_compare(struct tc_recv_session *session, const struct tc_action *ac
     job->chunk = action->chunk;
     job->digest = action->digest;
     job->placed = action->flags & TC_COMPARE_PLACED;
-    tc_runner_add(&session->runner, &job->task);
+    if (session->source_hangs && !job->placed)
+        add_hanging(session, job);
+    else
+        tc_runner_add(&session->runner, &job->task);
 }
 
 /* Open: decode, compare with the digest, place. */

@@ -9,6 +9,7 @@ import ctypes
 import operator
 import os
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -19,6 +20,7 @@ import notebook
 from cast import DIR, PORT, SOURCE, Cast, random_bytes, smooth_field
 from harm import await_part
 from lab import Lab, LabError, wait_for
+from names import fill
 from measure import (PlainCopy, MemoryWatch, Steal, cpu_seconds, fine_cpu_seconds, median, one_copy,
                      warm_memory)
 from slurm import Slurm
@@ -68,11 +70,11 @@ class Row:
 
 
 @contextlib.contextmanager
-def lab_for(row):
-    """A lab with room for two arrays of the row on each host, and a folder for keys and logs."""
-    warm_memory((row.hosts + 2) * (row.size + (8 << 20)))
+def lab_for(row, more=0):
+    """A lab with room for two arrays of the row on each host and more bytes, and a folder for keys and logs."""
+    warm_memory((row.hosts + 2) * (row.size + (8 << 20)) + more)
     with tempfile.TemporaryDirectory(prefix="treecast-bench-") as folder:
-        with Lab(hosts=row.hosts, rate_mbit=row.rate, cc=row.cc, shm_mb=64 + 2 * row.size // MIB) as lab:
+        with Lab(hosts=row.hosts, rate_mbit=row.rate, cc=row.cc, shm_mb=64 + (2 * row.size + more) // MIB) as lab:
             yield lab, folder
 
 
@@ -375,6 +377,50 @@ def run_stalled(row, repetitions, treecast, count=1000):
     return outcome
 
 
+# -- a crowd of every kind ---------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def silent_sessions(cast, count):
+    """At host 1: control sessions of a member of the group, from the host itself, that greet and say nothing."""
+    sys.path.append(os.path.join(os.path.dirname(os.path.abspath(__file__)), os.pardir, "hostile"))
+    from hostile import compile_helper
+    lab = cast.lab
+    process = lab.popen(1, [compile_helper("insider"), "silent", cast.key, str(PORT), str(count)], stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE, env={**os.environ, "PEER_ADDRESS": lab.address(1)})
+    try:
+        if int(process.stdout.readline()) == 0:
+            raise LabError("no silent session was let in")
+        yield
+    finally:
+        process.stdin.close()
+        process.stdout.close()
+        lab.end(process)
+
+
+@contextlib.contextmanager
+def crowds(cast, names, connections, sessions):
+    fill(cast.lab.path(1, DIR), names, size=0)
+    with silent_sessions(cast, sessions), crowd(cast.lab, connections):
+        yield
+
+
+def run_crowded(row, repetitions, treecast, names=100000, connections=1000, sessions=64):
+    """Start to exit of a broadcast while one agent has a crowd of every kind, over one without."""
+    outcome = Outcome(facts={"runs": []})
+    with lab_for(row, more=names * 5 * KIB) as (lab, folder):
+        random_bytes(lab.path(0, SOURCE), row.size)
+        for _ in range(repetitions):
+            alone = broadcast(row, lab, folder, treecast).seconds
+            beset = broadcast(row, lab, folder, treecast,
+                              watch=lambda cast: crowds(cast, names, connections, sessions)).seconds
+            outcome.values.append(beset / alone)
+            outcome.facts["runs"].append([alone, beset])
+            outcome.notes = [f"{alone:.2f} s alone, {beset:.2f} s with {connections} stalled connections, {sessions} silent "
+                             f"sessions and {names} names at one agent"]
+    return outcome
+
+
 # -- beside Slurm's own -----------------------------------------------------------------------------------------
 
 
@@ -531,6 +577,8 @@ ROWS = [
     Row("resume", run_resume, 16, 100, 64 * MIB, unit="fresh", bound=0.7, moved=0.51,
         about="the sender was killed half way"),
     Row("stalled", run_stalled, 8, 100, 32 * MIB, unit="times", bound=1.2, about="while 1,000 connections stall"),
+    Row("crowded", run_crowded, 32, 100, 64 * MIB, unit="times", bound=1.05,
+        about="1,000 stalled, 64 silent, 100,000 names"),
     Row("idle", run_idle, 2, None, 0, unit="ms", bound=10, once=True, about="CPU of an agent in 60 idle seconds"),
     # 16 engines of ipyparallel: on this machine, and two on each of eight hosts.
     Row("notebook-push", run_push, 1, None, 128 * MIB, unit="times", bound=10, at_least=True,

@@ -10,31 +10,15 @@ import subprocess
 import threading
 import time
 
-from hostile import MIB, SLOW, ensure, main, need_root, note, scenario, wait_for
+from hostile import MIB, SLOW, Skip, ensure, main, need_root, note, scenario, wait_for  # first: it knows where the next one is
+from fuse import SlowFile
+from names import fill
 
 NAMES = int(os.environ.get("CROWD_NAMES", "20000"))
 PIPELINED = 1900
 USER = "nobody"
 FLOODED = 10
 BURST = 50  # of connections, after which the flood takes breath: the machine has other work too
-
-
-def fill(agent, count):
-    """Published arrays of one byte, as another process of the directory would leave them."""
-    described = json.dumps({"schema": 1, "name": "NAME", "size": 1, "digest": "0" * 64, "session": "0" * 32,
-                            "created": 1700000000, "array": None})
-    places = [os.open(path, os.O_PATH) for path in (agent.folder, agent.path(".treecast"))]
-    for number in range(count):
-        name = f"crowd{number}"
-        file = os.open(name, os.O_WRONLY | os.O_CREAT, 0o444, dir_fd=places[0])
-        os.write(file, b"x")
-        inode = os.fstat(file).st_ino
-        os.close(file)
-        file = os.open(f"{inode}.json", os.O_WRONLY | os.O_CREAT, 0o644, dir_fd=places[1])
-        os.write(file, described.replace("NAME", name).encode())
-        os.close(file)
-    for place in places:
-        os.close(place)
 
 
 class Client:
@@ -80,7 +64,7 @@ def many_names(scene):
     def send_small(name):
         return scene.run("send", "-w", agent.address, small, name).expect(0).seconds
     usual = min(send_small(f"usual{number}") for number in range(3))
-    fill(agent, NAMES)
+    fill(agent.folder, NAMES)
     with Client(agent) as client, Client(agent) as other:
         figures = {"status": worst(client, 20, op="status", name="crowd7"),
                    "lease": worst(client, 20, op="lease", name="crowd7", ttl=1000)}
@@ -109,7 +93,7 @@ def many_names(scene):
 def pipelined(scene):
     """1,900 requests of one client at once: an array and other clients' requests have their turn in between"""
     agent = scene.agent("-qq")
-    fill(agent, 2000)
+    fill(agent.folder, 200)
     source = scene.noise("a", 16 * MIB)
     scene.send([agent], source, "-f").expect(0)
     usual = min(scene.send([agent], source, "-f").expect(0).seconds for _ in range(3))
@@ -234,6 +218,40 @@ def flood_from_the_senders_address(scene):
             flood.end()
         figures.append(f"{flood.count / (time.monotonic() - began):.0f} connections a second, slowest send {slowest:.2f} s")
     note(f"{FLOODED} of {FLOODED} sends without a key ({figures[0]}) and with one ({figures[1]})")
+
+
+@scenario
+def a_source_that_hangs(scene):
+    """The local source is on a file system that does not answer: other arrays come as ever, and it once it answers"""
+    need_root()
+    if not os.access("/dev/fuse", os.R_OK | os.W_OK):
+        raise Skip("there is no FUSE here")
+    agent = scene.agent("--threads", "2", "-qq")
+    other = scene.noise("other", 4 * MIB)
+    usual = min(scene.send([agent], other, "-f").expect(0).seconds for _ in range(3))
+    with open(scene.noise("source", 4 * MIB, 2), "rb") as file:
+        data = file.read()
+    try:
+        slow = SlowFile(scene.path("fuse"), "source", data, lambda tid: os.path.exists(f"/proc/{agent.pid}/task/{tid}"))
+    except OSError as error:
+        raise Skip(str(error)) from None
+    try:
+        sender = scene.start("send", "-p", agent.port, "-w", "127.0.0.1", "--local", "copy", slow.path, "late",
+                             env=scene.environment(TREECAST_DIR=agent.folder))
+        wait_for(lambda: slow.held or not sender.running(), "the agent to read the source", timeout=20 * SLOW)
+        ensure(sender.running(), "the sender has ended")
+        slowest = max(scene.send([agent], other, "-f").expect(0).seconds for _ in range(5))
+        ensure(len(slow.held) == 1, f"{len(slow.held)} workers read from it")
+        with Client(agent) as client:
+            ensure(worst(client, 20, op="status", name="other") < SLOW, "the local API waits too")
+        ensure(sender.running() and "late" not in agent.published(), "it came from elsewhere")
+        slow.let_go()
+        sender.finish().expect(0)
+        scene.require_published([agent], "late", scene.path("source"))
+    finally:
+        slow.close()
+    note(f"beside a source that does not answer 4 MiB took {slowest:.2f} s at most instead of {usual:.2f}")
+    ensure(slowest < 2 * usual + SLOW, f"{slowest:.2f} s instead of {usual:.2f}")
 
 
 if __name__ == "__main__":

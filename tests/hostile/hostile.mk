@@ -14,6 +14,7 @@ test_scripts += \
 	tests/hostile/07_squatters.py \
 	tests/hostile/12_crowds.py
 dist_noinst_DATA += \
+	tests/hostile/fuse.py \
 	tests/hostile/hostile.py \
 	tests/hostile/insider.c \
 	tests/hostile/member.c \

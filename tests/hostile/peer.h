@@ -42,7 +42,7 @@ void control_key(const char *path, uint8_t out[KEY]);
 /* The key that belongs to an identity; false: unknown. */
 typedef bool lookup(const uint8_t *identity, size_t size, uint8_t key[KEY]);
 
-int dial(unsigned port);
+int dial(unsigned port); /* at $PEER_ADDRESS, else on loopback */
 int listen_any(unsigned *port);
 /* NULL when the handshake fails. */
 SSL *tls_client(int fd, const void *identity, size_t size, const uint8_t key[KEY]);

@@ -12,6 +12,7 @@ dist_noinst_DATA += \
 	tests/lab/harm.py \
 	tests/lab/lab.py \
 	tests/lab/measure.py \
+	tests/lab/names.py \
 	tests/lab/slurm.py \
 	tests/lab/tap.py \
 	tests/lab/wrong.c
