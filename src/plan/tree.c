@@ -325,7 +325,8 @@ static double time_of(struct tc_tree_spec spec, const struct tc_topology *topolo
 }
 
 /* What kinds there are to choose from, the most local ones last. Where nothing says whether there are racks, keeping
- * neighbours together may cost a part of the predicted time; where there are racks, it saves several copies. */
+ * neighbours together may cost a part of the predicted time; where there are racks, it saves several copies. Not the
+ * caterpillars: half of all hosts would be behind one. */
 static const struct {
     struct tc_tree_spec spec;
     unsigned hosts_most;
@@ -335,7 +336,6 @@ static const struct {
     {{.kind = TC_TREE_DOUBLE}, TC_HOSTS_MAX, 0},
     {{.kind = TC_TREE_CHAIN}, 4, 0}, /* one slow host holds up all behind it */
     {{.kind = TC_TREE_DOUBLE, .runs = true}, TC_HOSTS_MAX, 0.10},
-    {{.kind = TC_TREE_CATERPILLAR}, 128, 0.02}, /* as many hops as there are hosts are more than the model says */
 };
 enum { CANDIDATES = sizeof candidates / sizeof candidates[0] };
 

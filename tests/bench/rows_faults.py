@@ -65,7 +65,8 @@ BESIDE = {"copies": "in copies", "x": "against the undisturbed run"}
 
 
 def row(name, harmed_hosts, way, bound, about, size=64 * MIB, **more):
-    return FaultRow(name, run_harmed, 24, 100, size, bound=bound, about=about, harmed=harmed_hosts, way=way, **more)
+    return FaultRow(name, run_harmed, 24, 100, size, tree="double", bound=bound, about=about, harmed=harmed_hosts,
+                    way=way, **more)
 
 
 THIRD = 1 / 3

@@ -321,8 +321,7 @@ START_TEST(auto_is_binomial_when_small_double_when_large)
         ck_assert_int_eq(choice(hosts, 0, 1u << 20).kind, TC_TREE_BINOMIAL);
         ck_assert_int_eq(choice(hosts, 65536, 1u << 20).kind, TC_TREE_BINOMIAL);
         enum tc_tree_kind large = choice(hosts, 1ull << 36, 1u << 20).kind;
-        ck_assert(hosts <= 4 ? large == TC_TREE_DOUBLE || large == TC_TREE_CHAIN
-                             : large == (hosts <= 128 ? TC_TREE_CATERPILLAR : TC_TREE_DOUBLE));
+        ck_assert(hosts <= 4 ? large == TC_TREE_DOUBLE || large == TC_TREE_CHAIN : large == TC_TREE_DOUBLE);
     }
     struct tc_tree_spec spec = {.kind = TC_TREE_KARY, .arity = 3};
     spec = tc_tree_choose(spec, NULL, 100, 1, 65536, TC_NETWORK_DEFAULT);
@@ -333,11 +332,10 @@ END_TEST
 /* What locality costs is time to fill, and that weighs the less the more chunks there are. */
 START_TEST(auto_weighs_depth_against_locality)
 {
-    struct tc_tree_spec few = choice(64, 8u << 20, 65536), some = choice(64, 32u << 20, 65536);
-    struct tc_tree_spec many = choice(64, 1u << 30, 262144), wide = choice(2048, 1u << 30, 65536);
-    ck_assert(few.kind != TC_TREE_CATERPILLAR);
-    ck_assert(some.kind == TC_TREE_DOUBLE && some.runs);
-    ck_assert(many.kind == TC_TREE_CATERPILLAR);
+    struct tc_tree_spec few = choice(64, 2u << 20, 65536), many = choice(64, 64u << 20, 65536);
+    struct tc_tree_spec wide = choice(2048, 1u << 30, 65536);
+    ck_assert(!few.runs);
+    ck_assert(many.kind == TC_TREE_DOUBLE && many.runs);
     ck_assert(wide.kind == TC_TREE_DOUBLE && wide.runs);
 }
 END_TEST
