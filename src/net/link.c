@@ -69,7 +69,7 @@ struct tc_link {
 
     struct tc_lookup *lookup;
     struct tc_watch *lookup_watch;
-    struct addrinfo *numeric;            /* instead of a lookup */
+    struct addrinfo *numeric;                            /* instead of a lookup */
     const struct addrinfo *first_address, *next_address; /* of either */
     unsigned dialled;                                    /* again */
     uint64_t connect_by;
@@ -519,7 +519,8 @@ static bool has_ended(int fd)
 }
 
 /* Nothing is read or sent before the peer is known to be of this user. What was dialled is nobody's until it is accepted,
- * which no event tells. */
+ * which no event tells: till then it counts as of who listens, if that is this user; an agent whose port root has bound for
+ * it has to accept first. */
 static void identify(struct tc_link *link)
 {
     struct tc_err err = {0};
@@ -528,7 +529,10 @@ static void identify(struct tc_link *link)
     if (link->why.reason) /* refused, and waiting for its end */
         return;
     int found = tc_peer_user(link->fd, &uid, &err);
-    if (found > 0 && uid == geteuid()) {
+    bool own = found > 0 && uid == geteuid();
+    if (found == 0 && dialled && !has_ended(link->fd)) /* a host with a crowd at its port is told HELLO at once */
+        own = tc_peer_listener(link->fd, &uid) > 0 && uid == geteuid();
+    if (own) {
         go_up(link);
     } else if (found > 0) {
         tc_fail(&link->why, TC_E_AUTH,

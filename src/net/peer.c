@@ -73,7 +73,7 @@ static int take_answer(const char *bytes, size_t size, const struct end *there, 
     memcpy(&message, bytes + NLMSG_HDRLEN, sizeof message);
     /* Without a connection like this the kernel answers with who listens there. */
     if (message.id.idiag_sport != there->port || message.id.idiag_dport != here->port)
-        return 0;
+        return 0; /* with port 0 that is who is looked for */
     *found = (struct found){message.idiag_uid, message.idiag_inode};
     return 1;
 }
@@ -159,6 +159,21 @@ static int by_proc(const struct end *there, const struct end *here, struct found
 }
 
 /* ---- both ---- */
+
+int tc_peer_listener(int fd, uid_t *uid)
+{
+    struct sockaddr_storage other = {0};
+    socklen_t size = sizeof other;
+    struct end there;
+    struct found found = {0};
+    if (getpeername(fd, (struct sockaddr *)(void *)&other, &size) < 0 || !take_end(&other, &there))
+        return 0;
+    struct end nobody = {.family = there.family};
+    if (by_diag(&there, &nobody, &found) != 1 || found.inode == 0)
+        return 0;
+    *uid = found.uid;
+    return 1;
+}
 
 int tc_peer_user(int fd, uid_t *uid, struct tc_err *err)
 {

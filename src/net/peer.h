@@ -14,6 +14,10 @@
  * namespace. TC_E_POLICY: this system does not tell; TC_E_AUTH: no such connection. */
 int tc_peer_user(int fd, uid_t *uid, struct tc_err *err);
 
+/* Of a dialled connection that is nobody's yet: 1, and *uid is who made the socket that listens there, so that whoever accepts
+ * it has that socket from this user. 0: nobody listens, or this system does not tell. */
+int tc_peer_listener(int fd, uid_t *uid);
+
 /* Open now the descriptor that look-ups need, so that they work when there is none left. 0, or -1 and errno: then they may
  * still work. */
 int tc_peer_prepare(void);

@@ -35,8 +35,8 @@ static socklen_t loopback(union address *out, bool six, in_port_t port)
     if (six)
         out->six = (struct sockaddr_in6){.sin6_family = AF_INET6, .sin6_addr = in6addr_loopback, .sin6_port = port};
     else
-        out->four = (struct sockaddr_in){
-            .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = port};
+        out->four =
+            (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = port};
     return six ? sizeof out->six : sizeof out->four;
 }
 
@@ -87,12 +87,16 @@ static pid_t dial_as(uid_t uid, enum kind kind, in_port_t port, int alive[2])
     return child;
 }
 
-static void both_ends(enum kind kind)
+/* diag: there is sock_diag, which knows who listens. */
+static void both_ends(enum kind kind, bool diag)
 {
     in_port_t port;
     int listener = listening(kind, &port), there = dial(kind, port), alive[2], status;
+    uid_t uid = OTHER;
     ck_assert_int_ge(there, 0);
     expect(there, 0, 0); /* not accepted yet */
+    ck_assert_int_eq(tc_peer_listener(there, &uid), diag);
+    ck_assert_uint_eq(uid, diag ? geteuid() : OTHER);
     int here = accept(listener, NULL, NULL);
     expect(there, 1, geteuid());
     expect(here, 1, geteuid());
@@ -112,12 +116,15 @@ static void both_ends(enum kind kind)
         ck_assert(waitpid(child, &status, 0) == child && status == 0);
         close(here);
     }
+    there = dial(kind, port);
     close(listener);
+    ck_assert_int_eq(tc_peer_listener(there, &uid), 0); /* nor when it was closed before it accepted */
+    close(there);
 }
 
 START_TEST(each_family)
 {
-    both_ends((enum kind)_i);
+    both_ends((enum kind)_i, true);
 }
 END_TEST
 
@@ -141,7 +148,7 @@ static void forbid_netlink(void)
 START_TEST(each_family_without_sock_diag)
 {
     forbid_netlink();
-    both_ends((enum kind)_i);
+    both_ends((enum kind)_i, false);
 }
 END_TEST
 
