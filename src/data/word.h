@@ -1,9 +1,9 @@
 /* word.h - an element type in one word, with the meaning that numpy.dtype(word) gives it: "<f8", "float64", "d", "|i4",
  * "<M8[D/2]".
  *
- * Every word that numpy reads as one type is read, save where numpy's own arithmetic overflows ("U99999999999"), where it
- * reads beyond its own table ("M8[W/1000]"), where what it makes cannot be read back ("M8[s/-2]"), and where it takes a
- * character for a number ("\1"). Several types in a word ("3f8", "f8,i4") are refused: they are written as a list of
+ * Every word that numpy reads as one type is read, save where numpy's own arithmetic overflows, where a unit is
+ * divided by what it does not have as many parts of, or by nothing, where what it makes cannot be read back, and where it
+ * takes a character for a number ("\1"). Several types in a word ("3f8", "f8,i4") are refused: they are written as a list of
  * fields. Widths of long, pointers and long double are this machine's, as in numpy. */
 #ifndef TC_DATA_WORD_H
 #define TC_DATA_WORD_H

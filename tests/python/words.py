@@ -52,7 +52,7 @@ def spellings():
     letters = list("?bBhHiIlLqQpPefdgFDGcSaUVOMmxyz")
     times = [f"{head}[{number}{unit}]" for head in ("M8", "m8", "datetime64", "timedelta64") for unit in UNITS
              for number in ("", "1", "25")]
-    times += [f"M8[{unit}/{part}]" for unit in UNITS for part in (1, 2, 3, 5, 7, 10, 12, 24, 60, 1000)]
+    times += [f"M8[{unit}/{part}]" for unit in UNITS for part in (1, 2, 3, 5, 7, 10, 12, 24, 60)]
     ordered = [order + word for word in kinds + letters + times[:45] + ["datetime64", "timedelta64"]
                for order in ORDERS]
     named = sorted(name for name in numpy.core.numerictypes.sctypeDict if isinstance(name, str) and len(name) > 2)

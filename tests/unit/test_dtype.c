@@ -75,9 +75,7 @@ START_TEST(refusals_say_what_to_do)
     ck_assert_str_eq(word.text, "<U7");
     ck_assert_uint_eq(word.size, 28);
     ck_assert_ptr_nonnull(tc_word_resize(&word, UINT64_C(1) << 32));
-    /* what numpy is killed by, or cannot read back */
-    ck_assert_ptr_nonnull(tc_word_read(&word, "M8[D/0]"));
-    ck_assert_ptr_nonnull(tc_word_read(&word, "M8[s/-2]"));
+    /* what numpy cannot read back */
     ck_assert_ptr_nonnull(tc_word_read(&word, "M8[2147483647s/2]"));
 }
 END_TEST
