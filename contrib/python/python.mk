@@ -4,7 +4,7 @@ dist_treecast_DATA = \
 	contrib/python/treecast/__init__.py \
 	contrib/python/treecast/_attach.py \
 	contrib/python/treecast/_broadcast.py \
-	contrib/python/treecast/_door.py \
+	contrib/python/treecast/_api.py \
 	contrib/python/treecast/_fleet.py \
 	contrib/python/treecast/_folder.py \
 	contrib/python/treecast/_keeper.py \

@@ -33,7 +33,7 @@ uint32_t tc_buf_get32(struct tc_buf *buf);
 uint64_t tc_buf_get64(struct tc_buf *buf);
 void tc_buf_get(struct tc_buf *buf, void *bytes, size_t count);         /* zeros when it fails */
 const uint8_t *tc_buf_take(struct tc_buf *buf, size_t count);           /* borrowed from the cursor's memory, or NULL */
-void tc_buf_get_text(struct tc_buf *buf, char *text, size_t text_size); /* fails for a NUL inside or no room */
+void tc_buf_get_text(struct tc_buf *buf, char *text, size_t text_size); /* fails for a NUL inside or no space */
 size_t tc_buf_left(const struct tc_buf *buf);
 
 /* For parsers: the message breaks a rule of its own. */

@@ -47,7 +47,7 @@ static int reason_of_errno(int number)
     switch (number) {
     case ENOSPC:
     case EDQUOT:
-        return TC_E_NOROOM;
+        return TC_E_NOSPACE;
     case EACCES:
     case EPERM:
     case EROFS:

@@ -39,7 +39,7 @@ int tc_err_prefix(struct tc_err *err, const char *format, ...) __attribute__((fo
 
 /* The table: text never NULL, also for numbers that are not in it ("unknown reason"; exit code 1); known says which. */
 const char *tc_reason_text(int reason);
-const char *tc_reason_name(int reason); /* "noroom", "coordinator-lost": as JSON has it */
+const char *tc_reason_name(int reason); /* "nospace", "coordinator-lost": as JSON has it */
 int tc_reason_exit(int reason);
 int tc_reason_known(int reason);
 

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "cli/report.h"
-#include "door/client.h"
+#include "api/client.h"
 #include "file/folder.h"
 
 struct attach_values {
@@ -86,7 +86,7 @@ static int find(const struct attach_values *values, const char *name, char path[
 {
     int result = tc_dir_find(path, PATH_MAX - TC_NAME_MAX - 1, &values->place, err);
     if (result == 0)
-        result = tc_door_wait(path, name, values->timeout, err);
+        result = tc_api_wait(path, name, values->timeout, err);
     if (result < 0)
         return result;
     struct tc_folder *folder = tc_folder_open_read(path, err);

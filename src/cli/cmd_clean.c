@@ -2,7 +2,7 @@
 
 #include "cli/report.h"
 #include "cli/size.h"
-#include "door/server.h"
+#include "api/server.h"
 #include "file/folder.h"
 
 struct clean_values {
@@ -23,7 +23,7 @@ static int run(const struct tc_call *call, struct tc_err *err)
     if (folder) {
         result = tc_folder_clean(folder, values->all, &files, &bytes, err);
         if (result == 0)
-            result = tc_door_clean(tc_folder_state_fd(folder), &files, err);
+            result = tc_api_clean(tc_folder_state_fd(folder), &files, err);
         tc_folder_close(folder);
     } else if (err->reason != TC_E_NOTFOUND || values->place.dir) {
         result = err->reason ? -err->reason : -TC_E_NOMEM;

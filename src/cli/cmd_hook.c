@@ -305,7 +305,7 @@ static const struct tc_option options[] = {
      .help = "the job's memory cgroup, which agents join: a path below its mount point with %j for the job's id and %u\n"
              "for the user's number; none: stay outside (default: where the batch system is known to make it)"},
     {.name = "max-memory", .argument = "SIZE|P%", .kind = TC_OPT_TEXT, AT(max_memory),
-     .help = "memory for all arrays of a job on this node, or a share of the node's (default: what there is room for)"},
+     .help = "memory for all arrays of a job on this node, or a share of the node's (default: what there is space for)"},
     {.name = "access", .argument = "WHOM", .kind = TC_OPT_CHOICE, AT(access), .choices = "user|group",
      .help = "who may read a job's arrays: its user (default), or all of its group"},
     {.name = NULL},

@@ -176,7 +176,7 @@ static int start_agent(const struct hook *hook, struct tc_jobdir *dir, const str
     snprintf(group, sizeof group, "%u", (unsigned)hook->job.gid);
     snprintf(most, sizeof most, "%" PRIu64, hook->memory);
     bool by_group = hook->values->access == BY_GROUP;
-    /* Errors only: strangers at the port must not fill the memory with lines. */
+    /* Errors only: outsiders at the port must not fill the memory with lines. */
     /* clang-format off */
     const char *arguments[] = {
         "treecast", "recv", "--dir", tc_jobdir_path(dir), "--key-fd", key, "--quiet", "--quiet",

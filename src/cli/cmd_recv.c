@@ -359,7 +359,7 @@ static const struct tc_option options[] = {
     {.name = "detach", .kind = TC_OPT_FLAG, AT(detach),
      .help = "go to the background once ready to accept; the agent then logs nothing"},
     {.name = "max-size", .argument = "SIZE", .kind = TC_OPT_SIZE, .least = 1, AT(max_size),
-     .help = "refuse arrays of more bytes (default: what there is room for)"},
+     .help = "refuse arrays of more bytes (default: what there is space for)"},
     {.name = "max-memory", .argument = "SIZE|P%", .kind = TC_OPT_TEXT, AT(max_memory),
      .help = "what all arrays here may take of a memory file system, or of this host's memory (default: all there is)"},
     {.name = "max-message", .argument = "SIZE", .kind = TC_OPT_SIZE, .least = TC_CHUNK_SIZE_MIN,

@@ -322,7 +322,7 @@ static int take_launch(struct job *job, struct tc_err *err)
                                         job->ports.ports[0], values->bwlimit, err);
     if (!job->send.join_at)
         job->send.join_at = job->launch.listen;
-    job->send.letter = &job->launch.letter;
+    job->send.request = &job->launch.request;
     job->send.stay = values->launch.stay;
     return result;
 }
@@ -494,7 +494,7 @@ static const struct tc_option options[] = {
     {.name = "join-time", .argument = "SEC", .kind = TC_OPT_SECONDS, AT(join_time),
      .help = "go on without hosts whose agents have not joined after SEC seconds (default 60)"},
     {.letter = 'n', .name = "dry-run", .kind = TC_OPT_FLAG, AT(dry_run),
-     .help = "check hosts, room and plan; move nothing"},
+     .help = "check hosts, space and plan; move nothing"},
     {.name = "local", .argument = "HOW", .kind = TC_OPT_CHOICE, AT(local), .choices = "auto|copy|net",
      .help = "this host's own agent gets the source itself if it can (auto), must (copy), never (net)"},
     {.name = "link", .kind = TC_OPT_FLAG, AT(link),

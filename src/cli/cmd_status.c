@@ -7,7 +7,7 @@
 #include "base/log.h"
 #include "cli/report.h"
 #include "cli/size.h"
-#include "door/client.h"
+#include "api/client.h"
 
 struct status_values {
     struct tc_dir_options place;
@@ -33,12 +33,12 @@ static int ask(const char *dir, const char *name, json_t **answer, struct tc_err
 {
     json_t *request = json_pack("{s:s, s:s*}", "op", "status", "name", name);
     char *line = request ? json_dumps(request, JSON_COMPACT) : NULL;
-    char *text = malloc(TC_DOOR_ANSWER);
+    char *text = malloc(TC_API_ANSWER);
     json_decref(request);
-    int door = line && text ? tc_door_open(dir, err) : tc_fail(err, TC_E_NOMEM, "out of memory");
-    int result = door < 0 ? door : tc_door_ask(door, line, text, TC_DOOR_ANSWER, ANSWER_SECONDS, err);
-    if (door >= 0)
-        close(door);
+    int api = line && text ? tc_api_open(dir, err) : tc_fail(err, TC_E_NOMEM, "out of memory");
+    int result = api < 0 ? api : tc_api_ask(api, line, text, TC_API_ANSWER, ANSWER_SECONDS, err);
+    if (api >= 0)
+        close(api);
     if (result == 0) {
         *answer = json_loads(text, 0, NULL);
         if (!json_is_object(*answer))

@@ -1,7 +1,7 @@
 #include <limits.h>
 
 #include "cli/report.h"
-#include "door/client.h"
+#include "api/client.h"
 
 struct wait_values {
     struct tc_dir_options place;
@@ -17,7 +17,7 @@ static int run(const struct tc_call *call, struct tc_err *err)
     if (result == 0)
         result = tc_dir_find(dir, sizeof dir, &values->place, err);
     if (result == 0)
-        result = tc_door_wait(dir, name, values->timeout, err);
+        result = tc_api_wait(dir, name, values->timeout, err);
     if (result == 0)
         printf("%s/%s\n", dir, name);
     return result;

@@ -28,8 +28,8 @@ static int keep(char **to, const char *text, struct tc_err *err)
 static int use(struct tc_launch_plan *plan, enum tc_launcher launcher, const char *command, struct tc_err *err)
 {
     plan->wanted = true;
-    plan->letter.launcher = launcher;
-    return command ? keep(&plan->letter.command, command, err) : 0;
+    plan->request.launcher = launcher;
+    return command ? keep(&plan->request.command, command, err) : 0;
 }
 
 /* Each system's own way to a host of the job, where it carries standard input; else ssh. */
@@ -91,8 +91,8 @@ static int srun_command(struct tc_launch_plan *plan, const struct tc_hostlist *h
     if (!list || asprintf(&command, format, count, count, list) < 0)
         command = NULL;
     free(list);
-    free(plan->letter.command);
-    plan->letter.command = command;
+    free(plan->request.command);
+    plan->request.command = command;
     return command ? 0 : tc_fail(err, TC_E_NOMEM, "out of memory");
 }
 
@@ -104,79 +104,79 @@ static const char *ssh_of(const struct tc_launch_options *options)
 /* Banners are no reasons: with ERROR ssh prints what went wrong alone. */
 static int ssh_command(struct tc_launch_plan *plan, const struct tc_launch_options *options, struct tc_err *err)
 {
-    free(plan->letter.command);
-    int size = asprintf(&plan->letter.command, "%s -o BatchMode=yes -o LogLevel=ERROR -o ConnectTimeout=%u",
-                        ssh_of(options), plan->letter.patience);
+    free(plan->request.command);
+    int size = asprintf(&plan->request.command, "%s -o BatchMode=yes -o LogLevel=ERROR -o ConnectTimeout=%u",
+                        ssh_of(options), plan->request.patience);
     if (size < 0)
-        plan->letter.command = NULL;
+        plan->request.command = NULL;
     return size < 0 ? tc_fail(err, TC_E_NOMEM, "out of memory") : 0;
 }
 
 static int fill_command(struct tc_launch_plan *plan, const struct tc_launch_options *options,
                         const struct tc_hostlist *hosts, double seconds, struct tc_err *err)
 {
-    struct tc_letter *letter = &plan->letter;
+    struct tc_launch_request *request = &plan->request;
     double login =
         seconds / 4 < 2 ? 2 : seconds / 4; /* so one that hangs leaves time for others, and for a second try */
     unsigned fan = (unsigned)options->fanout;
-    letter->patience = (unsigned)(letter->launcher == TC_LAUNCH_SSH ? login : seconds);
-    letter->within = (unsigned)seconds;
-    letter->flat = fan == 1;
-    letter->fan = fan > 1 ? fan : letter->launcher == TC_LAUNCH_SSH && !letter->flat ? FAN : AT_ONCE;
-    if (letter->launcher == TC_LAUNCH_ALL)
+    request->patience = (unsigned)(request->launcher == TC_LAUNCH_SSH ? login : seconds);
+    request->within = (unsigned)seconds;
+    request->flat = fan == 1;
+    request->fan = fan > 1 ? fan : request->launcher == TC_LAUNCH_SSH && !request->flat ? FAN : AT_ONCE;
+    if (request->launcher == TC_LAUNCH_ALL)
         return srun_command(plan, hosts, err);
-    if (letter->launcher == TC_LAUNCH_SSH)
+    if (request->launcher == TC_LAUNCH_SSH)
         return ssh_command(plan, options, err);
-    struct tc_letter_host host = {.name = (char[]){"h"}};
-    char *tried = tc_letter_fill(letter->command, &host, err);
+    struct tc_launch_request_host host = {.name = (char[]){"h"}};
+    char *tried = tc_launch_request_fill(request->command, &host, err);
     free(tried);
     return tried ? 0 : tc_err_prefix(err, "--launch exec:");
 }
 
-static int fill_program(struct tc_letter *letter, const char *program, struct tc_err *err)
+static int fill_program(struct tc_launch_request *request, const char *program, struct tc_err *err)
 {
     char path[PATH_MAX];
     ssize_t size = program ? 0 : readlink("/proc/self/exe", path, sizeof path - 1);
     if (size < 0)
         return tc_fail(err, TC_E_FAILED, "cannot tell where this program is: give --agent-program PATH");
     path[size] = '\0';
-    return keep(&letter->program, program ? program : path, err);
+    return keep(&request->program, program ? program : path, err);
 }
 
-static int add_option(struct tc_letter *letter, const char *text, struct tc_err *err)
+static int add_option(struct tc_launch_request *request, const char *text, struct tc_err *err)
 {
-    char **more = realloc(letter->options, (letter->option_count + 1) * sizeof *more);
-    if (!more || !(more[letter->option_count] = strdup(text))) {
-        letter->options = more ? more : letter->options;
+    char **more = realloc(request->options, (request->option_count + 1) * sizeof *more);
+    if (!more || !(more[request->option_count] = strdup(text))) {
+        request->options = more ? more : request->options;
         return tc_fail(err, TC_E_NOMEM, "out of memory");
     }
-    letter->options = more;
-    letter->option_count++;
+    request->options = more;
+    request->option_count++;
     return 0;
 }
 
-static int fill_stay(struct tc_letter *letter, uint16_t port, struct tc_err *err)
+static int fill_stay(struct tc_launch_request *request, uint16_t port, struct tc_err *err)
 {
     char text[64];
     snprintf(text, sizeof text, "--listen=0.0.0.0:%u", port);
-    int result = add_option(letter, "--stay", err);
-    return result < 0 ? result : add_option(letter, text, err);
+    int result = add_option(request, "--stay", err);
+    return result < 0 ? result : add_option(request, text, err);
 }
 
-static int fill_hosts(struct tc_letter *letter, const struct tc_hostlist *hosts, struct tc_err *err)
+static int fill_hosts(struct tc_launch_request *request, const struct tc_hostlist *hosts, struct tc_err *err)
 {
     size_t count = tc_hostlist_count(hosts);
-    letter->hosts = calloc(count + 1, sizeof *letter->hosts);
-    for (size_t i = 0; letter->hosts && i < count; i++) {
-        letter->hosts[i].number = (unsigned)i;
+    request->hosts = calloc(count + 1, sizeof *request->hosts);
+    for (size_t i = 0; request->hosts && i < count; i++) {
+        request->hosts[i].number = (unsigned)i;
         const char *user = tc_hostlist_user(hosts, i);
-        letter->hosts[i].name = strdup(tc_hostlist_at(hosts, i));
-        letter->hosts[i].user = user ? strdup(user) : NULL;
-        letter->host_count++;
-        if (!letter->hosts[i].name || (user && !letter->hosts[i].user))
+        request->hosts[i].name = strdup(tc_hostlist_at(hosts, i));
+        request->hosts[i].user = user ? strdup(user) : NULL;
+        request->host_count++;
+        if (!request->hosts[i].name || (user && !request->hosts[i].user))
             return tc_fail(err, TC_E_NOMEM, "out of memory");
     }
-    return letter->hosts ? 0 : tc_fail(err, TC_E_NOMEM, "out of memory");
+    return request->hosts ? 0 : tc_fail(err, TC_E_NOMEM, "out of memory");
 }
 
 /* The network that Slurm has sbcast use, where this host is a node with one. */
@@ -220,7 +220,7 @@ static bool way_to(const struct tc_launch_plan *plan, const struct tc_launch_opt
     char name[TC_ADDRESS_HOST];
     if (tc_address_towards(host, out, NULL) == 0)
         return true;
-    return plan->letter.launcher == TC_LAUNCH_SSH && ssh_name(options, host, name, sizeof name) &&
+    return plan->request.launcher == TC_LAUNCH_SSH && ssh_name(options, host, name, sizeof name) &&
            tc_address_towards(name, out, NULL) == 0;
 }
 
@@ -245,7 +245,7 @@ static int choose_address(struct tc_launch_plan *plan, const struct tc_launch_op
         if (away)
             strcpy(address, tried);
     }
-    if (!away && known == 0 && count > 0 && plan->letter.launcher == TC_LAUNCH_SSH)
+    if (!away && known == 0 && count > 0 && plan->request.launcher == TC_LAUNCH_SSH)
         return tc_fail(err, TC_E_USAGE,
                        "%s: no address is known for it here, so neither is the way that its agent can take back: say "
                        "--interface IF",
@@ -257,29 +257,29 @@ int tc_launch_options_fill(struct tc_launch_plan *plan, const struct tc_launch_o
                            const struct tc_hostlist *hosts, const struct tc_key *key, double seconds, uint16_t port,
                            uint64_t rate, struct tc_err *err)
 {
-    struct tc_letter *letter = &plan->letter;
+    struct tc_launch_request *request = &plan->request;
     char text[TC_KEY_TEXT];
     const char *dir = options->dir ? options->dir : getenv("TREECAST_DIR");
     tc_key_text(key, text);
-    int result = keep(&letter->key, text, err);
+    int result = keep(&request->key, text, err);
     explicit_bzero(text, sizeof text);
     if (result == 0)
-        result = fill_hosts(letter, hosts, err);
+        result = fill_hosts(request, hosts, err);
     if (result == 0)
         result = fill_command(plan, options, hosts, seconds, err);
     if (result == 0)
-        result = fill_program(letter, options->program, err);
+        result = fill_program(request, options->program, err);
     if (result == 0 && dir && *dir)
-        result = keep(&letter->dir, dir, err);
+        result = keep(&request->dir, dir, err);
     if (result == 0 && options->stay)
-        result = fill_stay(letter, port, err);
+        result = fill_stay(request, port, err);
     snprintf(text, sizeof text, "--bwlimit=%" PRIu64, rate);
     if (result == 0 && rate)
-        result = add_option(letter, text, err);
+        result = add_option(request, text, err);
     return result == 0 ? choose_address(plan, options, hosts, err) : result;
 }
 
 void tc_launch_plan_end(struct tc_launch_plan *plan)
 {
-    tc_letter_free(&plan->letter);
+    tc_launch_request_free(&plan->request);
 }

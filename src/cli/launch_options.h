@@ -5,7 +5,7 @@
 #include "cli/cli.h"
 #include "net/address.h"
 #include "net/key.h"
-#include "site/letter.h"
+#include "site/launch_request.h"
 #include "site/resource.h"
 
 struct tc_launch_options {
@@ -39,7 +39,7 @@ struct tc_launch_options {
 struct tc_launch_plan {
     bool wanted;
     enum tc_site_system system;
-    struct tc_letter letter; /* complete but for join */
+    struct tc_launch_request request; /* complete but for join */
     char listen[TC_ADDRESS_TEXT];
 };
 
@@ -48,8 +48,8 @@ struct tc_launch_plan {
 int tc_launch_options_decide(struct tc_launch_plan *plan, const struct tc_launch_options *options,
                              const struct tc_resource *found, bool keyed, bool excluding, struct tc_err *err);
 
-/* Write the letter for these hosts (names without ports). seconds: for a host to come up; port: where staying agents
- * listen; rate: of each agent, 0: no limit. The key is copied into the letter. */
+/* Write the launch request for these hosts (names without ports). seconds: for a host to come up; port: where staying agents
+ * listen; rate: of each agent, 0: no limit. The key is copied into the launch request. */
 int tc_launch_options_fill(struct tc_launch_plan *plan, const struct tc_launch_options *options,
                            const struct tc_hostlist *hosts, const struct tc_key *key, double seconds, uint16_t port,
                            uint64_t rate, struct tc_err *err);

@@ -138,7 +138,7 @@ static void reset(struct tc_values *values, const struct tc_option *option)
         memset(value, 0, size);
 }
 
-/* Make room for a value from origin: what lower sources said about this option and its family goes. False when a higher
+/* Make way for a value from origin: what lower sources said about this option and its family goes. False when a higher
  * source has spoken already. */
 static bool claim(struct tc_values *values, const struct tc_option *option, enum tc_origin origin)
 {

@@ -1,4 +1,4 @@
-/* codec.h - compression of one chunk with zstd, and the choice whether it is worth it. The only room that sees zstd.
+/* codec.h - compression of one chunk with zstd, and the choice whether it is worth it. The only module that sees zstd.
  *
  * An encoded chunk is exactly one zstd frame that declares its size; nothing else is decoded: no skippable frame, no
  * second frame, no other size than the expected one, and no window beyond TC_CHUNK_SIZE_MAX. */

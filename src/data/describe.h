@@ -5,7 +5,7 @@
  * "array" is null for plain bytes; dtype is a string, or a JSON array for structured types. Unknown members are ignored.
  * Where the array has a lease: "expires":1700003600,"ends":123456789,"boot":"<32 hex>" and/or
  * "owner_pid":4711,"owner_start":123456.
- * Names are checked by the reader (tc_name_check). The only room that sees jansson below the door. */
+ * Names are checked by the reader (tc_name_check). The only module that sees jansson below the local API. */
 #ifndef TC_DATA_DESCRIBE_H
 #define TC_DATA_DESCRIBE_H
 

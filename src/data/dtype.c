@@ -164,7 +164,7 @@ static int enclose(struct maker *make, struct type *of)
     int rc = put_type(make, of, ",\"shape\":", &of->size);
     size_t end = make->out.used;
     if (rc == 0)
-        rc = emit(make, head); /* there is room for it now */
+        rc = emit(make, head); /* there is space for it now */
     if (rc)
         return rc;
     memmove(make->out.bytes + of->at + length, make->out.bytes + of->at, end - of->at);

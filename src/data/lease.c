@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #define SECONDS_MAX 1e11 /* a longer lease is this long: three thousand years */
-#define SETTLED_S 2 /* seconds by which two ways to reckon the same moment may differ while no clock was set */
+#define SETTLED_S 2      /* seconds by which two ways to reckon the same moment may differ while no clock was set */
 
 static uint64_t clock_ms(clockid_t clock)
 {

@@ -16,7 +16,7 @@ struct tc_lease {
     uint64_t ends;                 /* the same in milliseconds since the start of the system; 0: not known */
     uint8_t boot[TC_BOOT_ID_SIZE]; /* that start's id: ends means nothing after another */
     uint32_t pid;                  /* 0: no owner */
-    uint64_t start;                /* when that process began, in the kernel's clock ticks since boot: numbers are used again */
+    uint64_t start; /* when that process began, in the kernel's clock ticks since boot: numbers are used again */
 };
 
 uint64_t tc_lease_clock(void); /* milliseconds since the start of the system */

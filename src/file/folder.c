@@ -172,7 +172,7 @@ static uint64_t memory_available(void)
     return kib ? (uint64_t)kib * 1024 : INT64_MAX;
 }
 
-uint64_t tc_folder_room(const struct tc_folder *folder)
+uint64_t tc_folder_space(const struct tc_folder *folder)
 {
     struct statvfs status;
     if (fstatvfs(folder->fd, &status))
@@ -376,7 +376,7 @@ static void free_names(char **names, size_t count)
 static int add_name(char ***names, size_t *count, const char *name, struct tc_err *err)
 {
     char **grown = *names;
-    if ((*count & (*count - 1)) == 0) /* room doubles at powers of two */
+    if ((*count & (*count - 1)) == 0) /* capacity doubles at powers of two */
         grown = reallocarray(*names, *count ? 2 * *count : 1, sizeof *grown);
     if (grown)
         *names = grown;
@@ -584,7 +584,7 @@ static int clean_state(struct tc_folder *folder, const ino_t *inodes, size_t cou
         return rc;
     for (size_t i = 0; rc == 0 && i < all; i++) {
         struct stat status;
-        /* Anything else is the lock, or the door's. */
+        /* Anything else is the lock, or the local API's. */
         if (is_part(names[i]) || is_link(names[i]) ? !left_over(folder->state, names[i], &status)
                                                    : !orphan(folder->state, names[i], inodes, count, &status))
             continue;

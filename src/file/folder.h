@@ -1,7 +1,7 @@
 /* folder.h - a host's directory of published arrays.
  *
  * DIR/NAME          an array, complete, or not there at all
- * DIR/.treecast/    door (the Unix socket), lock, temporary files, descriptions by inode (INODE.json)
+ * DIR/.treecast/    local API (the Unix socket), lock, temporary files, descriptions by inode (INODE.json)
  * Everything goes through directory descriptors: a path in which a component was swapped for a link leads nowhere
  * (openat2 with RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS where the kernel has it, O_NOFOLLOW else). All calls may
  * block, those that change names for up to TC_LOCK_MS: then they fail with TC_E_BUSY and have changed nothing. */
@@ -28,7 +28,7 @@ struct tc_folder *tc_folder_open_read(const char *path, struct tc_err *err);
 const char *tc_folder_path(const struct tc_folder *folder); /* absolute; borrowed until close */
 int tc_folder_fd(const struct tc_folder *folder);           /* of DIR; borrowed */
 int tc_folder_state_fd(const struct tc_folder *folder);     /* of DIR/.treecast; borrowed; -1 when it is not there */
-uint64_t tc_folder_room(const struct tc_folder *folder);    /* bytes that a user may still allocate;
+uint64_t tc_folder_space(const struct tc_folder *folder);   /* bytes that a user may still allocate;
                                                               INT64_MAX: the file system does not say */
 /* Bytes that files being filled in this folder may still take, after adding more and taking off less. Thread-safe. */
 uint64_t tc_folder_promise(struct tc_folder *folder, uint64_t more, uint64_t less);

@@ -1,4 +1,4 @@
-/* inside.h - how the file room reaches what lies in DIR and DIR/.treecast. Private to this room. */
+/* inside.h - how the file module reaches what lies in DIR and DIR/.treecast. Private to this module. */
 #ifndef TC_FILE_INSIDE_H
 #define TC_FILE_INSIDE_H
 

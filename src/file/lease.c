@@ -57,8 +57,7 @@ int tc_lease_end(struct tc_folder *folder, const char *name, struct tc_lease *le
     if (lock == -TC_E_BUSY)
         return lock;
     int fd = lock < 0 ? -1 : tc_folder_open_array(folder, name, &description, NULL);
-    bool removed =
-        fd >= 0 && tc_lease_over(&description.lease) && tc_inside_remove(folder, name, &bytes, NULL) == 0;
+    bool removed = fd >= 0 && tc_lease_over(&description.lease) && tc_inside_remove(folder, name, &bytes, NULL) == 0;
     if (lock >= 0)
         close(lock);
     if (fd >= 0) /* after the lock: the end of a large file takes its time */

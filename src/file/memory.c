@@ -186,7 +186,7 @@ static uint64_t reclaimable(const char *directory, const struct version *version
     return sum;
 }
 
-static uint64_t room_in(const char *directory, const struct version *version, uint64_t enough)
+static uint64_t space_in(const char *directory, const struct version *version, uint64_t enough)
 {
     uint64_t limit = number_in(directory, version->limit), used = number_in(directory, version->usage);
     if (limit == UINT64_MAX || used == UINT64_MAX)
@@ -199,24 +199,24 @@ static uint64_t room_in(const char *directory, const struct version *version, ui
 }
 
 /* The least of what directory and those above it have, up to the one whose path has length top. */
-static uint64_t room_up_to(char *directory, size_t top, const struct version *version, uint64_t enough)
+static uint64_t space_up_to(char *directory, size_t top, const struct version *version, uint64_t enough)
 {
-    uint64_t least = room_in(directory, version, enough);
+    uint64_t least = space_in(directory, version, enough);
     while (strlen(directory) > top) {
         *strrchr(directory, '/') = '\0';
-        uint64_t room = room_in(directory, version, enough);
-        least = room < least ? room : least;
+        uint64_t space = space_in(directory, version, enough);
+        least = space < least ? space : least;
     }
     return least;
 }
 
-uint64_t tc_memory_room(const struct tc_memory *memory, uint64_t enough)
+uint64_t tc_memory_space(const struct tc_memory *memory, uint64_t enough)
 {
     uint64_t least = UINT64_MAX;
     for (int i = 0; memory && i < VERSIONS; i++) {
         char *directory = memory->own[i] ? strdup(memory->own[i]) : NULL;
-        uint64_t room = directory ? room_up_to(directory, memory->top[i], &versions[i], enough) : UINT64_MAX;
-        least = room < least ? room : least;
+        uint64_t space = directory ? space_up_to(directory, memory->top[i], &versions[i], enough) : UINT64_MAX;
+        least = space < least ? space : least;
         free(directory);
     }
     return least;

@@ -8,8 +8,8 @@
 
 static bool is_local(const char *type)
 {
-    static const char *const local[] = {"tmpfs", "ramfs", "ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "bcachefs",
-                                        "overlay", "hugetlbfs"};
+    static const char *const local[] = {"tmpfs", "ramfs", "ext2", "ext3",     "ext4",    "xfs",
+                                        "btrfs", "f2fs",  "zfs",  "bcachefs", "overlay", "hugetlbfs"};
     for (size_t i = 0; i < sizeof local / sizeof local[0]; i++)
         if (strcmp(type, local[i]) == 0)
             return true;

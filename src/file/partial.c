@@ -140,7 +140,7 @@ static uint64_t bytes_of(const struct stat *status)
     return (uint64_t)status->st_blocks * 512;
 }
 
-bool tc_partial_make_room(struct tc_folder *folder, uint64_t room, uint64_t bytes)
+bool tc_partial_make_space(struct tc_folder *folder, uint64_t space, uint64_t bytes)
 {
     int lock = tc_lock_take(folder, NULL);
     if (lock < 0)
@@ -150,11 +150,11 @@ bool tc_partial_make_room(struct tc_folder *folder, uint64_t room, uint64_t byte
     for (size_t i = 0; i < found.count; i++)
         most += bytes_of(&found.items[i].status);
     size_t gone = 0;
-    while (room + most >= bytes && room < bytes && gone < found.count) {
+    while (space + most >= bytes && space < bytes && gone < found.count) {
         const struct left_over *oldest = &found.items[gone++];
         most -= bytes_of(&oldest->status);
         if (unlinkat(tc_folder_state_fd(folder), oldest->file, 0) == 0)
-            room += bytes_of(&oldest->status);
+            space += bytes_of(&oldest->status);
     }
     free(found.items);
     close(lock);

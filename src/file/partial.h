@@ -1,8 +1,8 @@
 /* partial.h - what an interrupted session left of a file: .treecast/NAME.SESSION.part that nobody holds.
  *
- * One a NAME is kept, for 24 hours, and goes first when room is short. Nothing in it is believed: whoever adopts it
+ * One a NAME is kept, for 24 hours, and goes first when space is short. Nothing in it is believed: whoever adopts it
  * compares every chunk with its signed digest, so no record of what is right in it is kept, and a kill at any point or
- * lost power can spoil nothing. All calls may block. Private to this room but for expire. */
+ * lost power can spoil nothing. All calls may block. Private to this module but for expire. */
 #ifndef TC_FILE_PARTIAL_H
 #define TC_FILE_PARTIAL_H
 
@@ -17,9 +17,9 @@ int tc_partial_adopt(struct tc_folder *folder, const char *name, const char *own
 /* Remove every left-over of NAME but the file but (NULL: all). The folder's lock is held. */
 void tc_partial_drop(struct tc_folder *folder, const char *name, const char *but);
 
-/* Remove left-overs, oldest first, until bytes are free of which room are now. Nothing is removed when all of them would
+/* Remove left-overs, oldest first, until bytes are free of which space are now. Nothing is removed when all of them would
  * not be enough. The folder's lock is not held. True when something was removed. */
-bool tc_partial_make_room(struct tc_folder *folder, uint64_t room, uint64_t bytes);
+bool tc_partial_make_space(struct tc_folder *folder, uint64_t space, uint64_t bytes);
 
 /* Remove left-overs that were last written more than seconds ago (or that long after now: the clock was set back). */
 void tc_partial_expire(struct tc_folder *folder, uint64_t seconds);

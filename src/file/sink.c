@@ -80,25 +80,25 @@ static const char *human(char text[16], uint64_t bytes)
 }
 
 /* Bytes that may still be allocated, and who has no more. */
-struct room {
+struct space {
     uint64_t bytes;
     const char *owner;
 };
 
 /* working: what the agent may come to take for itself, where that counts too. */
-static struct room room_for(const struct tc_sink *sink, uint64_t bytes, uint64_t working)
+static struct space space_for(const struct tc_sink *sink, uint64_t bytes, uint64_t working)
 {
-    struct room room = {tc_folder_room(sink->folder), ""};
-    uint64_t allowed = tc_memory_room(sink->memory, bytes + working);
+    struct space space = {tc_folder_space(sink->folder), ""};
+    uint64_t allowed = tc_memory_space(sink->memory, bytes + working);
     allowed -= working < allowed ? working : allowed;
-    return allowed < room.bytes ? (struct room){allowed, "the memory cgroup "} : room;
+    return allowed < space.bytes ? (struct space){allowed, "the memory cgroup "} : space;
 }
 
-static int no_room(const struct tc_sink *sink, struct room room, struct tc_err *err)
+static int no_space(const struct tc_sink *sink, struct space space, struct tc_err *err)
 {
     char needs[16], has[16];
-    return tc_fail(err, TC_E_NOROOM, "no room (needs %s, %shas %s)", human(needs, sink->size + SPARE), room.owner,
-                   human(has, room.bytes));
+    return tc_fail(err, TC_E_NOSPACE, "no space (needs %s, %shas %s)", human(needs, sink->size + SPARE), space.owner,
+                   human(has, space.bytes));
 }
 
 static int exists(const struct tc_sink *sink, struct tc_err *err)
@@ -138,25 +138,25 @@ static uint64_t beyond(const struct tc_sink *sink, uint64_t end)
     return end > sink->held ? end - sink->held : 0;
 }
 
-/* Room for all of it beside what other files of this agent have been promised: promised to this one then. */
+/* Space for all of it beside what other files of this agent have been promised: promised to this one then. */
 static int promise(struct tc_sink *sink, struct tc_err *err)
 {
     uint64_t needed = beyond(sink, sink->size), working = sink->size < WORKING ? sink->size : WORKING;
     for (bool again = true;; again = false) {
         uint64_t promised = tc_folder_promise(sink->folder, needed, 0) - needed;
-        struct room room = room_for(sink, promised + needed + SPARE, working);
+        struct space space = space_for(sink, promised + needed + SPARE, working);
         uint64_t left = tc_folder_bound_left(sink->folder);
-        if (left < room.bytes)
-            room = (struct room){left, "--max-memory "};
-        room.bytes -= promised < room.bytes ? promised : room.bytes;
-        if (room.bytes >= SPARE && needed <= room.bytes - SPARE) {
+        if (left < space.bytes)
+            space = (struct space){left, "--max-memory "};
+        space.bytes -= promised < space.bytes ? promised : space.bytes;
+        if (space.bytes >= SPARE && needed <= space.bytes - SPARE) {
             atomic_store(&sink->reserved, 0);
             return 0;
         }
         tc_folder_promise(sink->folder, 0, needed);
-        if (!again || !tc_partial_make_room(sink->folder, room.bytes, needed + SPARE)) {
-            room.bytes += sink->held;
-            return no_room(sink, room, err);
+        if (!again || !tc_partial_make_space(sink->folder, space.bytes, needed + SPARE)) {
+            space.bytes += sink->held;
+            return no_space(sink, space, err);
         }
     }
 }
@@ -231,34 +231,34 @@ static int create(struct tc_sink *sink, struct tc_err *err)
 }
 
 /* Where the memory cgroup is full the kernel does not say so, but kills. */
-static int allocate(const struct tc_sink *sink, uint64_t at, uint64_t part, struct room room)
+static int allocate(const struct tc_sink *sink, uint64_t at, uint64_t part, struct space space)
 {
-    if (sink->memory && *room.owner && room.bytes < beyond(sink, at + part) - beyond(sink, at))
+    if (sink->memory && *space.owner && space.bytes < beyond(sink, at + part) - beyond(sink, at))
         return ENOSPC;
     return posix_fallocate(sink->fd, (off_t)at, (off_t)part);
 }
 
 /* posix_fallocate writes every block where the file system cannot reserve. Left-overs go before it is said that there is
- * no room. */
+ * no space. */
 static int allocate_part(struct tc_sink *sink, uint64_t at, uint64_t part, struct tc_err *err)
 {
     for (bool again = true;;) {
-        struct room room = room_for(sink, part, WORKING_ON);
-        int number = allocate(sink, at, part, room);
+        struct space space = space_for(sink, part, WORKING_ON);
+        int number = allocate(sink, at, part, space);
         if (number == 0)
             return 0;
         if (number == EINTR)
             continue;
         bool full = number == ENOSPC || number == EDQUOT;
-        if (full && again && tc_partial_make_room(sink->folder, number == EDQUOT ? 0 : room.bytes, part)) {
+        if (full && again && tc_partial_make_space(sink->folder, number == EDQUOT ? 0 : space.bytes, part)) {
             again = false;
             continue;
         }
         if (number == EDQUOT)
-            return tc_fail(err, TC_E_NOROOM, "no room: %s in %s: the disk quota is used up", sink->name,
+            return tc_fail(err, TC_E_NOSPACE, "no space: %s in %s: the disk quota is used up", sink->name,
                            tc_folder_path(sink->folder));
-        return full ? no_room(sink, room, err)
-                    : tc_fail_errno(err, number, "cannot reserve room in %s", tc_folder_path(sink->folder));
+        return full ? no_space(sink, space, err)
+                    : tc_fail_errno(err, number, "cannot reserve space in %s", tc_folder_path(sink->folder));
     }
 }
 
@@ -282,8 +282,8 @@ static int reserve(struct tc_sink *sink, uint64_t end, struct tc_err *err)
 }
 
 /* A disk reserves terabytes in no time, so all of it is reserved before the first byte moves. On tmpfs to reserve is to
- * allocate and clear memory, 0.5 s and more for each GB, in which nothing would travel: there the room is promised at
- * first and reserved a stride ahead of the data. Either way data is placed in reserved room alone, never sparsely: a
+ * allocate and clear memory, 0.5 s and more for each GB, in which nothing would travel: there the space is promised at
+ * first and reserved a stride ahead of the data. Either way data is placed in reserved space alone, never sparsely: a
  * full disk found later would be found by a reader's SIGBUS. */
 static int reserve_first(struct tc_sink *sink, struct tc_err *err)
 {

@@ -23,10 +23,10 @@ struct tc_sink_options {
 };
 
 /* Make DIR/.treecast/NAME.SESSION.part (0600, flock'ed), or adopt what an interrupted session left of NAME, and reserve
- * size bytes with posix_fallocate: on a disk at once, on tmpfs (where that takes as long as writing them) the room is
- * promised and reserved a stride ahead of the data, so that place can still say TC_E_NOROOM when others take it.
- * Left-overs of other files go first when room is short. folder is borrowed until free, options are copied.
- * TC_E_NOROOM "no room (needs 8.0 GiB, has 3.1 GiB)", with who has no more where that is not the file system, TC_E_PERMISSION, TC_E_LIMIT, TC_E_NAME, TC_E_POLICY (NAME is no
+ * size bytes with posix_fallocate: on a disk at once, on tmpfs (where that takes as long as writing them) the space is
+ * promised and reserved a stride ahead of the data, so that place can still say TC_E_NOSPACE when others take it.
+ * Left-overs of other files go first when space is short. folder is borrowed until free, options are copied.
+ * TC_E_NOSPACE "no space (needs 8.0 GiB, has 3.1 GiB)", with who has no more where that is not the file system, TC_E_PERMISSION, TC_E_LIMIT, TC_E_NAME, TC_E_POLICY (NAME is no
  * regular file), TC_E_EXISTS (without force, another file is already here: before any byte moves; or this session
  * already fills NAME here). Nothing is left behind on error. */
 struct tc_sink *tc_sink_new(struct tc_folder *folder, const char *name, const uint8_t session[TC_SESSION_ID_SIZE],
@@ -42,7 +42,7 @@ int tc_sink_allocate(struct tc_sink *sink, struct tc_err *err); /* reserve it no
 
 /* Look for the bytes of a chunk, by their digest, in what was adopted and at the same place of the published NAME.
  * found: they are here and, once allocated, in place and verified there (copied through memory, since only what was
- * digested may be placed). bytes has room for size bytes. Something that cannot be read is not found; errors as place. */
+ * digested may be placed). bytes has space for size bytes. Something that cannot be read is not found; errors as place. */
 int tc_sink_compare(struct tc_sink *sink, uint64_t offset, void *bytes, size_t size, const struct tc_digest *digest,
                     bool *found, struct tc_err *err);
 

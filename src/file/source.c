@@ -75,13 +75,13 @@ static int take_range(struct tc_source *source, const struct tc_source_range *ra
 
 static int take_head(struct tc_source *source, int fd, struct tc_err *err)
 {
-    size_t room = TC_SOURCE_HEAD_MAX + 1;
+    size_t space = TC_SOURCE_HEAD_MAX + 1;
     if (fd < 0)
         return 0;
-    if (!(source->head = malloc(room)))
+    if (!(source->head = malloc(space)))
         return tc_fail(err, TC_E_NOMEM, "out of memory");
-    while (source->head_size < room) {
-        ssize_t got = read(fd, source->head + source->head_size, room - source->head_size);
+    while (source->head_size < space) {
+        ssize_t got = read(fd, source->head + source->head_size, space - source->head_size);
         if (got < 0 && errno == EINTR)
             continue;
         if (got < 0)

@@ -9,7 +9,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "door/client.h"
+#include "api/client.h"
 #include "file/folder.h"
 #include "file/place.h"
 
@@ -32,7 +32,7 @@ static int fail(void)
     case TC_E_FORMAT:
         return TC_STATUS_INTEGRITY;
     case TC_E_NOMEM:
-    case TC_E_NOROOM:
+    case TC_E_NOSPACE:
     case TC_E_PERMISSION:
     case TC_E_LIMIT:
     case TC_E_IO:
@@ -67,7 +67,7 @@ static int wait_for(const char *name, const char *dir, double timeout)
 {
     if (isnan(timeout))
         return tc_fail(&last, TC_E_USAGE, "timeout is not a number");
-    return tc_door_wait(dir, name, timeout, &last);
+    return tc_api_wait(dir, name, timeout, &last);
 }
 
 int tc_array_wait(const char *name, const char *dir, double timeout)
@@ -80,9 +80,9 @@ int tc_array_wait(const char *name, const char *dir, double timeout)
 
 /* A file whose mode shuts this user out may still be had from the agent, which checks who asks. What it says is of no
  * interest when it does not help. */
-static int open_through_door(const char *name, const char *dir, struct tc_description *description)
+static int open_through_api(const char *name, const char *dir, struct tc_description *description)
 {
-    int fd = tc_door_fetch(dir, name, description, NULL);
+    int fd = tc_api_fetch(dir, name, description, NULL);
     if (fd >= 0)
         last = (struct tc_err){0};
     return fd >= 0 ? fd : -last.reason;
@@ -96,7 +96,7 @@ static int open_published(const char *name, const char *dir, struct tc_descripti
         return -last.reason;
     int fd = tc_folder_open_array(folder, name, description, &last);
     if (fd == -TC_E_PERMISSION)
-        fd = open_through_door(name, dir, description);
+        fd = open_through_api(name, dir, description);
     if (fd >= 0 && path && asprintf(path, "%s/%s", tc_folder_path(folder), name) < 0) {
         *path = NULL;
         close(fd);
@@ -228,7 +228,7 @@ int tc_array_published(const char *name, const char *dir)
 static int ask_how_far(const char *name, const char *dir, uint64_t *bytes, uint64_t *size)
 {
     struct tc_err why = {0};
-    int rc = tc_door_progress(dir, name, bytes, size, &why);
+    int rc = tc_api_progress(dir, name, bytes, size, &why);
     if (rc == -TC_E_NOTFOUND)
         return TC_ARRAY_ABSENT;
     return rc < 0 ? tc_fail(&last, -rc, "%s", why.text) : TC_ARRAY_COMING;

@@ -70,7 +70,7 @@ int tc_address_split(const char *address, char host[TC_ADDRESS_HOST], uint16_t *
         rest = end ? end + 1 : NULL;
     } else {
         const char *colon = strchr(address, ':');
-        bool bare6 = colon && strchr(colon + 1, ':'); /* "::1": two colons leave no room for a port */
+        bool bare6 = colon && strchr(colon + 1, ':'); /* "::1": two colons leave no place for a port */
         end = colon && !bare6 ? colon : address + strlen(address);
         rest = end;
     }

@@ -48,8 +48,8 @@ struct tc_link_options {
                                    once for all that was queued since the last one, also if it never rose above */
     uint32_t handshake_ms;      /* whole time to UP, absolute; 0: 3000 */
     uint32_t connect_ms;        /* dial only, until TCP is connected; 0: 5000 */
-    unsigned again;             /* dial with TLS only: so often a peer is dialled again, within connect_ms, that resets the
-                                   connection before the handshake is done: it has too many from strangers */
+    unsigned again; /* dial with TLS only: so often a peer is dialled again, within connect_ms, that resets the
+                                   connection before the handshake is done: it has too many from outsiders */
     bool tls;
     bool
         same_user; /* without TLS: UP only if a process of this one's user has the other end (peer.h), else TC_E_AUTH */

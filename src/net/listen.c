@@ -139,8 +139,8 @@ static bool too_many(unsigned count, bool proven, unsigned most)
 
 /* Space for one more, from this address and in all. There the source that has most gives way: a crowd from a few must not
  * push out a host that is only shaking hands. Who has shown to be one of ours counts apart, and gives way to his like
- * only: a flood of strangers from his own address does not push him out. */
-static void make_room(struct tc_listen *self, const struct in6_addr *from, bool proven)
+ * only: a flood of outsiders from his own address does not push him out. */
+static void make_capacity(struct tc_listen *self, const struct in6_addr *from, bool proven)
 {
     const struct source *own = find(self, from), *worst = NULL;
     unsigned all = 0, most = 0;
@@ -168,8 +168,8 @@ static void take(struct tc_listen *self, int fd, const struct sockaddr_storage *
         close(fd);
         return;
     }
-    make_room(self, &from, true);
-    make_room(self, &from, false);
+    make_capacity(self, &from, true);
+    make_capacity(self, &from, false);
     tc_address_text(peer, (const struct sockaddr *)(const void *)storage, size);
     entry->link = self->call(self->arg, fd, peer);
     struct source *source = entry->link ? find_or_add(self, &from) : NULL;

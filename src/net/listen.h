@@ -1,4 +1,4 @@
-/* listen.h - a listening socket that bounds what strangers may cost: connections that are not up yet, in all and for
+/* listen.h - a listening socket that bounds what outsiders may cost: connections that are not up yet, in all and for
  * each address (of IPv6 each network of 64 bits). When there are too many in all, the address that has most gives way, its
  * oldest first. Those that have shown to be of ours (tc_link_proven) are counted apart from those that have not, by the
  * same limits: a flood does not push out who shares the address it comes from. */

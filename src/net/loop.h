@@ -1,6 +1,6 @@
 /* loop.h - the event loop of one node: timers, descriptors, signals and calls from other threads.
  *
- * The only room that sees libevent. One thread runs the loop and makes every call here, except tc_loop_post. */
+ * The only module that sees libevent. One thread runs the loop and makes every call here, except tc_loop_post. */
 #ifndef TC_NET_LOOP_H
 #define TC_NET_LOOP_H
 

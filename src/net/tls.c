@@ -55,11 +55,11 @@ static void send_gathered(struct tc_tls *tls)
     tls->gather_at = tls->gather_end = 0;
 }
 
-static bool gather_room(struct tc_tls *tls, size_t size, size_t most)
+static bool gather_capacity(struct tc_tls *tls, size_t size, size_t most)
 {
     if (tls->gather_end + size <= most)
         return true;
-    send_gathered(tls); /* all or none makes room: a full socket has work enough */
+    send_gathered(tls); /* all or none makes space: a full socket has work enough */
     return tls->gather_end + size <= most;
 }
 
@@ -70,7 +70,7 @@ static int bio_write(BIO *bio, const char *bytes, int size)
     if (!tls->gather && !(tls->gather = malloc(TC_TLS_GATHER + SLACK)))
         tls->error = ENOMEM;
     /* A failed send shows in tc_tls_flush; for OpenSSL it is "later", or it would stop reading what still comes in. */
-    if (!tls->gather || !gather_room(tls, (size_t)size, TC_TLS_GATHER + SLACK)) {
+    if (!tls->gather || !gather_capacity(tls, (size_t)size, TC_TLS_GATHER + SLACK)) {
         BIO_set_retry_write(bio);
         return -1;
     }
@@ -104,7 +104,7 @@ static void count_message(int sent, int version, int kind, const void *bytes, si
 }
 
 /* OpenSSL asks for 5 bytes and then for the rest of one record. Its own read-ahead moves all that it holds to the front
- * of its buffer for every record, which costs as much as the decryption; hence this one. A stranger gets none. */
+ * of its buffer for every record, which costs as much as the decryption; hence this one. An outsider gets none. */
 static int bio_read(BIO *bio, char *bytes, int size)
 {
     struct tc_tls *tls = BIO_get_data(bio);
@@ -419,7 +419,7 @@ int tc_tls_handshake(struct tc_tls *tls, struct tc_err *err)
     if (!SSL_session_reused(tls->ssl)) /* the one proof that the key was used; a certificate is no substitute */
         return tc_fail(err, TC_E_NOTAGENT,
                        "not a treecast agent: a TLS server with a certificate and without this key");
-    /* Strangers' buffers go after every record; one that is let in keeps its 34 KiB, or each record would allocate anew. */
+    /* Outsiders' buffers go after every record; one that is let in keeps its 34 KiB, or each record would allocate anew. */
     SSL_clear_mode(tls->ssl, SSL_MODE_RELEASE_BUFFERS);
     tls->up = true;
     return 0;
@@ -456,7 +456,7 @@ ssize_t tc_tls_write(struct tc_tls *tls, const void *bytes, size_t size, struct 
 {
     size_t done = 0, taken;
     ERR_clear_error();
-    while (done < size && gather_room(tls, TC_TLS_RECORD, TC_TLS_GATHER) && !tls->error) {
+    while (done < size && gather_capacity(tls, TC_TLS_RECORD, TC_TLS_GATHER) && !tls->error) {
         if (!rekey_when_due(tls))
             return tc_fail(err, TC_E_FAILED, "TLS: the sending key cannot be renewed");
         size_t part = size - done < TC_TLS_RECORD ? size - done : TC_TLS_RECORD;

@@ -1,4 +1,4 @@
-/* tls.h - TLS 1.3 with an external pre-shared key over a non-blocking socket. The only room that sees libssl.
+/* tls.h - TLS 1.3 with an external pre-shared key over a non-blocking socket. The only module that sees libssl.
  *
  * TLS_AES_128_GCM_SHA256, X25519 (psk_dhe_ke), no certificates, no tickets, no cache. Both ends require that the
  * handshake used the key; the client checks its peer against an empty store. Used by link.c only. */
@@ -39,7 +39,7 @@ enum { TC_TLS_WANT_READ = -1001, TC_TLS_WANT_WRITE = -1002, TC_TLS_WANT_IDENTITY
 int tc_tls_handshake(struct tc_tls *tls, struct tc_err *err);
 ssize_t tc_tls_read(struct tc_tls *tls, void *bytes, size_t size, struct tc_err *err);
 /* Takes bytes into TLS records and gathers these for few, large sends: what has not left stays inside (at most
- * TC_TLS_GATHER and a little) and goes with tc_tls_flush. WANT_WRITE when there is no room. */
+ * TC_TLS_GATHER and a little) and goes with tc_tls_flush. WANT_WRITE when there is no space. */
 #define TC_TLS_RECORD 16384u /* plain bytes of a full record */
 #define TC_TLS_GATHER (64u * 1024)
 ssize_t tc_tls_write(struct tc_tls *tls, const void *bytes, size_t size, struct tc_err *err);

@@ -4,7 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "node/strangers.h"
+#include "node/pending.h"
 #include "site/launch.h"
 
 enum {
@@ -14,7 +14,7 @@ enum {
 
 struct tc_gather {
     struct tc_runner *runner;
-    struct tc_strangers *strangers;
+    struct tc_pending *pending;
     struct tc_launch *launch;
     struct tc_watch *watch;
     void (*joined)(void *arg, const struct tc_msg_hello *hello);
@@ -34,7 +34,7 @@ static enum tc_identity look_up(void *arg, const uint8_t *identity, size_t size,
 }
 
 /* What it says is the machine's business. */
-static int greet(void *arg, struct tc_wire *wire, const struct tc_link_event *event, struct tc_err *err)
+static int greet(void *arg, struct tc_connection *connection, const struct tc_link_event *event, struct tc_err *err)
 {
     struct tc_gather *gather = arg;
     struct tc_message message;
@@ -42,12 +42,12 @@ static int greet(void *arg, struct tc_wire *wire, const struct tc_link_event *ev
     if (tc_message_unpack(&message, event->type, event->body->bytes, event->body->size, NULL) == 0 &&
         message.type == TC_MSG_HELLO)
         gather->joined(gather->arg, &message.hello);
-    tc_strangers_part(wire, false);
-    tc_runner_adopt(gather->runner, wire);
+    tc_pending_part(connection, false);
+    tc_runner_adopt(gather->runner, connection);
     struct tc_destination own, far;
-    tc_wire_ends(wire, &own, &far);
+    tc_connection_ends(connection, &own, &far);
     struct tc_event out = {
-        .kind = TC_EV_FRAME, .link = wire->number, .type = event->type, .body = event->body, .far = &far};
+        .kind = TC_EV_FRAME, .link = connection->number, .type = event->type, .body = event->body, .far = &far};
     tc_runner_event(gather->runner, &out);
     return 0;
 }
@@ -81,11 +81,11 @@ static void on_launch(void *arg, unsigned ready)
 
 static int start(struct tc_gather *gather, const struct tc_gather_options *options, struct tc_err *err)
 {
-    free(options->letter->join);
-    options->letter->join = strdup(tc_gather_address(gather));
-    if (!options->letter->join)
+    free(options->request->join);
+    options->request->join = strdup(tc_gather_address(gather));
+    if (!options->request->join)
         return tc_fail(err, TC_E_NOMEM, "out of memory");
-    gather->launch = tc_launch_start(options->letter, err);
+    gather->launch = tc_launch_start(options->request, err);
     if (!gather->launch)
         return -err->reason;
     gather->watch = tc_watch_new(options->loop, tc_launch_fd(gather->launch), on_launch, gather, err);
@@ -96,7 +96,7 @@ struct tc_gather *tc_gather_open(const struct tc_gather_options *options, struct
 {
     struct tc_gather *gather = calloc(1, sizeof *gather);
     unsigned most = 64 + 2 * options->hosts;
-    struct tc_strangers_options strangers = {
+    struct tc_pending_options pending = {
         .listen = options->listen,
         .limits = {.pending = most > 256 ? most : 256, .pending_per_address = most},
         .seconds = WORD_SECONDS,
@@ -116,8 +116,8 @@ struct tc_gather *tc_gather_open(const struct tc_gather_options *options, struct
     gather->joined = options->joined;
     gather->arg = options->arg;
     if (!options->key || tc_key_derive(options->key, "join", gather->key, err) == 0)
-        gather->strangers = tc_strangers_open(options->loop, &strangers, err);
-    if (gather->strangers && (!options->letter || start(gather, options, err) == 0))
+        gather->pending = tc_pending_open(options->loop, &pending, err);
+    if (gather->pending && (!options->request || start(gather, options, err) == 0))
         return gather;
     tc_gather_close(gather);
     return NULL;
@@ -125,14 +125,14 @@ struct tc_gather *tc_gather_open(const struct tc_gather_options *options, struct
 
 const char *tc_gather_address(const struct tc_gather *gather)
 {
-    return tc_strangers_address(gather->strangers);
+    return tc_pending_address(gather->pending);
 }
 
 void tc_gather_close(struct tc_gather *gather)
 {
     if (!gather)
         return;
-    tc_strangers_close(gather->strangers);
+    tc_pending_close(gather->pending);
     tc_watch_free(gather->watch);
     tc_launch_end(gather->launch, GONE_SECONDS, gather->stay);
     explicit_bzero(gather->key, sizeof gather->key);

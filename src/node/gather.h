@@ -7,18 +7,18 @@
 
 #include "net/key.h"
 #include "node/runner.h"
-#include "site/letter.h"
+#include "site/launch_request.h"
 
 struct tc_gather;
 
 struct tc_gather_options {
     struct tc_loop *loop;
-    struct tc_runner *runner; /* the session's; outlives the gathering */
-    const char *listen;       /* "ADDR[:PORT]", port 0 where none is written */
-    const struct tc_key *key; /* NULL: none */
-    uint32_t hosts;           /* that many may come at once, also from one address */
-    struct tc_letter *letter; /* launch them so; its join is filled in. NULL: others start them */
-    bool stay;                /* they are to serve on afterwards */
+    struct tc_runner *runner;          /* the session's; outlives the gathering */
+    const char *listen;                /* "ADDR[:PORT]", port 0 where none is written */
+    const struct tc_key *key;          /* NULL: none */
+    uint32_t hosts;                    /* that many may come at once, also from one address */
+    struct tc_launch_request *request; /* launch them so; its join is filled in. NULL: others start them */
+    bool stay;                         /* they are to serve on afterwards */
     void (*joined)(void *arg, const struct tc_msg_hello *hello); /* before the machine hears of it; borrowed */
     void *arg;
 };

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "door/client.h"
+#include "api/client.h"
 #include "file/local.h"
 #include "file/place.h"
 
@@ -33,10 +33,10 @@ static int offer(const struct tc_local *local, uint16_t port, int fd, struct tc_
         return tc_fail(err, TC_E_POLICY, "what is sent is not a whole file");
     if (port == 0)
         return tc_fail(err, TC_E_POLICY, "every host is listed with a port, which means the network");
-    int door = tc_door_offer(local->dir, local->session, fd, listen, sizeof listen, err);
-    if (door < 0 || port_of(listen) == port)
-        return door;
-    close(door);
+    int api = tc_api_offer(local->dir, local->session, fd, listen, sizeof listen, err);
+    if (api < 0 || port_of(listen) == port)
+        return api;
+    close(api);
     return tc_fail(err, TC_E_NOTFOUND, "the agent of %s does not listen on port %u", local->dir, port);
 }
 
@@ -44,19 +44,19 @@ int tc_local_offer(struct tc_local *local, const struct tc_send_options *options
                    const uint8_t session[16], struct tc_err *err)
 {
     struct tc_err why = {0};
-    local->door = -1;
+    local->api = -1;
     bool later = options->join_at && options->local == TC_LOCAL_AUTO && !options->link;
     if (options->local == TC_LOCAL_NET || options->dry_run || later)
         return 0;
     memcpy(local->session, session, sizeof local->session);
     int fd = tc_source_fd(source);
     if (tc_place_default(local->dir, sizeof local->dir, &why) == 0)
-        local->door = offer(local, options->local_port, fd, &why);
-    if (local->door < 0 && options->local == TC_LOCAL_AUTO && !options->link) {
+        local->api = offer(local, options->local_port, fd, &why);
+    if (local->api < 0 && options->local == TC_LOCAL_AUTO && !options->link) {
         tell(fd, options->local_port, &why);
         return 0;
     }
-    if (local->door < 0)
+    if (local->api < 0)
         return tc_fail(err, why.reason, "%s: %s", options->link ? "--link" : "--local copy", why.text);
     if (!options->link)
         return 0;
@@ -77,14 +77,15 @@ static bool is_this_host(const char *host)
 }
 
 /* Where the agent of this host publishes, as its launcher was told. */
-static int find_dir(struct tc_local *local, const struct tc_letter *letter, const char *host, struct tc_err *err)
+static int find_dir(struct tc_local *local, const struct tc_launch_request *request, const char *host,
+                    struct tc_err *err)
 {
     char *dir = NULL;
-    if (!letter || !letter->dir)
+    if (!request || !request->dir)
         return tc_place_default(local->dir, sizeof local->dir, err);
-    for (size_t i = 0; i < letter->host_count && !dir; i++)
-        if (strcmp(letter->hosts[i].name, host) == 0)
-            dir = tc_letter_fill(letter->dir, &letter->hosts[i], err);
+    for (size_t i = 0; i < request->host_count && !dir; i++)
+        if (strcmp(request->hosts[i].name, host) == 0)
+            dir = tc_launch_request_fill(request->dir, &request->hosts[i], err);
     if (!dir)
         return tc_fail(err, TC_E_NOTFOUND, "%s was not launched", host);
     snprintf(local->dir, sizeof local->dir, "%s", dir);
@@ -96,12 +97,12 @@ void tc_local_joined(struct tc_local *local, const struct tc_send_options *optio
                      const uint8_t session[16], const char *host, const char *address)
 {
     struct tc_err why = {0};
-    if (local->door >= 0 || options->local == TC_LOCAL_NET || options->dry_run || !is_this_host(host))
+    if (local->api >= 0 || options->local == TC_LOCAL_NET || options->dry_run || !is_this_host(host))
         return;
     memcpy(local->session, session, sizeof local->session);
-    if (find_dir(local, options->letter, host, &why) == 0)
-        local->door = offer(local, port_of(address), tc_source_fd(source), &why);
-    if (local->door < 0)
+    if (find_dir(local, options->request, host, &why) == 0)
+        local->api = offer(local, port_of(address), tc_source_fd(source), &why);
+    if (local->api < 0)
         tell(tc_source_fd(source), port_of(address), &why);
 }
 
@@ -109,8 +110,8 @@ void tc_local_withdraw(struct tc_local *local)
 {
     if (local->linked)
         tc_local_unlink(local->dir, local->session);
-    if (local->door >= 0)
-        close(local->door);
-    local->door = -1;
+    if (local->api >= 0)
+        close(local->api);
+    local->api = -1;
     local->linked = false;
 }

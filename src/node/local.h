@@ -1,10 +1,10 @@
 /* local.h - a sender's side of the agent on its own host: the source reaches it as an open descriptor, not over the
  * network.
  *
- * Local is an agent whose door is in the default directory, which lets this user in, and which listens on the port of
+ * Local is an agent whose local API is in the default directory, which lets this user in, and which listens on the port of
  * the hosts that were listed without one. It takes part in the session like every other, and finds all chunks in the
  * source; an offer to an agent that is not in the session does nothing. Of agents that join (recv --join), local is the one
- * that names this host and whose door is where launched agents publish. */
+ * that names this host and whose local API is where launched agents publish. */
 #ifndef TC_NODE_LOCAL_H
 #define TC_NODE_LOCAL_H
 
@@ -12,7 +12,7 @@
 #include "node/send_node.h"
 
 struct tc_local {
-    int door; /* holds the offer; -1: none was made */
+    int api; /* holds the offer; -1: none was made */
     char dir[4096];
     uint8_t session[16];
     bool linked;

@@ -11,14 +11,15 @@ enum { JOIN_MS = 15000 /* to reach the coordinator: it listens before it launche
 /* Links that came in. */
 
 /* What the link proved to know must be what it asks for. */
-static bool identity_fits(const struct tc_wire *wire, const uint8_t *identity, size_t size)
+static bool identity_fits(const struct tc_connection *connection, const uint8_t *identity, size_t size)
 {
     size_t shown_size = 0;
-    const uint8_t *shown = tc_link_identity(wire->link, &shown_size);
+    const uint8_t *shown = tc_link_identity(connection->link, &shown_size);
     return shown && shown_size == size && memcmp(shown, identity, size) == 0;
 }
 
-static int greet_stranger(void *arg, struct tc_wire *wire, const struct tc_link_event *event, struct tc_err *err)
+static int greet_pending(void *arg, struct tc_connection *connection, const struct tc_link_event *event,
+                         struct tc_err *err)
 {
     struct tc_recv_node *node = arg;
     struct tc_message message;
@@ -31,26 +32,26 @@ static int greet_stranger(void *arg, struct tc_wire *wire, const struct tc_link_
         return tc_fail(err, TC_E_PROTOCOL, "%s before HELLO", tc_message_name(message.type));
     struct tc_recv_session *session = NULL;
     if (message.hello.role == TC_ROLE_COORDINATOR) {
-        if (tls && !identity_fits(wire, (const uint8_t *)TC_CONTROL_IDENTITY, sizeof TC_CONTROL_IDENTITY - 1))
+        if (tls && !identity_fits(connection, (const uint8_t *)TC_CONTROL_IDENTITY, sizeof TC_CONTROL_IDENTITY - 1))
             return tc_fail(err, TC_E_AUTH, "a data link speaks as a control link");
-        status = tc_recv_new_session(node, wire, false, err);
+        status = tc_recv_new_session(node, connection, false, err);
     } else {
         tc_data_identity(identity, message.hello.session, message.hello.link);
-        if (tls && !identity_fits(wire, identity, sizeof identity))
+        if (tls && !identity_fits(connection, identity, sizeof identity))
             return tc_fail(err, TC_E_AUTH, "a link names another link than its key");
         session = tc_recv_session_by_id(node, message.hello.session);
         if (!session)
             return tc_fail(err, TC_E_NOTFOUND, "a data link of no session here");
-        tc_strangers_part(wire, false);
-        tc_runner_adopt(&session->runner, wire);
+        tc_pending_part(connection, false);
+        tc_runner_adopt(&session->runner, connection);
     }
     if (status < 0)
         return status;
-    struct tc_event out = {.kind = TC_EV_UP, .link = wire->number};
-    tc_runner_event(wire->runner, &out);
-    out = (struct tc_event){.kind = TC_EV_FRAME, .link = wire->number, .type = event->type, .body = event->body};
-    if (wire->runner && !wire->closing)
-        tc_runner_event(wire->runner, &out);
+    struct tc_event out = {.kind = TC_EV_UP, .link = connection->number};
+    tc_runner_event(connection->runner, &out);
+    out = (struct tc_event){.kind = TC_EV_FRAME, .link = connection->number, .type = event->type, .body = event->body};
+    if (connection->runner && !connection->closing)
+        tc_runner_event(connection->runner, &out);
     return 0;
 }
 
@@ -85,7 +86,7 @@ static int take_reached_as(struct tc_recv_node *node, struct tc_err *err)
     const struct tc_recv_options *options = &node->options;
     char host[TC_ADDRESS_HOST], text[TC_ADDRESS_TEXT];
     uint16_t port = 0;
-    int status = tc_address_split(tc_strangers_address(node->strangers), host, &port, err);
+    int status = tc_address_split(tc_pending_address(node->pending), host, &port, err);
     node->reached_as = calloc(options->reached_count + 1u, sizeof(char *));
     if (!node->reached_as)
         return tc_fail(err, TC_E_NOMEM, "no memory for addresses");
@@ -103,27 +104,27 @@ static int take_reached_as(struct tc_recv_node *node, struct tc_err *err)
 
 int tc_recv_listen(struct tc_recv_node *node, const char *listen, struct tc_err *err)
 {
-    struct tc_strangers_options options = {.listen = listen,
-                                           .listen_fd = node->options.listen_fd,
-                                           .port = TC_PORT_DEFAULT,
-                                           .limits = {.pending = node->options.connections_most,
-                                                      .pending_per_address = (node->options.connections_most + 3) / 4},
-                                           .message_most = node->options.message_most,
-                                           .seconds = node->options.handshake_seconds,
-                                           .first_link = TC_LINK_ACCEPTED,
-                                           .tls = node->options.key != NULL,
-                                           .lookup = look_up,
-                                           .greet = greet_stranger,
-                                           .deaf = on_deaf,
-                                           .arg = node};
-    node->strangers = tc_strangers_open(node->loop, &options, err);
-    return node->strangers ? take_reached_as(node, err) : -err->reason;
+    struct tc_pending_options options = {.listen = listen,
+                                         .listen_fd = node->options.listen_fd,
+                                         .port = TC_PORT_DEFAULT,
+                                         .limits = {.pending = node->options.connections_most,
+                                                    .pending_per_address = (node->options.connections_most + 3) / 4},
+                                         .message_most = node->options.message_most,
+                                         .seconds = node->options.handshake_seconds,
+                                         .first_link = TC_LINK_ACCEPTED,
+                                         .tls = node->options.key != NULL,
+                                         .lookup = look_up,
+                                         .greet = greet_pending,
+                                         .deaf = on_deaf,
+                                         .arg = node};
+    node->pending = tc_pending_open(node->loop, &options, err);
+    return node->pending ? take_reached_as(node, err) : -err->reason;
 }
 
 void tc_recv_say_ready(const struct tc_recv_node *node)
 {
     if (node->options.ready)
-        node->options.ready(node->options.arg, tc_strangers_address(node->strangers), tc_folder_path(node->folder));
+        node->options.ready(node->options.arg, tc_pending_address(node->pending), tc_folder_path(node->folder));
 }
 
 /* Joining: this side dials the coordinator. Where it listens for other agents follows from the address that the way there
@@ -131,15 +132,15 @@ void tc_recv_say_ready(const struct tc_recv_node *node)
 
 static bool listens_everywhere(const struct tc_recv_node *node)
 {
-    const char *address = tc_strangers_address(node->strangers);
+    const char *address = tc_pending_address(node->pending);
     return strncmp(address, "0.0.0.0:", 8) == 0 || strncmp(address, "[::]:", 5) == 0;
 }
 
-static int joined(struct tc_recv_node *node, struct tc_wire *wire, struct tc_err *err)
+static int joined(struct tc_recv_node *node, struct tc_connection *connection, struct tc_err *err)
 {
     char host[TC_ADDRESS_HOST], local[TC_ADDRESS_TEXT];
     uint16_t port = 0;
-    int status = tc_address_split(tc_link_local(wire->link), host, &port, err);
+    int status = tc_address_split(tc_link_local(connection->link), host, &port, err);
     if (status == 0)
         status = tc_address_join(local, sizeof local, host, 0, err);
     if (status == 0)
@@ -151,15 +152,15 @@ static int joined(struct tc_recv_node *node, struct tc_wire *wire, struct tc_err
     if (status == 0)
         tc_recv_say_ready(node);
     if (status == 0)
-        status = tc_recv_new_session(node, wire, true, err);
+        status = tc_recv_new_session(node, connection, true, err);
     return status;
 }
 
-static void on_joining(struct tc_wire *wire, const struct tc_link_event *event)
+static void on_joining(struct tc_connection *connection, const struct tc_link_event *event)
 {
-    struct tc_recv_node *node = wire->owner;
+    struct tc_recv_node *node = connection->owner;
     struct tc_err err = {0};
-    if (event->kind == TC_LINK_UP && joined(node, wire, &err) == 0) {
+    if (event->kind == TC_LINK_UP && joined(node, connection, &err) == 0) {
         node->joining = NULL;
         node->joined = true;
         return;
@@ -172,15 +173,15 @@ static void on_joining(struct tc_wire *wire, const struct tc_link_event *event)
     tc_loop_stop(node->loop);
     if (event->kind == TC_LINK_CLOSED) {
         node->joining = NULL;
-        free(wire);
+        free(connection);
     }
 }
 
 int tc_recv_join(struct tc_recv_node *node, struct tc_err *err)
 {
-    struct tc_wire *wire = calloc(1, sizeof *wire);
-    struct tc_link_options options = {.call = tc_wire_call,
-                                      .arg = wire,
+    struct tc_connection *connection = calloc(1, sizeof *connection);
+    struct tc_link_options options = {.call = tc_connection_call,
+                                      .arg = connection,
                                       .limit = tc_message_limit,
                                       .most = node->options.message_most,
                                       .low_water = TC_RUNNER_LOW_WATER,
@@ -192,16 +193,16 @@ int tc_recv_join(struct tc_recv_node *node, struct tc_err *err)
                                       .identity = (const uint8_t *)TC_JOIN_IDENTITY,
                                       .identity_size = sizeof TC_JOIN_IDENTITY - 1,
                                       .key = node->join_key};
-    if (!wire)
+    if (!connection)
         return tc_fail(err, TC_E_NOMEM, "no memory for a link");
-    wire->stranger = on_joining;
-    wire->owner = node;
-    wire->link = tc_link_dial(node->loop, node->options.join, &options, err);
-    if (!wire->link) {
-        free(wire);
+    connection->pending = on_joining;
+    connection->owner = node;
+    connection->link = tc_link_dial(node->loop, node->options.join, &options, err);
+    if (!connection->link) {
+        free(connection);
         return -err->reason;
     }
-    node->joining = wire;
+    node->joining = connection;
     return 0;
 }
 

@@ -15,7 +15,7 @@
 struct tc_recv_listing {
     struct tc_task task;
     struct tc_recv_node *node;
-    struct tc_door_request **requests;
+    struct tc_api_request **requests;
     unsigned count;
     bool print; /* on standard error too, and all of it */
     bool running;
@@ -29,8 +29,8 @@ static int add_row(const struct tc_description *description, void *arg)
 {
     struct tc_recv_listing *listing = arg;
     listing->bytes += strlen(description->name) + ROW_LEAST;
-    if (!listing->print && listing->bytes > TC_DOOR_ANSWER)
-        return tc_fail(&listing->err, TC_E_LIMIT, TC_DOOR_TOO_LONG);
+    if (!listing->print && listing->bytes > TC_API_ANSWER)
+        return tc_fail(&listing->err, TC_E_LIMIT, TC_API_TOO_LONG);
     json_array_append_new(listing->rows, tc_recv_published_row(description));
     return 0;
 }
@@ -66,7 +66,7 @@ static void answer_all(struct tc_recv_listing *listing, const char *text, const 
         char *copy = text ? strdup(text) : NULL;
         if (text && !copy)
             tc_fail(&err, TC_E_NOMEM, "no memory for a status");
-        tc_door_answer(listing->requests[i], copy, &err);
+        tc_api_answer(listing->requests[i], copy, &err);
     }
 }
 
@@ -112,10 +112,10 @@ static struct tc_recv_listing *listing_to_come(struct tc_recv_node *node)
     return *at;
 }
 
-static int add_request(struct tc_recv_listing *listing, struct tc_door_request *request)
+static int add_request(struct tc_recv_listing *listing, struct tc_api_request *request)
 {
-    struct tc_door_request **grown =
-        reallocarray(listing->requests, listing->count + 1, sizeof(struct tc_door_request *));
+    struct tc_api_request **grown =
+        reallocarray(listing->requests, listing->count + 1, sizeof(struct tc_api_request *));
     if (!grown)
         return -TC_E_NOMEM;
     listing->requests = grown;
@@ -123,7 +123,7 @@ static int add_request(struct tc_recv_listing *listing, struct tc_door_request *
     return 0;
 }
 
-void tc_recv_list(struct tc_recv_node *node, struct tc_door_request *request)
+void tc_recv_list(struct tc_recv_node *node, struct tc_api_request *request)
 {
     struct tc_err err = {0};
     struct tc_recv_listing *listing = listing_to_come(node);
@@ -132,7 +132,7 @@ void tc_recv_list(struct tc_recv_node *node, struct tc_door_request *request)
     if (!listing || (request && add_request(listing, request) < 0)) {
         tc_fail(&err, TC_E_NOMEM, "no memory for a status");
         if (request)
-            tc_door_answer(request, NULL, &err);
+            tc_api_answer(request, NULL, &err);
     }
     if (listing && listing == node->listing && !listing->running)
         begin(listing);

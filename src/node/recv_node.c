@@ -164,7 +164,7 @@ static int open_node(struct tc_recv_node *node, const char *listen, struct tc_er
         return -err->reason;
     if (!(node->aside = tc_pool_aside(node->loop, err)) || !(node->locks = tc_pool_aside(node->loop, err)))
         return -err->reason;
-    if (tc_recv_open_door(node, err) < 0)
+    if (tc_recv_open_api(node, err) < 0)
         return -err->reason;
     tc_folder_tidy(node->folder, NULL); /* not needed to serve */
     if (!(node->leases = tc_leases_new(node->loop, node->locks, node->folder, err)))
@@ -190,8 +190,8 @@ static void close_node(struct tc_recv_node *node)
     tc_signal_free(node->interrupt);
     tc_signal_free(node->usr1);
     tc_timer_free(node->hourly);
-    struct tc_strangers *strangers = node->strangers;
-    node->strangers = NULL; /* closed last: the control links of sessions may count there */
+    struct tc_pending *pending = node->pending;
+    node->pending = NULL; /* closed last: the control links of sessions may count there */
     tc_recv_leave(node);
     for (struct tc_recv_session *session = node->sessions; session; session = session->next)
         session->over = true; /* what comes back from the pool is only freed */
@@ -205,8 +205,8 @@ static void close_node(struct tc_recv_node *node)
         tc_recv_close_file(node->sessions);
         tc_recv_free_session(node->sessions);
     }
-    tc_strangers_close(strangers);
-    tc_door_close(node->door);
+    tc_pending_close(pending);
+    tc_api_close(node->api);
     tc_leases_free(node->leases);
     tc_watch_free(node->owner_watch);
     if (node->owner_fd >= 0)
@@ -252,7 +252,7 @@ int tc_recv_run(const struct tc_recv_options *options, struct tc_err *err)
     tc_prepare_process();
     status = open_node(&node, listen, err);
     if (status == 0) {
-        if (node.strangers)
+        if (node.pending)
             tc_recv_say_ready(&node);
         status = tc_loop_run(node.loop, err);
     }

@@ -1,4 +1,4 @@
-/* recv_node.h - this host's agent: sessions' machines on real links, files and threads, and the door for workers.
+/* recv_node.h - this host's agent: sessions' machines on real links, files and threads, and the local API for workers.
  *
  * tc_recv_run blocks in its own event loop until SIGTERM or SIGINT, or with once until the first session has ended. */
 #ifndef TC_NODE_RECV_NODE_H
@@ -28,8 +28,8 @@ struct tc_recv_options {
     bool once;
     const char *user;           /* whom to become once the port is bound, before the directory is touched; NULL: stay */
     bool unconfined;            /* do not ask Landlock to keep this process in its directory */
-    uint64_t max_size;          /* bytes of one array; 0: no limit but room */
-    uint64_t max_memory;        /* bytes of memory of all arrays, where dir is on tmpfs; 0: no limit but room */
+    uint64_t max_size;          /* bytes of one array; 0: no limit but space */
+    uint64_t max_memory;        /* bytes of memory of all arrays, where dir is on tmpfs; 0: no limit but space */
     uint64_t rate;              /* bytes a second that leave this host at most; 0: no limit */
     unsigned sessions_most;     /* at once; 0: 64 */
     unsigned connections_most;  /* that are not let in yet; 0: 256, and a quarter of it from one address */
@@ -37,12 +37,12 @@ struct tc_recv_options {
     uint32_t message_most;      /* bytes of a message that is no chunk; 0: what the protocol allows */
     mode_t mode;                /* of published files; 0: 0444 */
     gid_t group;                /* (gid_t)-1: leave */
-    const uid_t *users;         /* may use the door besides the owner and root */
+    const uid_t *users;         /* may use the local API besides the owner and root */
     unsigned user_count;
     unsigned threads; /* 0: one a core */
     uint64_t ttl;     /* seconds that arrays stay, where the sender says nothing; 0: for good */
     uint32_t owner;   /* the process whose end is the agent's, and that of what it published; 0: none */
-    /* Listening and serving the door: address "127.0.0.1:7117", dir as resolved. */
+    /* Listening and serving the local API: address "127.0.0.1:7117", dir as resolved. */
     void (*ready)(void *arg, const char *address, const char *dir);
     void *arg;
 };

@@ -50,7 +50,7 @@ void tc_recv_free_session(struct tc_recv_session *session)
     if (session->source >= 0)
         close(session->source);
     free(session);
-    for (struct tc_recv_session *other = node->sessions, *next; other && node->strangers; other = next) {
+    for (struct tc_recv_session *other = node->sessions, *next; other && node->pending; other = next) {
         next = other->next;
         if (other->preparing)
             tc_recv_begin_prepare(other);
@@ -74,8 +74,8 @@ static void retire_some(void *arg)
 void tc_recv_arrived(struct tc_recv_session *session)
 {
     struct tc_recv_node *node = session->node;
-    if (!session->over || session->exit != TC_RECV_STAYS || !node->strangers || session->runner.tasks > 0 ||
-        session->runner.wire_count > 0)
+    if (!session->over || session->exit != TC_RECV_STAYS || !node->pending || session->runner.tasks > 0 ||
+        session->runner.connection_count > 0)
         return;
     if (tc_loop_later(node->loop, retire_some, node, NULL) == 0)
         session->exit = TC_RECV_MAY_GO;
@@ -103,9 +103,9 @@ static void on_end(struct tc_recv_session *session, const struct tc_action *acti
     if (action->err.reason) {
         tc_log(TC_LOG_WARN, "%s from %s: %s", name ? name : "a session", session->peer,
                tc_escape(text, sizeof text, action->err.text));
-        if (name && node->door && !sent_anew(session, name) &&
+        if (name && node->api && !sent_anew(session, name) &&
             !(job->flags & TC_OFFER_DRY_RUN)) /* what nobody was to send has not failed */
-            tc_door_failed(node->door, name, &action->err);
+            tc_api_failed(node->api, name, &action->err);
     } else if (action->err.text[0]) {
         tc_log(TC_LOG_WARN, "%s from %s: published, but left early: %s", name ? name : "a session", session->peer,
                tc_escape(text, sizeof text, action->err.text));
@@ -128,7 +128,7 @@ static void on_offer(struct tc_recv_session *session, const struct tc_action *ac
         count += other->offer && (!other->over || other->runner.tasks > 0); /* else it is only put away */
     if (count < node->options.sessions_most) {
         if (session->control)
-            tc_strangers_admit(session->control);
+            tc_pending_admit(session->control);
         session->control = NULL;
         tc_recv_prepare(session, action);
         return;
@@ -145,8 +145,8 @@ static void act(void *arg, struct tc_action *action)
     char text[4 * TC_ERR_TEXT];
     switch (action->kind) {
     case TC_ACT_EXPECT:
-        if (session->node->strangers)
-            tc_strangers_retry(session->node->strangers);
+        if (session->node->pending)
+            tc_pending_retry(session->node->pending);
         break;
     case TC_ACT_PREPARE:
         on_offer(session, action);
@@ -177,10 +177,10 @@ static void act(void *arg, struct tc_action *action)
 static int read_file(void *arg, uint64_t offset, void *bytes, size_t size, struct tc_err *err)
 {
     struct tc_recv_session *session = arg;
-    uint64_t began = tc_strain_clock();
+    uint64_t began = tc_bottleneck_clock();
     int status = tc_sink_read(session->sink, offset, bytes, size, err);
     if (!session->in_memory)
-        tc_strain_add(&session->strain, tc_strain_clock() - began, 0, 0);
+        tc_bottleneck_add(&session->bottleneck, tc_bottleneck_clock() - began, 0, 0);
     return status;
 }
 
@@ -188,9 +188,9 @@ static int read_file(void *arg, uint64_t offset, void *bytes, size_t size, struc
 static void machine_event(void *arg, const struct tc_event *event, uint64_t now)
 {
     struct tc_recv_session *session = arg;
-    if (event->kind == TC_EV_TICK && tc_strain_look(&session->strain, now, session->runner.late)) {
-        struct tc_event strain = {.kind = TC_EV_STRAIN, .flags = (uint32_t)session->strain.cause};
-        tc_agent_event(session->machine, &strain, now);
+    if (event->kind == TC_EV_TICK && tc_bottleneck_look(&session->bottleneck, now, session->runner.late)) {
+        struct tc_event bottleneck = {.kind = TC_EV_BOTTLENECK, .flags = (uint32_t)session->bottleneck.cause};
+        tc_agent_event(session->machine, &bottleneck, now);
     }
     tc_agent_event(session->machine, event, now);
 }
@@ -207,8 +207,8 @@ static uint64_t machine_wake(const void *arg)
     return tc_agent_wake(session->machine);
 }
 
-/* A wire of the session is gone: its memory may be too. */
-static void wire_gone(void *arg)
+/* A connection of the session is gone: its memory may be too. */
+static void connection_gone(void *arg)
 {
     tc_recv_arrived(arg);
 }
@@ -226,7 +226,7 @@ static void trace(void *arg, const char *line)
 static void own_address(const struct tc_recv_node *node, bool joined, char *out, size_t size)
 {
     const char *advertise = node->options.advertise;
-    const char *listening = tc_strangers_address(node->strangers);
+    const char *listening = tc_pending_address(node->pending);
     const char *port = strrchr(listening, ':');
     snprintf(out, size, "%s", joined ? listening : "");
     if (!advertise)
@@ -240,8 +240,8 @@ static uint32_t offer_ms(const struct tc_recv_node *node)
     return node->options.handshake_seconds > OFFER_S ? node->options.handshake_seconds * 1000 : OFFER_S * 1000;
 }
 
-/* A session whose control link is wire: a stranger no more, or the one that this side dialled. */
-int tc_recv_new_session(struct tc_recv_node *node, struct tc_wire *wire, bool joined, struct tc_err *err)
+/* A session whose control link is connection: identified, or the one that this side dialled. */
+int tc_recv_new_session(struct tc_recv_node *node, struct tc_connection *connection, bool joined, struct tc_err *err)
 {
     struct tc_recv_session *session = calloc(1, sizeof *session);
     if (!session)
@@ -252,7 +252,7 @@ int tc_recv_new_session(struct tc_recv_node *node, struct tc_wire *wire, bool jo
     config.address = session->address;
     config.host = joined ? node->options.host : NULL;
     struct tc_destination far;
-    tc_wire_ends(wire, &config.here, &far);
+    tc_connection_ends(connection, &config.here, &far);
     if (joined) /* it was not reached anywhere: it dialled, as this host */
         snprintf(config.here.address, sizeof config.here.address, "%s", node->options.host);
     config.reached_as = joined ? NULL : (const char *const *)node->reached_as;
@@ -260,10 +260,10 @@ int tc_recv_new_session(struct tc_recv_node *node, struct tc_wire *wire, bool jo
     config.offer_ms = joined ? 0 : offer_ms(node);
     session->joined = joined;
     session->node = node;
-    session->control = joined ? NULL : wire;
+    session->control = joined ? NULL : connection;
     session->source = -1;
     session->in_memory = tc_folder_on_tmpfs(node->folder);
-    snprintf(session->peer, sizeof session->peer, "%s", tc_link_peer(wire->link));
+    snprintf(session->peer, sizeof session->peer, "%s", tc_link_peer(connection->link));
     int status = tc_random(config.nonce, sizeof config.nonce, err);
     if (status == 0)
         session->machine = tc_agent_new(&config, 0, tc_loop_now(node->loop), err);
@@ -276,7 +276,7 @@ int tc_recv_new_session(struct tc_recv_node *node, struct tc_wire *wire, bool jo
                                         .wake = machine_wake,
                                         .act = act,
                                         .read = read_file,
-                                        .gone = wire_gone,
+                                        .gone = connection_gone,
                                         .bucket = node->options.rate ? &node->bucket : NULL,
                                         .node = session};
     if (!session->machine || tc_runner_init(&session->runner, &options, err) < 0) {
@@ -286,10 +286,10 @@ int tc_recv_new_session(struct tc_recv_node *node, struct tc_wire *wire, bool jo
     }
     session->next = node->sessions;
     node->sessions = session;
-    wire->number = 0; /* the control link; machine_take's own links begin at 1 */
-    if (!joined)      /* what it says of itself is not worth a session yet */
-        tc_strangers_part(wire, true);
-    tc_runner_adopt(&session->runner, wire);
+    connection->number = 0; /* the control link; machine_take's own links begin at 1 */
+    if (!joined)            /* what it says of itself is not worth a session yet */
+        tc_pending_part(connection, true);
+    tc_runner_adopt(&session->runner, connection);
     tc_runner_drain(&session->runner);
     return 0;
 }

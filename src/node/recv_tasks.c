@@ -28,7 +28,7 @@ struct tc_recv_job {
     struct tc_digest digest;
     struct tc_blob *body;
     struct tc_lease lease; /* publish: that it has now */
-    uint64_t opened, cpu; /* ns: when it was opened, and what that took of a CPU */
+    uint64_t opened, cpu;  /* ns: when it was opened, and what that took of a CPU */
 };
 
 static struct tc_recv_job *new_job(struct tc_recv_session *session, void (*run)(struct tc_task *, struct tc_worker *),
@@ -71,7 +71,7 @@ static struct tc_recv_job *job_for(struct tc_recv_session *session, const struct
     return NULL;
 }
 
-/* Prepare: is there room, may it be called so; then the file is reserved. */
+/* Prepare: is there space, may it be called so; then the file is reserved. */
 
 static void prepare_run(struct tc_task *task, struct tc_worker *worker)
 {
@@ -165,7 +165,7 @@ void tc_recv_prepare(struct tc_recv_session *session, const struct tc_action *ac
     if (!job)
         return;
     if (prepare_file(session, &err) == 0) {
-        session->source = tc_door_source(session->node->door, session->offer->session);
+        session->source = tc_api_source(session->node->api, session->offer->session);
         if (session->source >= 0)
             session->source = fcntl(session->source, F_DUPFD_CLOEXEC, 0);
         session->source_hangs = session->source >= 0 && tc_file_may_hang(session->source);
@@ -278,8 +278,8 @@ static int open_chunk(struct tc_recv_job *job, struct tc_worker *worker)
     if (status == 0 && !tc_digest_equal(&digest, &job->digest))
         status = tc_fail(&job->err, TC_E_INTEGRITY, "chunk %u: digest differs", chunk->index);
     if (!session->in_memory) {
-        job->opened = tc_strain_clock();
-        job->cpu = tc_strain_cpu() - job->cpu;
+        job->opened = tc_bottleneck_clock();
+        job->cpu = tc_bottleneck_cpu() - job->cpu;
     }
     if (status == 0)
         status = tc_sink_place(session->sink, tc_chunk_offset(layout, chunk->index), plain, chunk->length, &job->err);
@@ -289,24 +289,24 @@ static int open_chunk(struct tc_recv_job *job, struct tc_worker *worker)
 static void open_run(struct tc_task *task, struct tc_worker *worker)
 {
     struct tc_recv_job *job = (struct tc_recv_job *)task;
-    uint64_t began = tc_strain_clock();
+    uint64_t began = tc_bottleneck_clock();
     job->opened = 0;
-    job->cpu = tc_strain_cpu();
+    job->cpu = tc_bottleneck_cpu();
     open_chunk(job, worker);
-    uint64_t ended = tc_strain_clock();
+    uint64_t ended = tc_bottleneck_clock();
     if (job->opened == 0) { /* in memory, placing is work like any other */
         job->opened = ended;
-        job->cpu = tc_strain_cpu() - job->cpu;
+        job->cpu = tc_bottleneck_cpu() - job->cpu;
     }
-    tc_strain_add(&job->session->strain, ended - job->opened, job->opened - began, job->cpu);
+    tc_bottleneck_add(&job->session->bottleneck, ended - job->opened, job->opened - began, job->cpu);
 }
 
 static void pause_links(struct tc_recv_session *session, bool paused)
 {
     session->paused = paused;
-    for (struct tc_wire *wire = session->runner.wires; wire; wire = wire->next)
-        if (wire->number != 0) /* the control link is never held up */
-            tc_link_pause(wire->link, paused);
+    for (struct tc_connection *connection = session->runner.connections; connection; connection = connection->next)
+        if (connection->number != 0) /* the control link is never held up */
+            tc_link_pause(connection->link, paused);
 }
 
 static void open_done(struct tc_task *task)
@@ -386,8 +386,8 @@ static void publish_done(struct tc_task *task)
     struct tc_recv_job *job = (struct tc_recv_job *)task;
     struct tc_recv_session *session = job->session;
     session->published = job->err.reason == 0;
-    if (session->published && session->node->door) {
-        tc_door_published(session->node->door, session->offer->name);
+    if (session->published && session->node->api) {
+        tc_api_published(session->node->api, session->offer->name);
         tc_leases_note(session->node->leases, session->offer->name, &job->lease);
     }
     finish_job(job, TC_EV_PUBLISHED);
@@ -409,7 +409,7 @@ void tc_recv_publish(struct tc_recv_session *session, const struct tc_action *ac
 static bool worth_keeping(const struct tc_recv_session *session)
 {
     switch (session->why.reason) {
-    case TC_E_NOROOM:
+    case TC_E_NOSPACE:
     case TC_E_IO:
     case TC_E_INTERRUPTED:
     case TC_E_ABORTED:

@@ -16,102 +16,102 @@ void tc_data_identity(uint8_t out[TC_DATA_IDENTITY_SIZE], const uint8_t *session
     memcpy(out + 1 + TC_SESSION_ID_SIZE, id, TC_LINK_ID_SIZE);
 }
 
-/* Wires. */
+/* Connections. */
 
-static void unlist(struct tc_wire *wire)
+static void unlist(struct tc_connection *connection)
 {
-    if (!wire->runner)
+    if (!connection->runner)
         return;
-    *wire->prev = wire->next;
-    if (wire->next)
-        wire->next->prev = wire->prev;
-    wire->runner->wire_count--;
-    wire->runner = NULL;
+    *connection->prev = connection->next;
+    if (connection->next)
+        connection->next->prev = connection->prev;
+    connection->runner->connection_count--;
+    connection->runner = NULL;
 }
 
-static void lose(struct tc_wire *wire)
+static void lose(struct tc_connection *connection)
 {
-    if (wire->lost)
-        wire->lost(wire);
-    wire->lost = NULL;
+    if (connection->lost)
+        connection->lost(connection);
+    connection->lost = NULL;
 }
 
-static struct tc_wire *find(struct tc_runner *runner, uint32_t number)
+static struct tc_connection *find(struct tc_runner *runner, uint32_t number)
 {
-    for (struct tc_wire *wire = runner->wires; wire; wire = wire->next)
-        if (wire->number == number && !wire->closing)
-            return wire;
+    for (struct tc_connection *connection = runner->connections; connection; connection = connection->next)
+        if (connection->number == number && !connection->closing)
+            return connection;
     return NULL;
 }
 
-void tc_runner_adopt(struct tc_runner *runner, struct tc_wire *wire)
+void tc_runner_adopt(struct tc_runner *runner, struct tc_connection *connection)
 {
-    wire->runner = runner;
-    wire->next = runner->wires;
-    wire->prev = &runner->wires;
-    if (wire->next)
-        wire->next->prev = &wire->next;
-    runner->wires = wire;
-    runner->wire_count++;
+    connection->runner = runner;
+    connection->next = runner->connections;
+    connection->prev = &runner->connections;
+    if (connection->next)
+        connection->next->prev = &connection->next;
+    runner->connections = connection;
+    runner->connection_count++;
 }
 
-void tc_wire_ends(const struct tc_wire *wire, struct tc_destination *own, struct tc_destination *far)
+void tc_connection_ends(const struct tc_connection *connection, struct tc_destination *own, struct tc_destination *far)
 {
     _Static_assert(TC_CHANNEL_SIZE == TC_TLS_CHANNEL, "what TLS says of a channel fits a message");
     char texts[2][TC_ADDRESS_TEXT];
-    tc_link_ends(wire->link, texts[0], texts[1]);
+    tc_link_ends(connection->link, texts[0], texts[1]);
     snprintf(own->address, sizeof own->address, "%.*s", (int)sizeof own->address - 1, texts[0]);
     snprintf(far->address, sizeof far->address, "%.*s", (int)sizeof far->address - 1, texts[1]);
-    tc_link_channel(wire->link, own->channel);
+    tc_link_channel(connection->link, own->channel);
     memcpy(far->channel, own->channel, sizeof far->channel);
 }
 
-static void report_served(struct tc_wire *wire)
+static void report_served(struct tc_connection *connection)
 {
-    struct tc_event event = {.kind = TC_EV_SERVED, .link = wire->number};
+    struct tc_event event = {.kind = TC_EV_SERVED, .link = connection->number};
     uint32_t handed[8];
-    unsigned count = wire->handed_count;
-    memcpy(handed, wire->handed, sizeof handed);
-    wire->handed_count = 0;
-    for (unsigned i = 0; i < count && !wire->closing; i++) {
+    unsigned count = connection->handed_count;
+    memcpy(handed, connection->handed, sizeof handed);
+    connection->handed_count = 0;
+    for (unsigned i = 0; i < count && !connection->closing; i++) {
         event.chunk = handed[i];
-        tc_runner_event(wire->runner, &event);
+        tc_runner_event(connection->runner, &event);
     }
 }
 
-static void on_session_event(struct tc_wire *wire, const struct tc_link_event *event)
+static void on_session_event(struct tc_connection *connection, const struct tc_link_event *event)
 {
-    struct tc_event out = {.link = wire->number};
+    struct tc_event out = {.link = connection->number};
     struct tc_destination own, far;
-    if (wire->closing && event->kind != TC_LINK_CLOSED)
+    if (connection->closing && event->kind != TC_LINK_CLOSED)
         return;
     switch (event->kind) {
     case TC_LINK_UP:
         out.kind = TC_EV_UP;
-        tc_wire_ends(wire, &own, &far);
+        tc_connection_ends(connection, &own, &far);
         out.far = &far;
-        tc_runner_event(wire->runner, &out);
+        tc_runner_event(connection->runner, &out);
         break;
     case TC_LINK_FRAME:
         out.kind = TC_EV_FRAME;
         out.type = event->type;
         out.body = event->body;
-        tc_runner_event(wire->runner, &out);
+        tc_runner_event(connection->runner, &out);
         break;
     case TC_LINK_DRAINED:
-        report_served(wire);
+        report_served(connection);
         break;
     case TC_LINK_CLOSED: {
-        struct tc_runner *runner = wire->runner;
-        bool tell = !wire->closing;
+        struct tc_runner *runner = connection->runner;
+        bool tell = !connection->closing;
         if (event->why->reason == TC_E_NOMEM) /* the machine may go on without this link, and nobody would know why */
             tc_log(TC_LOG_WARN, "%s", event->why->text);
-        lose(wire);
-        unlist(wire);
+        lose(connection);
+        unlist(connection);
         out.kind = TC_EV_DOWN;
         out.err = event->why;
-        tc_timer_free(wire->timer);
-        free(wire);
+        tc_timer_free(connection->timer);
+        free(connection);
         if (tell)
             tc_runner_event(runner, &out);
         if (runner->options.gone)
@@ -121,33 +121,33 @@ static void on_session_event(struct tc_wire *wire, const struct tc_link_event *e
     }
 }
 
-void tc_wire_call(struct tc_link *link, const struct tc_link_event *event, void *arg)
+void tc_connection_call(struct tc_link *link, const struct tc_link_event *event, void *arg)
 {
-    struct tc_wire *wire = arg;
+    struct tc_connection *connection = arg;
     (void)link;
-    if (wire->runner)
-        on_session_event(wire, event);
+    if (connection->runner)
+        on_session_event(connection, event);
     else
-        wire->stranger(wire, event);
+        connection->pending(connection, event);
 }
 
 /* With a limit chunks wait here, in order, until the bucket lets one go. */
 
 static int hold(struct tc_runner *runner, const struct tc_held *chunk)
 {
-    if (runner->held_count == runner->held_room) {
-        unsigned room = runner->held_room ? 2 * runner->held_room : 16;
-        struct tc_held *more = calloc(room, sizeof *more);
+    if (runner->held_count == runner->held_capacity) {
+        unsigned capacity = runner->held_capacity ? 2 * runner->held_capacity : 16;
+        struct tc_held *more = calloc(capacity, sizeof *more);
         if (!more)
             return -TC_E_NOMEM;
         for (unsigned i = 0; i < runner->held_count; i++)
-            more[i] = runner->held[(runner->held_first + i) % runner->held_room];
+            more[i] = runner->held[(runner->held_first + i) % runner->held_capacity];
         free(runner->held);
         runner->held = more;
-        runner->held_room = room;
+        runner->held_capacity = capacity;
         runner->held_first = 0;
     }
-    runner->held[(runner->held_first + runner->held_count++) % runner->held_room] = *chunk;
+    runner->held[(runner->held_first + runner->held_count++) % runner->held_capacity] = *chunk;
     return 0;
 }
 
@@ -171,22 +171,22 @@ struct load {
 
 /* What could not be queued is missing for good, so the link goes with it, as if it had been cut. One that is ending says so
  * itself. */
-static void send_failed(struct tc_runner *runner, struct tc_wire *wire, const struct tc_err *why)
+static void send_failed(struct tc_runner *runner, struct tc_connection *connection, const struct tc_err *why)
 {
-    if (why->reason == TC_E_CLOSED || wire->closing)
+    if (why->reason == TC_E_CLOSED || connection->closing)
         return;
     tc_log(TC_LOG_WARN, "%s", why->text);
-    struct tc_event event = {.kind = TC_EV_DOWN, .link = wire->number, .err = why};
-    wire->closing = true;
-    tc_link_close(wire->link, 0);
+    struct tc_event event = {.kind = TC_EV_DOWN, .link = connection->number, .err = why};
+    connection->closing = true;
+    tc_link_close(connection->link, 0);
     tc_runner_event(runner, &event);
 }
 
-static void hand_over(struct tc_runner *runner, struct tc_wire *wire, uint32_t chunk, struct tc_blob *frame)
+static void hand_over(struct tc_runner *runner, struct tc_connection *connection, uint32_t chunk, struct tc_blob *frame)
 {
     struct tc_err err = {0};
-    if (tc_link_send(wire->link, TC_MSG_CHUNK, NULL, 0, frame, &err) < 0) {
-        send_failed(runner, wire, &err);
+    if (tc_link_send(connection->link, TC_MSG_CHUNK, NULL, 0, frame, &err) < 0) {
+        send_failed(runner, connection, &err);
         return;
     }
     size_t payload = frame->size - TC_CHUNK_HEAD;
@@ -196,10 +196,10 @@ static void hand_over(struct tc_runner *runner, struct tc_wire *wire, uint32_t c
         runner->encoded_sent += payload;
     if (payload < length && runner->options.bucket) /* it was charged for all of them */
         tc_bucket_give(runner->options.bucket, length - payload);
-    if (wire->handed_count < sizeof wire->handed / sizeof wire->handed[0])
-        wire->handed[wire->handed_count++] = chunk;
-    if (tc_link_queued(wire->link) <= TC_RUNNER_LOW_WATER)
-        report_served(wire);
+    if (connection->handed_count < sizeof connection->handed / sizeof connection->handed[0])
+        connection->handed[connection->handed_count++] = chunk;
+    if (tc_link_queued(connection->link) <= TC_RUNNER_LOW_WATER)
+        report_served(connection);
 }
 
 static void load_run(struct tc_task *task, struct tc_worker *worker)
@@ -245,7 +245,7 @@ static void load_done(struct tc_task *task)
 {
     struct load *load = (struct load *)task;
     struct tc_runner *runner = load->runner;
-    struct tc_wire *wire = find(runner, load->link);
+    struct tc_connection *connection = find(runner, load->link);
     runner->tasks--;
     if (load->err.reason) {
         struct tc_event event = {.kind = TC_EV_SERVED, .link = load->link, .chunk = load->chunk, .err = &load->err};
@@ -257,8 +257,8 @@ static void load_done(struct tc_task *task)
             tc_compress_choice_result(&runner->choice, length, payload < length ? payload : 0);
         if (load->keep)
             tc_cache_put(runner->cache, load->chunk, load->frame);
-        if (wire)
-            hand_over(runner, wire, load->chunk, load->frame);
+        if (connection)
+            hand_over(runner, connection, load->chunk, load->frame);
         tc_runner_drain(runner);
     }
     tc_blob_unref(load->frame);
@@ -277,15 +277,15 @@ static void tell_unserved(struct tc_runner *runner, uint32_t link, uint32_t chun
 
 static void serve(struct tc_runner *runner, const struct tc_held *action)
 {
-    struct tc_wire *wire = find(runner, action->link);
+    struct tc_connection *connection = find(runner, action->link);
     struct tc_blob *frame = tc_cache_get(runner->cache, action->chunk);
-    if (!wire)
+    if (!connection)
         return;
     if (frame) {
         tc_blob_ref(frame);
         if (!action->keep)
             tc_cache_drop(runner->cache, action->chunk);
-        hand_over(runner, wire, action->chunk, frame);
+        hand_over(runner, connection, action->chunk, frame);
         tc_blob_unref(frame);
         return;
     }
@@ -322,7 +322,7 @@ static void on_pace(void *arg)
     uint64_t now = tc_loop_now(runner->options.loop);
     while (runner->held_count > 0 && tc_bucket_wait(runner->options.bucket, now) == 0) {
         struct tc_held chunk = runner->held[runner->held_first];
-        runner->held_first = (runner->held_first + 1) % runner->held_room;
+        runner->held_first = (runner->held_first + 1) % runner->held_capacity;
         runner->held_count--;
         if (find(runner, chunk.link)) /* charged before it is read, so that no other takes the same place */
             tc_bucket_take(runner->options.bucket, now, tc_chunk_length(&runner->layout, chunk.chunk));
@@ -339,7 +339,7 @@ static void dial(struct tc_runner *runner, const struct tc_action *action)
     uint8_t identity[TC_DATA_IDENTITY_SIZE];
     static const uint8_t none[TC_LINK_ID_SIZE];
     bool control = memcmp(action->id, none, sizeof none) == 0;
-    struct tc_link_options options = {.call = tc_wire_call,
+    struct tc_link_options options = {.call = tc_connection_call,
                                       .limit = tc_message_limit,
                                       .blobs = runner->options.blobs,
                                       .low_water = TC_RUNNER_LOW_WATER,
@@ -352,46 +352,46 @@ static void dial(struct tc_runner *runner, const struct tc_action *action)
     options.key = control ? runner->options.control_key : action->key;
     /* What a plan names is a peer's word. */
     bool allowed = runner->options.tls || tc_address_is_loopback(action->address);
-    struct tc_wire *wire = allowed ? calloc(1, sizeof *wire) : NULL;
+    struct tc_connection *connection = allowed ? calloc(1, sizeof *connection) : NULL;
     if (!allowed) {
         tc_fail(&err, TC_E_POLICY, "%s: without a key only loopback may be dialled", action->address);
-    } else if (wire) {
-        wire->number = action->link;
-        options.arg = wire;
-        wire->link = tc_link_dial(runner->options.loop, action->address, &options, &err);
+    } else if (connection) {
+        connection->number = action->link;
+        options.arg = connection;
+        connection->link = tc_link_dial(runner->options.loop, action->address, &options, &err);
     } else {
         tc_fail(&err, TC_E_NOMEM, "no memory for a link");
     }
-    if (wire && wire->link) {
-        tc_runner_adopt(runner, wire);
+    if (connection && connection->link) {
+        tc_runner_adopt(runner, connection);
         return;
     }
-    free(wire);
+    free(connection);
     struct tc_event event = {.kind = TC_EV_DOWN, .link = action->link, .err = &err};
     tc_runner_event(runner, &event);
 }
 
 static void carry_out(struct tc_runner *runner, struct tc_action *action)
 {
-    struct tc_wire *wire;
+    struct tc_connection *connection;
     struct tc_err err = {0};
     switch (action->kind) {
     case TC_ACT_DIAL:
         dial(runner, action);
         break;
     case TC_ACT_SEND:
-        wire = find(runner, action->link);
-        if (wire && tc_link_send(wire->link, action->type, NULL, 0, action->body, &err) < 0)
-            send_failed(runner, wire, &err);
+        connection = find(runner, action->link);
+        if (connection && tc_link_send(connection->link, action->type, NULL, 0, action->body, &err) < 0)
+            send_failed(runner, connection, &err);
         break;
     case TC_ACT_SERVE:
         serve_in_time(runner, &(struct tc_held){action->link, action->chunk, action->keep});
         break;
     case TC_ACT_CLOSE:
-        wire = find(runner, action->link);
-        if (wire) {
-            wire->closing = true;
-            tc_link_close(wire->link, action->linger);
+        connection = find(runner, action->link);
+        if (connection) {
+            connection->closing = true;
+            tc_link_close(connection->link, action->linger);
         }
         break;
     default:
@@ -451,9 +451,9 @@ void tc_runner_add(struct tc_runner *runner, struct tc_task *task)
 
 void tc_runner_pause(struct tc_runner *runner, uint32_t link, bool paused)
 {
-    struct tc_wire *wire = find(runner, link);
-    if (wire)
-        tc_link_pause(wire->link, paused);
+    struct tc_connection *connection = find(runner, link);
+    if (connection)
+        tc_link_pause(connection->link, paused);
 }
 
 int tc_runner_init(struct tc_runner *runner, const struct tc_runner_options *options, struct tc_err *err)
@@ -479,14 +479,14 @@ int tc_runner_file(struct tc_runner *runner, const struct tc_layout *layout, con
 
 void tc_runner_end(struct tc_runner *runner)
 {
-    while (runner->wires) {
-        struct tc_wire *wire = runner->wires;
+    while (runner->connections) {
+        struct tc_connection *connection = runner->connections;
         /* NOLINTNEXTLINE(clang-analyzer-unix.Malloc): it went from the list by *prev */
-        lose(wire);
-        tc_link_drop(wire->link);
-        unlist(wire);
-        tc_timer_free(wire->timer);
-        free(wire);
+        lose(connection);
+        tc_link_drop(connection->link);
+        unlist(connection);
+        tc_timer_free(connection->timer);
+        free(connection);
     }
     tc_timer_free(runner->timer);
     tc_timer_free(runner->pace);

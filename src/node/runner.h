@@ -22,22 +22,22 @@ void tc_data_identity(uint8_t out[TC_DATA_IDENTITY_SIZE], const uint8_t *session
 struct tc_runner;
 
 /* One connection; freed by its CLOSED event. */
-struct tc_wire {
+struct tc_connection {
     struct tc_link *link;
     uint32_t number;
-    struct tc_runner *runner;     /* NULL: its session is not known yet, stranger is called */
-    struct tc_wire *next, **prev; /* in the runner's list */
-    uint32_t handed[8];           /* chunks given to the link and not yet reported as served */
+    struct tc_runner *runner;           /* NULL: its session is not known yet, pending is called */
+    struct tc_connection *next, **prev; /* in the runner's list */
+    uint32_t handed[8];                 /* chunks given to the link and not yet reported as served */
     unsigned handed_count;
     bool closing; /* the machine has asked for its end and hears no more of it */
-    void (*stranger)(struct tc_wire *wire, const struct tc_link_event *event);
-    void *owner; /* for stranger */
-    /* Its link is gone, or about to be; of a wire that whoever let it in still counts. NULL: nobody does. */
-    void (*lost)(struct tc_wire *wire);
-    struct tc_timer *timer; /* for stranger; freed with the wire */
+    void (*pending)(struct tc_connection *connection, const struct tc_link_event *event);
+    void *owner; /* for pending */
+    /* Its link is gone, or about to be; of a connection that whoever let it in still counts. NULL: nobody does. */
+    void (*lost)(struct tc_connection *connection);
+    struct tc_timer *timer; /* for pending; freed with the connection */
 };
-void tc_wire_call(struct tc_link *link, const struct tc_link_event *event,
-                  void *arg); /* a link's callback; arg: wire */
+void tc_connection_call(struct tc_link *link, const struct tc_link_event *event,
+                        void *arg); /* a link's callback; arg: connection */
 
 struct tc_runner_options {
     struct tc_loop *loop;
@@ -60,7 +60,7 @@ struct tc_runner_options {
     void *node;
 };
 
-#define TC_RUNNER_AGAIN 5u /* times to dial a peer that may be crowded: 0.6 s of pauses in all */
+#define TC_RUNNER_AGAIN 5u               /* times to dial a peer that may be crowded: 0.6 s of pauses in all */
 #define TC_RUNNER_LOW_WATER (128u << 10) /* bytes: a link with less than this left to send takes its next chunks */
 
 /* A chunk that may not leave yet. */
@@ -73,12 +73,12 @@ struct tc_runner {
     struct tc_runner_options options;
     struct tc_timer *pace; /* for held, with a limit only */
     struct tc_held *held;  /* a ring, in the order they were to be served */
-    unsigned held_first, held_count, held_room;
+    unsigned held_first, held_count, held_capacity;
     struct tc_timer *timer;
     uint64_t armed; /* the time that timer is set to; UINT64_MAX: not set */
     uint64_t late;  /* ms that it came late, in all: the loop did not get to it */
-    struct tc_wire *wires;
-    unsigned wire_count;
+    struct tc_connection *connections;
+    unsigned connection_count;
     unsigned tasks; /* in the pool: the session's memory must stay */
     bool draining;
     struct tc_layout layout; /* set with tc_runner_file */
@@ -97,9 +97,9 @@ void tc_runner_event(struct tc_runner *runner, const struct tc_event *event);
 /* Carry out what the machine has queued (after it was made). */
 void tc_runner_drain(struct tc_runner *runner);
 /* Make an accepted link one of this session's. */
-void tc_runner_adopt(struct tc_runner *runner, struct tc_wire *wire);
+void tc_runner_adopt(struct tc_runner *runner, struct tc_connection *connection);
 /* Both ends of a control link, as OFFER and PLAN name the agent's. */
-void tc_wire_ends(const struct tc_wire *wire, struct tc_destination *own, struct tc_destination *far);
+void tc_connection_ends(const struct tc_connection *connection, struct tc_destination *own, struct tc_destination *far);
 /* Put a task of this session into the pool; its done() says runner->tasks-- first. */
 void tc_runner_add(struct tc_runner *runner, struct tc_task *task);
 /* A plain CHUNK frame in compressed form, in a worker: a new blob in exchange for plain's reference, or plain itself where

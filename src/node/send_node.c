@@ -279,7 +279,7 @@ static void on_end(struct node *node, const struct tc_action *action)
     node->over = true;
     node->result = action->err;
     tc_timer_set(node->last_words, LAST_WORDS_MS);
-    if (node->runner.wire_count == 0)
+    if (node->runner.connection_count == 0)
         tc_loop_stop(node->loop);
 }
 
@@ -327,11 +327,11 @@ static int read_file(void *arg, uint64_t offset, void *bytes, size_t size, struc
 /* What has arrived of what a link was given, and how fast, only its socket knows. */
 static void tell_flows(struct node *node, uint64_t now)
 {
-    for (const struct tc_wire *wire = node->runner.wires; wire; wire = wire->next) {
-        if (wire->closing || wire->number < node->options->host_count) /* control links come first */
+    for (const struct tc_connection *connection = node->runner.connections; connection; connection = connection->next) {
+        if (connection->closing || connection->number < node->options->host_count) /* control links come first */
             continue;
-        struct tc_flow flow = tc_link_flow(wire->link);
-        struct tc_event event = {.kind = TC_EV_FLOW, .link = wire->number};
+        struct tc_flow flow = tc_link_flow(connection->link);
+        struct tc_event event = {.kind = TC_EV_FLOW, .link = connection->number};
         event.flags = flow.backlog < UINT32_MAX ? (uint32_t)flow.backlog : UINT32_MAX;
         event.arrived = flow.arrived;
         event.busy = flow.busy;
@@ -357,10 +357,10 @@ static uint64_t machine_wake(const void *machine)
     return tc_coordinator_wake(((const struct node *)machine)->machine);
 }
 
-static void wire_gone(void *arg)
+static void connection_gone(void *arg)
 {
     struct node *node = arg;
-    if (node->over && node->runner.wire_count == 0)
+    if (node->over && node->runner.connection_count == 0)
         tc_loop_stop(node->loop);
 }
 
@@ -545,7 +545,7 @@ static int make_runner(struct node *node, struct tc_err *err)
                                         .wake = machine_wake,
                                         .act = act,
                                         .read = read_file,
-                                        .gone = wire_gone,
+                                        .gone = connection_gone,
                                         .bucket = node->options->rate ? &node->bucket : NULL,
                                         .node = node};
     node->bucket = tc_bucket_new(node->options->rate, tc_loop_now(node->loop));
@@ -579,7 +579,7 @@ static int gather(struct node *node, struct tc_err *err)
                                        .listen = options->join_at,
                                        .key = options->key,
                                        .hosts = (uint32_t)options->host_count,
-                                       .letter = options->letter,
+                                       .request = options->request,
                                        .stay = options->stay,
                                        .joined = on_joined,
                                        .arg = node};
@@ -588,7 +588,7 @@ static int gather(struct node *node, struct tc_err *err)
     node->gather = tc_gather_open(&gather, err);
     if (!node->gather)
         return -err->reason;
-    if (options->joinable && !options->letter)
+    if (options->joinable && !options->request)
         options->joinable(options->arg, tc_gather_address(node->gather));
     return 0;
 }
@@ -695,7 +695,7 @@ static int judge(const struct tc_send_report *report, bool dry_run, struct tc_er
 int tc_send_run(const struct tc_send_options *options, struct tc_send_report *report, struct tc_err *err)
 {
     struct tc_err own = {0};
-    struct node node = {.options = options, .report = report, .local = {.door = -1}};
+    struct node node = {.options = options, .report = report, .local = {.api = -1}};
     *report = (struct tc_send_report){0};
     if (!err)
         err = &own;

@@ -15,7 +15,7 @@
 #include "file/source.h"
 #include "net/key.h"
 #include "plan/tree.h"
-#include "site/letter.h"
+#include "site/launch_request.h"
 
 /* What became of a host; tc_host_state_name: "published" ... as JSON has it. */
 enum tc_host_state {
@@ -114,8 +114,9 @@ struct tc_send_options {
     unsigned threads;         /* 0: one a core */
     const char *join_at; /* "ADDR[:PORT]": dial no host, wait there for agents that join (recv --join); NULL: dial */
     double join_seconds; /* who has not joined by then is unreachable; 0: 60 */
-    struct tc_letter *letter; /* with join_at: launch the agents so; its join is filled in. NULL: others start them */
-    bool stay;                /* they serve on afterwards */
+    struct tc_launch_request
+        *request; /* with join_at: launch the agents so; its join is filled in. NULL: others start them */
+    bool stay;    /* they serve on afterwards */
     void (*joinable)(void *arg, const char *address);         /* listening there, with the real port; NULL allowed */
     void (*news)(void *arg, const struct tc_send_news *news); /* several PROGRESS a second; NULL allowed */
     void *arg;

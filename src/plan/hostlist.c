@@ -16,7 +16,7 @@
 struct tc_hostlist {
     char **hosts;
     char **users; /* of each host; NULL: none was written */
-    size_t count, room;
+    size_t count, capacity;
     uint32_t *slots; /* open addressing; index + 1 of a host, 0 is empty; at most half full */
     size_t slot_count;
 };
@@ -93,20 +93,20 @@ static void fill_slots(struct tc_hostlist *list)
 
 static int grow(struct tc_hostlist *list, struct tc_err *err)
 {
-    size_t room = list->room ? 2 * list->room : 64;
-    char **hosts = realloc(list->hosts, room * sizeof *hosts);
+    size_t capacity = list->capacity ? 2 * list->capacity : 64;
+    char **hosts = realloc(list->hosts, capacity * sizeof *hosts);
     if (hosts)
         list->hosts = hosts;
-    char **users = hosts ? realloc(list->users, room * sizeof *users) : NULL;
+    char **users = hosts ? realloc(list->users, capacity * sizeof *users) : NULL;
     if (users)
         list->users = users;
-    uint32_t *slots = users ? calloc(2 * room, sizeof *slots) : NULL;
+    uint32_t *slots = users ? calloc(2 * capacity, sizeof *slots) : NULL;
     if (!slots)
-        return tc_fail(err, TC_E_NOMEM, "no memory for %zu hosts", room);
+        return tc_fail(err, TC_E_NOMEM, "no memory for %zu hosts", capacity);
     free(list->slots);
     list->slots = slots;
-    list->slot_count = 2 * room;
-    list->room = room;
+    list->slot_count = 2 * capacity;
+    list->capacity = capacity;
     fill_slots(list);
     return 0;
 }
@@ -118,7 +118,7 @@ static int insert(struct tc_hostlist *list, const char *host, const char *user, 
         return 0;
     if (list->count == TC_HOSTS_MAX)
         return tc_fail(err, TC_E_USAGE, "more than %u hosts", TC_HOSTS_MAX);
-    if (list->count == list->room) {
+    if (list->count == list->capacity) {
         int rc = grow(list, err);
         if (rc != 0)
             return rc;
@@ -364,7 +364,7 @@ static int add_host(struct reader *reader, struct tc_err *err)
 /* Every host of the parts from index on, behind the length bytes that stand already. */
 static int expand(struct reader *reader, size_t index, size_t length, struct tc_err *err)
 {
-    const size_t room = sizeof reader->host - length;
+    const size_t capacity = sizeof reader->host - length;
     const struct part *part = &reader->parts[index];
     int rc = 0;
     if (index == reader->count) {
@@ -372,7 +372,7 @@ static int expand(struct reader *reader, size_t index, size_t length, struct tc_
         return add_host(reader, err);
     }
     if (!part->ranges) {
-        if (part->size >= room)
+        if (part->size >= capacity)
             return tc_fail(err, TC_E_USAGE, "a host is longer than %u bytes", TC_HOST_TEXT_MAX - 1);
         memcpy(reader->host + length, part->text, part->size);
         return expand(reader, index + 1, length + part->size, err);
@@ -381,8 +381,8 @@ static int expand(struct reader *reader, size_t index, size_t length, struct tc_
         struct range range;
         rc = next_range(&at, end, &range, err);
         for (uint64_t value = range.first; rc == 0 && value <= range.last; value += range.step) {
-            int used = snprintf(reader->host + length, room, "%0*llu", range.width, (unsigned long long)value);
-            if (used < 0 || (size_t)used >= room)
+            int used = snprintf(reader->host + length, capacity, "%0*llu", range.width, (unsigned long long)value);
+            if (used < 0 || (size_t)used >= capacity)
                 return tc_fail(err, TC_E_USAGE, "a host is longer than %u bytes", TC_HOST_TEXT_MAX - 1);
             rc = expand(reader, index + 1, length + (size_t)used, err);
         }

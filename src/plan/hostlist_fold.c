@@ -76,23 +76,23 @@ static bool follows(const struct word *a, const struct word *b)
 /* One word for the count words of a group. NULL: no memory. */
 static char *join(const struct word *words, size_t count)
 {
-    size_t room = strlen(words[0].text) + 3 + count * (DIGITS_MAX + 1), used;
+    size_t capacity = strlen(words[0].text) + 3 + count * (DIGITS_MAX + 1), used;
     for (size_t i = 0; i < count; i++)
-        room += words[i].size;
-    char *text = malloc(room);
+        capacity += words[i].size;
+    char *text = malloc(capacity);
     if (!text)
         return NULL;
-    used = (size_t)snprintf(text, room, "%.*s[", (int)words[0].field, words[0].text);
+    used = (size_t)snprintf(text, capacity, "%.*s[", (int)words[0].field, words[0].text);
     for (size_t i = 0, j; i < count; i = j) {
         for (j = i + 1; j < count && follows(&words[j - 1], &words[j]); j++)
             ;
-        used += (size_t)snprintf(text + used, room - used, "%s%.*s", i ? "," : "", (int)words[i].size,
+        used += (size_t)snprintf(text + used, capacity - used, "%s%.*s", i ? "," : "", (int)words[i].size,
                                  words[i].text + words[i].field);
         if (j - i > 1)
-            used += (size_t)snprintf(text + used, room - used, "-%.*s", (int)words[j - 1].size,
+            used += (size_t)snprintf(text + used, capacity - used, "-%.*s", (int)words[j - 1].size,
                                      words[j - 1].text + words[j - 1].field);
     }
-    snprintf(text + used, room - used, "]%s", words[0].text + words[0].field + words[0].size);
+    snprintf(text + used, capacity - used, "]%s", words[0].text + words[0].field + words[0].size);
     return text;
 }
 
@@ -136,15 +136,15 @@ static int by_nature(const void *one, const void *two)
 
 static char *join_words(const struct word *words, size_t count)
 {
-    size_t room = 1, used = 0;
+    size_t capacity = 1, used = 0;
     for (size_t i = 0; i < count; i++)
-        room += strlen(words[i].text) + 1;
-    char *text = malloc(room);
+        capacity += strlen(words[i].text) + 1;
+    char *text = malloc(capacity);
     if (!text)
         return NULL;
     text[0] = '\0';
     for (size_t i = 0; i < count; i++)
-        used += (size_t)snprintf(text + used, room - used, "%s%s", i ? "," : "", words[i].text);
+        used += (size_t)snprintf(text + used, capacity - used, "%s%s", i ? "," : "", words[i].text);
     return text;
 }
 

@@ -65,10 +65,10 @@ struct tc_replan *tc_replan_new(const struct tc_tree *tree, const struct tc_topo
     r->due = UINT64_MAX;
     r->members = calloc((size_t)r->ranks + 1, sizeof *r->members);
     r->scratch = calloc((size_t)r->ranks + 1, sizeof *r->scratch);
-    r->lookout = tc_lookout_new(r->trees, r->ranks, err);
+    r->detector = tc_detector_new(r->trees, r->ranks, err);
     r->topology = topology ? all_ranks(topology, r->ranks, err) : NULL;
     r->uplinks = topology ? calloc(tc_topology_groups(topology), sizeof *r->uplinks) : NULL;
-    bool good = r->members && r->scratch && r->lookout && (!topology || (r->topology && r->uplinks));
+    bool good = r->members && r->scratch && r->detector && (!topology || (r->topology && r->uplinks));
     for (unsigned t = 0; t < r->trees; t++) {
         r->up[t] = calloc((size_t)r->ranks + 1, sizeof *r->up[t]);
         good &= r->up[t] != NULL;
@@ -85,10 +85,10 @@ struct tc_replan *tc_replan_new(const struct tc_tree *tree, const struct tc_topo
             r->members[rank].here = true;
             if (rank == 0)
                 continue;
-            r->members[rank].hungry = true;
+            r->members[rank].incomplete = true;
             r->members[rank].unfit = rank > planted;
             r->members[up].load++;
-            tc_lookout_moved(r->lookout, t, rank, now);
+            tc_detector_moved(r->detector, t, rank, now);
         }
     return r;
 }
@@ -99,12 +99,12 @@ void tc_replan_free(struct tc_replan *r)
         return;
     for (unsigned t = 0; t < TC_TREES_MAX; t++)
         free(r->up[t]);
-    tc_lookout_free(r->lookout);
+    tc_detector_free(r->detector);
     tc_topology_free(r->topology);
     free(r->uplinks);
     free(r->members);
     free(r->scratch);
-    free(r->quarrels);
+    free(r->complaints);
     free(r->steps);
     free(r->moves);
     free(r);
@@ -116,80 +116,80 @@ static void gather(struct tc_replan *r, uint64_t now)
         r->due = now + TC_REPLAN_GATHER;
 }
 
-void tc_replan_report(struct tc_replan *r, uint32_t rank, const struct tc_sighting *sighting, uint64_t now)
+void tc_replan_report(struct tc_replan *r, uint32_t rank, const struct tc_sample *sample, uint64_t now)
 {
     if (r->members[rank].here)
-        tc_lookout_report(r->lookout, rank, sighting, now);
+        tc_detector_report(r->detector, rank, sample, now);
 }
 
 void tc_replan_holds_up(struct tc_replan *r, unsigned t, uint32_t rank, bool holds_up, uint64_t now)
 {
     if (r->members[rank].here && r->up[t][rank] == 0)
-        tc_lookout_holds_up(r->lookout, t, rank, holds_up, now);
+        tc_detector_holds_up(r->detector, t, rank, holds_up, now);
 }
 
-bool tc_replan_add_quarrel(struct tc_replan *r, const struct quarrel *quarrel)
+bool tc_replan_add_complaint(struct tc_replan *r, const struct complaint *complaint)
 {
-    for (size_t i = 0; i < r->quarrel_count; i++) {
-        struct quarrel *old = &r->quarrels[i];
-        if (old->rank != quarrel->rank || old->of != quarrel->of || old->tree != quarrel->tree ||
-            old->kind != quarrel->kind)
+    for (size_t i = 0; i < r->complaint_count; i++) {
+        struct complaint *old = &r->complaints[i];
+        if (old->rank != complaint->rank || old->of != complaint->of || old->tree != complaint->tree ||
+            old->kind != complaint->kind)
             continue;
-        old->open |= quarrel->open;
-        old->silent |= quarrel->silent;
-        old->at = quarrel->at;
+        old->open |= complaint->open;
+        old->silent |= complaint->silent;
+        old->at = complaint->at;
         return true;
     }
-    if (r->quarrel_count == r->quarrel_room) {
-        size_t room = r->quarrel_room ? 2 * r->quarrel_room : 16;
-        struct quarrel *quarrels = realloc(r->quarrels, room * sizeof *quarrels);
-        if (!quarrels)
+    if (r->complaint_count == r->complaint_capacity) {
+        size_t capacity = r->complaint_capacity ? 2 * r->complaint_capacity : 16;
+        struct complaint *complaints = realloc(r->complaints, capacity * sizeof *complaints);
+        if (!complaints)
             return false;
-        r->quarrels = quarrels;
-        r->quarrel_room = room;
+        r->complaints = complaints;
+        r->complaint_capacity = capacity;
     }
-    r->quarrels[r->quarrel_count++] = *quarrel;
+    r->complaints[r->complaint_count++] = *complaint;
     return true;
 }
 
-bool tc_replan_counts(const struct tc_replan *r, const struct quarrel *quarrel)
+bool tc_replan_counts(const struct tc_replan *r, const struct complaint *complaint)
 {
-    return quarrel->kind != TC_COMPLAINT_SLOW ||
-           (!r->members[quarrel->rank].unfit && r->now < quarrel->at + SLOW_MEMORY_MS);
+    return complaint->kind != TC_COMPLAINT_SLOW ||
+           (!r->members[complaint->rank].unfit && r->now < complaint->at + SLOW_MEMORY_MS);
 }
 
 bool tc_replan_apart(const struct tc_replan *r, uint32_t rank, uint32_t of)
 {
-    for (size_t i = 0; i < r->quarrel_count; i++)
-        if (r->quarrels[i].rank == rank && r->quarrels[i].of == of && tc_replan_counts(r, &r->quarrels[i]))
+    for (size_t i = 0; i < r->complaint_count; i++)
+        if (r->complaints[i].rank == rank && r->complaints[i].of == of && tc_replan_counts(r, &r->complaints[i]))
             return true;
     return false;
 }
 
-int tc_replan_complain(struct tc_replan *r, unsigned t, uint32_t rank, uint32_t of, enum tc_complaint complaint,
+int tc_replan_complain(struct tc_replan *r, unsigned t, uint32_t rank, uint32_t of, enum tc_complaint kind,
                        uint64_t now, struct tc_err *err)
 {
-    struct quarrel quarrel = {.rank = rank, .of = of, .tree = t, .kind = complaint, .open = true, .at = now};
+    struct complaint complaint = {.rank = rank, .of = of, .tree = t, .kind = kind, .open = true, .at = now};
     if (!r->members[rank].here)
         return 0;
-    if (!tc_replan_add_quarrel(r, &quarrel))
+    if (!tc_replan_add_complaint(r, &complaint))
         return tc_fail(err, TC_E_NOMEM, "no memory for a complaint");
     gather(r, now);
     return 0;
 }
 
-bool tc_replan_is_hungry(const struct tc_replan *r, uint32_t rank)
+bool tc_replan_is_incomplete(const struct tc_replan *r, uint32_t rank)
 {
-    return r->members[rank].here && r->members[rank].hungry;
+    return r->members[rank].here && r->members[rank].incomplete;
 }
 
 int tc_replan_stuck(struct tc_replan *r, unsigned t, uint32_t rank, uint64_t now, struct tc_err *err)
 {
     uint32_t up = r->up[t][rank];
-    struct quarrel quarrel = {.rank = rank, .of = up, .tree = t, .kind = TC_COMPLAINT_SLOW, .at = now};
-    if (!tc_replan_is_hungry(r, rank) || up == TC_NO_RANK)
+    struct complaint complaint = {.rank = rank, .of = up, .tree = t, .kind = TC_COMPLAINT_SLOW, .at = now};
+    if (!tc_replan_is_incomplete(r, rank) || up == TC_NO_RANK)
         return 0;
-    if (up != 0 && !tc_replan_add_quarrel(r, &quarrel))
+    if (up != 0 && !tc_replan_add_complaint(r, &complaint))
         return tc_fail(err, TC_E_NOMEM, "no memory for a complaint");
     r->members[rank].stuck[t].is = true;
     r->members[rank].stuck[t].below = up;
@@ -199,9 +199,9 @@ int tc_replan_stuck(struct tc_replan *r, unsigned t, uint32_t rank, uint64_t now
 
 void tc_replan_whole(struct tc_replan *r, uint32_t rank)
 {
-    if (!r->members[rank].hungry)
+    if (!r->members[rank].incomplete)
         return;
-    r->members[rank].hungry = false;
+    r->members[rank].incomplete = false;
     for (unsigned t = 0; t < r->trees; t++)
         if (r->up[t][rank] != TC_NO_RANK)
             r->members[r->up[t][rank]].load--;
@@ -213,13 +213,13 @@ void tc_replan_gone(struct tc_replan *r, uint32_t rank, uint64_t now)
     if (!member->here)
         return;
     member->here = false;
-    member->leaves = true; /* hungry as before: its place at its parent is kept for who will fill it */
+    member->leaves = true; /* incomplete as before: its place at its parent is kept for who will fill it */
     gather(r, now);
 }
 
 void tc_replan_slept(struct tc_replan *r, uint64_t now)
 {
-    tc_lookout_begin_anew(r->lookout, now);
+    tc_detector_begin_anew(r->detector, now);
 }
 
 uint64_t tc_replan_due(const struct tc_replan *r)
@@ -231,15 +231,15 @@ uint64_t tc_replan_due(const struct tc_replan *r)
 
 void tc_replan_begin_step(struct tc_replan *r, enum tc_replan_why why, uint32_t rank, uint32_t other)
 {
-    if (r->step_count == r->step_room) {
-        unsigned room = r->step_room ? 2 * r->step_room : 8;
-        struct tc_replan_step *steps = realloc(r->steps, room * sizeof *steps);
+    if (r->step_count == r->step_capacity) {
+        unsigned capacity = r->step_capacity ? 2 * r->step_capacity : 8;
+        struct tc_replan_step *steps = realloc(r->steps, capacity * sizeof *steps);
         if (!steps) {
             r->failed = true;
             return;
         }
         r->steps = steps;
-        r->step_room = room;
+        r->step_capacity = capacity;
     }
     struct tc_replan_step *step = &r->steps[r->step_count++];
     *step =
@@ -274,14 +274,14 @@ static void merge_steps(struct tc_replan *r)
     r->step_count = kept;
 }
 
-static void drop_quarrels_of_the_gone(struct tc_replan *r)
+static void drop_complaints_of_the_gone(struct tc_replan *r)
 {
     size_t kept = 0;
-    for (size_t i = 0; i < r->quarrel_count; i++)
-        if (r->members[r->quarrels[i].rank].here && r->members[r->quarrels[i].of].here &&
-            tc_replan_counts(r, &r->quarrels[i]))
-            r->quarrels[kept++] = r->quarrels[i];
-    r->quarrel_count = kept;
+    for (size_t i = 0; i < r->complaint_count; i++)
+        if (r->members[r->complaints[i].rank].here && r->members[r->complaints[i].of].here &&
+            tc_replan_counts(r, &r->complaints[i]))
+            r->complaints[kept++] = r->complaints[i];
+    r->complaint_count = kept;
 }
 
 int tc_replan_decide(struct tc_replan *r, uint64_t now, struct tc_err *err)
@@ -294,7 +294,7 @@ int tc_replan_decide(struct tc_replan *r, uint64_t now, struct tc_err *err)
     tc_replan_look_for_slow(r);
     tc_replan_fill_places(r);
     merge_steps(r);
-    drop_quarrels_of_the_gone(r);
+    drop_complaints_of_the_gone(r);
     tc_replan_judge(r);
     tc_replan_free_stuck(r);
     tc_replan_part_all(r);

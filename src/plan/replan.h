@@ -10,7 +10,7 @@
 
 #include <stddef.h>
 
-#include "plan/lookout.h"
+#include "plan/detector.h"
 
 enum {
     TC_REPLAN_GATHER = 100,  /* ms from news to the decision, so that what belongs together is decided together */
@@ -55,7 +55,7 @@ enum tc_complaint { TC_COMPLAINT_LINK, TC_COMPLAINT_CORRUPT, TC_COMPLAINT_SLOW }
 
 struct tc_replan;
 
-/* Begins with tree's table (copied), all hosts there, hungry and fit. leaves more hosts, the last ranks, hang below rank
+/* Begins with tree's table (copied), all hosts there, incomplete and fit. leaves more hosts, the last ranks, hang below rank
  * 0 in each tree and relay nothing: agents on the sender's own host. topology (copied; NULL: nothing is known) has the
  * tree's ranks as members: places are filled from the group that they are in, so that a group that is entered by one host
  * a tree stays so as long as it has a fit one. */
@@ -64,7 +64,7 @@ struct tc_replan *tc_replan_new(const struct tc_tree *tree, const struct tc_topo
 void tc_replan_free(struct tc_replan *replan); /* NULL allowed */
 
 /* Notes. Ranks are 1 .. hosts; of hosts that are gone nothing is noted. */
-void tc_replan_report(struct tc_replan *replan, uint32_t rank, const struct tc_sighting *sighting, uint64_t now);
+void tc_replan_report(struct tc_replan *replan, uint32_t rank, const struct tc_sample *sample, uint64_t now);
 void tc_replan_holds_up(struct tc_replan *replan, unsigned t, uint32_t rank, bool holds_up, uint64_t now);
 /* rank's parent of (0 too) in tree t does not serve it. The caller has made sure that it is of the parent rank has now.
  * TC_E_NOMEM. */
@@ -93,7 +93,7 @@ uint32_t tc_replan_parent(const struct tc_replan *replan, unsigned t, uint32_t r
 bool tc_replan_is_last(const struct tc_replan *replan, unsigned t, uint32_t rank); /* unfit, or behind a slow uplink */
 bool tc_replan_fit(const struct tc_replan *replan, uint32_t rank);
 enum tc_cause tc_replan_cause(const struct tc_replan *replan, uint32_t rank); /* of a slow host; else none */
-uint32_t tc_replan_load(const struct tc_replan *replan, uint32_t rank);  /* hungry children in all trees together */
+uint32_t tc_replan_load(const struct tc_replan *replan, uint32_t rank);  /* incomplete children in all trees together */
 uint32_t tc_replan_moved(const struct tc_replan *replan, uint32_t rank); /* how often it got another parent */
 
 #endif

@@ -11,7 +11,7 @@
 #include "plan/replan.h"
 
 struct member { /* rank 0 too */
-    bool here, hungry, unfit;
+    bool here, incomplete, unfit;
     struct {
         bool is;
         uint32_t below;
@@ -19,12 +19,12 @@ struct member { /* rank 0 too */
     bool leaves;           /* gone, and its places not filled yet */
     enum tc_cause cause;
     uint64_t late_since[TC_TREES_MAX]; /* 0: not late */
-    uint32_t load, moved;              /* hungry children in all trees */
+    uint32_t load, moved;              /* incomplete children in all trees */
     unsigned root_tries, slow_moves;
     uint32_t held_then[TC_TREES_MAX]; /* chunks, when it was tried last there */
 };
 
-struct quarrel { /* rank complained of a parent */
+struct complaint { /* rank complained of a parent */
     uint32_t rank, of;
     unsigned tree;
     enum tc_complaint kind;
@@ -48,23 +48,23 @@ struct tc_replan {
     struct tc_topology *topology; /* of all ranks; NULL: nothing is known */
     struct uplink *uplinks;       /* by group */
     struct member *members;       /* by rank */
-    struct tc_lookout *lookout;
-    struct quarrel *quarrels;
-    size_t quarrel_count, quarrel_room;
+    struct tc_detector *detector;
+    struct complaint *complaints;
+    size_t complaint_count, complaint_capacity;
     uint64_t now, due;
     uint32_t *scratch; /* ranks + 1: children */
     struct tc_replan_step *steps;
     struct tc_replan_move *moves;
-    unsigned step_count, step_room, move_count, move_room;
+    unsigned step_count, step_capacity, move_count, move_capacity;
     bool failed; /* out of memory */
 };
 
 /* Notes. */
-bool tc_replan_add_quarrel(struct tc_replan *r, const struct quarrel *quarrel); /* false: no memory */
+bool tc_replan_add_complaint(struct tc_replan *r, const struct complaint *complaint); /* false: no memory */
 /* Not a word about slowness that is too old, or whose speaker is unfit: then it may have been its own. */
-bool tc_replan_counts(const struct tc_replan *r, const struct quarrel *quarrel);
+bool tc_replan_counts(const struct tc_replan *r, const struct complaint *complaint);
 bool tc_replan_apart(const struct tc_replan *r, uint32_t rank, uint32_t of); /* rank has complained of the other */
-bool tc_replan_is_hungry(const struct tc_replan *r, uint32_t rank);          /* is here, and wants more */
+bool tc_replan_is_incomplete(const struct tc_replan *r, uint32_t rank);      /* is here, and wants more */
 /* What follows is told as one step. */
 void tc_replan_begin_step(struct tc_replan *r, enum tc_replan_why why, uint32_t rank, uint32_t other);
 void tc_replan_end_step(struct tc_replan *r);
@@ -85,7 +85,7 @@ bool tc_replan_stands_in(const struct tc_replan *r, uint32_t rank, uint32_t othe
  * least loaded, of these the nearest to the root, of these the first. Rank 0 where there is none. */
 uint32_t tc_replan_best_parent(const struct tc_replan *r, unsigned t, uint32_t rank);
 /* Others take over what rank gives in tree t. One child moves up into rank's place. Two or more keep together below an
- * heir in that place; without an heir the first moves up, and the others go where there is room. *slot becomes the place
+ * heir in that place; without an heir the first moves up, and the others go where there is capacity. *slot becomes the place
  * that an heir has left, else TC_NO_RANK. Returns whether rank's place was taken. */
 bool tc_replan_vacate(struct tc_replan *r, unsigned t, uint32_t rank, uint32_t *slot);
 void tc_replan_fill_places(struct tc_replan *r); /* of those who have gone */
@@ -97,7 +97,7 @@ bool tc_replan_blames_uplink(const struct tc_replan *r, unsigned t, uint32_t ran
 bool tc_replan_is_cut_off(const struct tc_replan *r, uint32_t rank, uint32_t other); /* a slow uplink is between them */
 
 /* Words. */
-void tc_replan_look_for_slow(struct tc_replan *r); /* quarrels that the reports tell of */
+void tc_replan_look_for_slow(struct tc_replan *r); /* complaints that the reports tell of */
 void tc_replan_judge(struct tc_replan *r);         /* who becomes a leaf */
 void tc_replan_free_stuck(struct tc_replan *r);    /* they get other parents */
 void tc_replan_part_all(struct tc_replan *r);      /* pairs of which no more is known */

@@ -14,15 +14,15 @@ static void record_move(struct tc_replan *r, unsigned t, uint32_t rank, uint32_t
             r->moves[i].to = to;
             return;
         }
-    if (r->move_count == r->move_room) {
-        unsigned room = r->move_room ? 2 * r->move_room : 16;
-        struct tc_replan_move *moves = realloc(r->moves, room * sizeof *moves);
+    if (r->move_count == r->move_capacity) {
+        unsigned capacity = r->move_capacity ? 2 * r->move_capacity : 16;
+        struct tc_replan_move *moves = realloc(r->moves, capacity * sizeof *moves);
         if (!moves) {
             r->failed = true;
             return;
         }
         r->moves = moves;
-        r->move_room = room;
+        r->move_capacity = capacity;
     }
     r->moves[r->move_count++] = (struct tc_replan_move){.tree = t, .rank = rank, .from = from, .to = to};
     r->members[rank].moved++;
@@ -33,13 +33,13 @@ void tc_replan_hang(struct tc_replan *r, unsigned t, uint32_t rank, uint32_t to)
     struct member *member = &r->members[rank];
     uint32_t from = r->up[t][rank];
     r->up[t][rank] = to;
-    if (!member->hungry)
+    if (!member->incomplete)
         return;
     if (from != TC_NO_RANK)
         r->members[from].load--;
     r->members[to].load++;
     member->late_since[t] = 0;
-    tc_lookout_moved(r->lookout, t, rank, r->now);
+    tc_detector_moved(r->detector, t, rank, r->now);
     record_move(r, t, rank, from, to);
 }
 
@@ -62,7 +62,7 @@ bool tc_replan_may_relay(const struct tc_replan *r, unsigned t, uint32_t rank)
 {
     const struct member *member = &r->members[rank];
     return member->here && !member->unfit && tc_replan_present(r, t, rank) &&
-           !tc_lookout_silent(r->lookout, rank, r->now);
+           !tc_detector_silent(r->detector, rank, r->now);
 }
 
 uint32_t tc_replan_shared(const struct tc_replan *r, uint32_t rank, uint32_t other)
@@ -82,7 +82,7 @@ uint32_t tc_replan_best_parent(const struct tc_replan *r, unsigned t, uint32_t r
 {
     uint32_t best = 0, best_load = UINT32_MAX, best_hops = UINT32_MAX, best_shared = 0;
     for (uint32_t other = 1; other <= r->ranks; other++) {
-        uint32_t load = r->members[other].load - (r->members[rank].hungry && r->up[t][rank] == other);
+        uint32_t load = r->members[other].load - (r->members[rank].incomplete && r->up[t][rank] == other);
         uint32_t shared = tc_replan_shared(r, rank, other);
         bool nearer = shared > best_shared;
         if (other == rank || shared < best_shared || (load > best_load && !nearer) ||
@@ -130,7 +130,7 @@ static uint32_t find_heir(const struct tc_replan *r, unsigned t, uint32_t rank, 
     return heir;
 }
 
-/* rank's hungry and fit children in tree t get into scratch, first one that shares most groups with it, as that may take its
+/* rank's incomplete and fit children in tree t get into scratch, first one that shares most groups with it, as that may take its
  * place; what else hung below it hangs elsewhere. */
 static uint32_t take_children(struct tc_replan *r, unsigned t, uint32_t rank)
 {
@@ -138,7 +138,7 @@ static uint32_t take_children(struct tc_replan *r, unsigned t, uint32_t rank)
     for (uint32_t child = 1; child <= r->ranks; child++) {
         if (r->up[t][child] != rank)
             continue;
-        if (!r->members[child].hungry)
+        if (!r->members[child].incomplete)
             tc_replan_hang(r, t, child, r->up[t][rank]);
         else if (!r->members[child].unfit)
             r->scratch[count++] = child;
@@ -157,7 +157,7 @@ bool tc_replan_vacate(struct tc_replan *r, unsigned t, uint32_t rank, uint32_t *
     uint32_t count = take_children(r, t, rank), up = r->up[t][rank];
     uint32_t heir = count >= 2 ? find_heir(r, t, rank, r->scratch, count) : TC_NO_RANK;
     bool from_outside = heir != TC_NO_RANK && r->up[t][heir] != rank;
-    *slot = from_outside && r->members[heir].hungry ? r->up[t][heir] : TC_NO_RANK;
+    *slot = from_outside && r->members[heir].incomplete ? r->up[t][heir] : TC_NO_RANK;
     bool taken = heir != TC_NO_RANK;
     if (taken)
         tc_replan_hang(r, t, heir, up);
@@ -206,7 +206,7 @@ static void leave(struct tc_replan *r, unsigned t, uint32_t rank)
     uint32_t slot;
     tc_replan_begin_step(r, TC_REPLAN_LOST, rank, TC_NO_RANK);
     tc_replan_vacate(r, t, rank, &slot);
-    if (r->members[rank].hungry)
+    if (r->members[rank].incomplete)
         r->members[r->up[t][rank]].load--;
     if (!r->failed)
         r->steps[r->step_count - 1].left[t] = r->up[t][rank];
@@ -214,7 +214,7 @@ static void leave(struct tc_replan *r, unsigned t, uint32_t rank)
     tc_replan_end_step(r);
 }
 
-/* First those that give nothing: their parents have room for others then. */
+/* First those that give nothing: their parents have capacity for others then. */
 void tc_replan_fill_places(struct tc_replan *r)
 {
     for (unsigned t = 0; t < r->trees; t++)

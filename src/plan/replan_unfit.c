@@ -25,12 +25,12 @@ static void add_word(struct tally *tally, uint32_t who, enum tc_complaint kind)
 static struct tally complaints_by(const struct tc_replan *r, uint32_t rank)
 {
     struct tally tally = {0};
-    for (size_t i = 0; i < r->quarrel_count; i++) {
-        const struct quarrel *quarrel = &r->quarrels[i];
-        if (quarrel->rank != rank || quarrel->silent)
+    for (size_t i = 0; i < r->complaint_count; i++) {
+        const struct complaint *complaint = &r->complaints[i];
+        if (complaint->rank != rank || complaint->silent)
             continue;
-        add_word(&tally, quarrel->of, quarrel->kind);
-        tally.slow_below_root |= quarrel->of == 0 && quarrel->kind == TC_COMPLAINT_SLOW;
+        add_word(&tally, complaint->of, complaint->kind);
+        tally.slow_below_root |= complaint->of == 0 && complaint->kind == TC_COMPLAINT_SLOW;
     }
     return tally;
 }
@@ -39,10 +39,10 @@ static struct tally complaints_by(const struct tc_replan *r, uint32_t rank)
 static struct tally complaints_of(const struct tc_replan *r, uint32_t rank)
 {
     struct tally tally = {0};
-    for (size_t i = 0; i < r->quarrel_count; i++) {
-        const struct quarrel *quarrel = &r->quarrels[i];
-        if (quarrel->of == rank && !r->members[quarrel->rank].unfit)
-            add_word(&tally, quarrel->rank, quarrel->kind);
+    for (size_t i = 0; i < r->complaint_count; i++) {
+        const struct complaint *complaint = &r->complaints[i];
+        if (complaint->of == rank && !r->members[complaint->rank].unfit)
+            add_word(&tally, complaint->rank, complaint->kind);
     }
     return tally;
 }
@@ -66,7 +66,7 @@ static void demote(struct tc_replan *r, uint32_t rank)
     r->members[rank].unfit = true;
     for (unsigned t = 0; t < r->trees; t++) {
         if (!tc_replan_present(r, t, rank) || !tc_replan_has_children(r, t, rank) ||
-            !tc_replan_vacate(r, t, rank, &slot) || !r->members[rank].hungry)
+            !tc_replan_vacate(r, t, rank, &slot) || !r->members[rank].incomplete)
             continue;
         bool swap = slot != TC_NO_RANK && slot != 0 && slot != rank && tc_replan_may_relay(r, t, slot) &&
                     !tc_replan_apart(r, rank, slot);
@@ -80,7 +80,7 @@ static void declare_unfit(struct tc_replan *r, uint32_t rank, enum tc_replan_why
     if (member->unfit || (why == TC_REPLAN_SLOW && !most_stay_fit(r)))
         return;
     if (why == TC_REPLAN_SLOW)
-        member->cause = tc_lookout_cause(r->lookout, rank) ? tc_lookout_cause(r->lookout, rank) : cause;
+        member->cause = tc_detector_cause(r->detector, rank) ? tc_detector_cause(r->detector, rank) : cause;
     tc_replan_begin_step(r, why, rank, TC_NO_RANK);
     if (!r->failed)
         r->steps[r->step_count - 1].cause = member->cause;
@@ -91,13 +91,13 @@ static void declare_unfit(struct tc_replan *r, uint32_t rank, enum tc_replan_why
 /* Whether few say that their disk or CPU is at its limit: on a busy machine many do, and it means nothing. */
 static bool few_admit_it(const struct tc_replan *r)
 {
-    uint32_t hungry = 0, admit = 0;
+    uint32_t incomplete = 0, admit = 0;
     for (uint32_t rank = 1; rank <= r->ranks; rank++)
-        if (tc_replan_is_hungry(r, rank)) {
-            hungry++;
-            admit += tc_lookout_cause(r->lookout, rank) != TC_CAUSE_NONE;
+        if (tc_replan_is_incomplete(r, rank)) {
+            incomplete++;
+            admit += tc_detector_cause(r->detector, rank) != TC_CAUSE_NONE;
         }
-    return admit <= 1 + hungry / 16;
+    return admit <= 1 + incomplete / 16;
 }
 
 /* rank starves below a parent that reports, and so long that another child would have spoken against that parent too. */
@@ -106,7 +106,7 @@ static bool starves_alone(const struct tc_replan *r, uint32_t rank)
     for (unsigned t = 0; t < r->trees; t++) {
         uint64_t since = r->members[rank].late_since[t];
         uint32_t up = r->up[t][rank];
-        if (since > 0 && r->now - since >= LATE_OWN_MS && up != 0 && !tc_lookout_silent(r->lookout, up, r->now))
+        if (since > 0 && r->now - since >= LATE_OWN_MS && up != 0 && !tc_detector_silent(r->detector, up, r->now))
             return true;
     }
     return false;
@@ -128,7 +128,7 @@ void tc_replan_judge(struct tc_replan *r)
         declare_unfit(r, rank, why, TC_CAUSE_NETWORK_OUT);
     }
     for (uint32_t rank = 1; rank <= r->ranks; rank++) /* its own word is the second one */
-        if (tc_replan_is_hungry(r, rank) && tc_lookout_cause(r->lookout, rank) != TC_CAUSE_NONE &&
+        if (tc_replan_is_incomplete(r, rank) && tc_detector_cause(r->detector, rank) != TC_CAUSE_NONE &&
             starves_alone(r, rank) && few_admit_it(r))
             declare_unfit(r, rank, TC_REPLAN_SLOW, TC_CAUSE_NONE);
 }
@@ -140,7 +140,7 @@ static void free_stuck(struct tc_replan *r, unsigned t, uint32_t rank)
 {
     uint32_t up = r->up[t][rank];
     r->members[rank].stuck[t].is = false;
-    if (!tc_replan_is_hungry(r, rank) || up != r->members[rank].stuck[t].below || r->failed)
+    if (!tc_replan_is_incomplete(r, rank) || up != r->members[rank].stuck[t].below || r->failed)
         return;
     if (up == 0) {
         declare_unfit(r, rank, TC_REPLAN_STUCK, TC_CAUSE_NONE);
@@ -164,12 +164,12 @@ void tc_replan_free_stuck(struct tc_replan *r)
 static unsigned parents_lost(const struct tc_replan *r, uint32_t rank)
 {
     unsigned count = 0;
-    for (size_t i = 0; i < r->quarrel_count; i++) {
-        const struct quarrel *quarrel = &r->quarrels[i];
+    for (size_t i = 0; i < r->complaint_count; i++) {
+        const struct complaint *complaint = &r->complaints[i];
         bool again = false;
         for (size_t j = 0; j < i && !again; j++)
-            again = r->quarrels[j].rank == rank && r->quarrels[j].of == quarrel->of;
-        count += quarrel->rank == rank && quarrel->kind != TC_COMPLAINT_SLOW && !again;
+            again = r->complaints[j].rank == rank && r->complaints[j].of == complaint->of;
+        count += complaint->rank == rank && complaint->kind != TC_COMPLAINT_SLOW && !again;
     }
     return count;
 }
@@ -178,7 +178,7 @@ static unsigned parents_lost(const struct tc_replan *r, uint32_t rank)
 static void try_again(struct tc_replan *r, unsigned t, uint32_t rank, bool corrupt)
 {
     struct member *member = &r->members[rank];
-    uint32_t held = tc_lookout_held(r->lookout, t, rank);
+    uint32_t held = tc_detector_held(r->detector, t, rank);
     if (held > member->held_then[t])
         member->root_tries = 0; /* a link that breaks now and then gets on all the same */
     member->held_then[t] = held;
@@ -195,43 +195,43 @@ static void try_again(struct tc_replan *r, unsigned t, uint32_t rank, bool corru
         tc_replan_hang(r, t, rank, 0);
 }
 
-/* rank has gone from below of to below to. Where that had no room for it, a child of to takes its place. */
+/* rank has gone from below of to below to. Where that had no capacity for it, a child of to takes its place. */
 static void change_places(struct tc_replan *r, unsigned t, uint32_t rank, uint32_t of, uint32_t to)
 {
     bool may = tc_replan_may_relay(r, t, of);
     for (uint32_t child = 1; may && child <= r->ranks && r->members[to].load > r->members[of].load + 1; child++)
-        if (child != rank && tc_replan_stands_in(r, child, rank) && r->up[t][child] == to && r->members[child].hungry &&
-            !tc_replan_apart(r, child, of) && tc_replan_is_besides(r, t, of, child))
+        if (child != rank && tc_replan_stands_in(r, child, rank) && r->up[t][child] == to &&
+            r->members[child].incomplete && !tc_replan_apart(r, child, of) && tc_replan_is_besides(r, t, of, child))
             tc_replan_hang(r, t, child, of);
 }
 
-static void part(struct tc_replan *r, const struct quarrel *quarrel)
+static void part(struct tc_replan *r, const struct complaint *complaint)
 {
-    uint32_t rank = quarrel->rank, t = quarrel->tree;
-    tc_replan_begin_step(r, TC_REPLAN_APART, rank, quarrel->of);
+    uint32_t rank = complaint->rank, t = complaint->tree;
+    tc_replan_begin_step(r, TC_REPLAN_APART, rank, complaint->of);
     if (r->failed)
         return;
     uint32_t to = parents_lost(r, rank) >= 3 ? 0 : tc_replan_best_parent(r, t, rank);
-    bool corrupt = r->steps[r->step_count - 1].corrupt = quarrel->kind == TC_COMPLAINT_CORRUPT;
-    r->members[rank].slow_moves += quarrel->kind == TC_COMPLAINT_SLOW;
-    if (to == 0 && quarrel->of == 0)
+    bool corrupt = r->steps[r->step_count - 1].corrupt = complaint->kind == TC_COMPLAINT_CORRUPT;
+    r->members[rank].slow_moves += complaint->kind == TC_COMPLAINT_SLOW;
+    if (to == 0 && complaint->of == 0)
         try_again(r, t, rank, corrupt);
     else
         tc_replan_hang(r, t, rank, to);
-    if (quarrel->kind == TC_COMPLAINT_SLOW && to != 0)
-        change_places(r, t, rank, quarrel->of, to);
+    if (complaint->kind == TC_COMPLAINT_SLOW && to != 0)
+        change_places(r, t, rank, complaint->of, to);
     tc_replan_end_step(r);
 }
 
 void tc_replan_part_all(struct tc_replan *r)
 {
-    for (size_t i = 0; i < r->quarrel_count; i++) {
-        struct quarrel quarrel = r->quarrels[i];
-        bool waits = quarrel.open && r->members[quarrel.rank].hungry &&
-                     r->up[quarrel.tree][quarrel.rank] == quarrel.of &&
-                     (quarrel.kind != TC_COMPLAINT_SLOW || !r->members[quarrel.rank].unfit);
-        r->quarrels[i].open = false;
+    for (size_t i = 0; i < r->complaint_count; i++) {
+        struct complaint complaint = r->complaints[i];
+        bool waits = complaint.open && r->members[complaint.rank].incomplete &&
+                     r->up[complaint.tree][complaint.rank] == complaint.of &&
+                     (complaint.kind != TC_COMPLAINT_SLOW || !r->members[complaint.rank].unfit);
+        r->complaints[i].open = false;
         if (waits && !r->failed)
-            part(r, &quarrel);
+            part(r, &complaint);
     }
 }

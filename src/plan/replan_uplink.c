@@ -24,7 +24,7 @@ static int64_t best_off(const struct tc_replan *r)
     int64_t best = 0;
     for (unsigned t = 0; t < r->trees; t++)
         for (uint32_t rank = 1; rank <= r->ranks; rank++) {
-            int64_t gain = tc_replan_is_hungry(r, rank) ? tc_lookout_gain(r->lookout, t, rank, r->now) : -1;
+            int64_t gain = tc_replan_is_incomplete(r, rank) ? tc_detector_gain(r->detector, t, rank, r->now) : -1;
             best = gain > best ? gain : best;
         }
     return best;
@@ -34,11 +34,11 @@ static int64_t best_off(const struct tc_replan *r)
 static bool lags(const struct tc_replan *r, unsigned t, uint32_t rank, int64_t best, int64_t *brought)
 {
     uint32_t up = r->up[t][rank];
-    *brought = tc_lookout_brought(r->lookout, t, rank, r->now);
-    if (*brought < 0 || best < TC_LOOKOUT_GAIN_LEAST || 3 * *brought >= 2 * best)
+    *brought = tc_detector_brought(r->detector, t, rank, r->now);
+    if (*brought < 0 || best < TC_DETECTOR_GAIN_LEAST || 3 * *brought >= 2 * best)
         return false;
-    return up == 0 || !r->members[up].hungry ||
-           tc_lookout_held(r->lookout, t, up) > tc_lookout_held(r->lookout, t, rank) + (uint32_t)*brought / 4;
+    return up == 0 || !r->members[up].incomplete ||
+           tc_detector_held(r->detector, t, up) > tc_detector_held(r->detector, t, rank) + (uint32_t)*brought / 4;
 }
 
 static void count_edge(struct uplink *uplink, bool in, uint32_t rank, bool late, int64_t brought)
@@ -62,7 +62,7 @@ static void count_edges(struct tc_replan *r, bool in)
 {
     int64_t best = best_off(r), brought;
     for (uint32_t rank = 1; rank <= r->ranks; rank++)
-        for (unsigned t = 0; t < r->trees && tc_replan_is_hungry(r, rank) && !r->members[rank].unfit; t++) {
+        for (unsigned t = 0; t < r->trees && tc_replan_is_incomplete(r, rank) && !r->members[rank].unfit; t++) {
             uint32_t up = r->up[t][rank], entered = crossed(r, rank, up), left = crossed(r, up, rank);
             if ((in ? entered : left) == TC_NO_GROUP)
                 continue;
@@ -100,7 +100,7 @@ bool tc_replan_is_cut_off(const struct tc_replan *r, uint32_t rank, uint32_t oth
 }
 
 /* Nobody outside of group is served from it any more in tree t: the first such host takes the place of the group's entry,
- * the others hang where there is room; so does the entry then. */
+ * the others hang where there is capacity; so does the entry then. */
 static void cut_off(struct tc_replan *r, unsigned t, uint32_t group)
 {
     uint32_t entry = TC_NO_RANK, count = 0;
@@ -108,9 +108,9 @@ static void cut_off(struct tc_replan *r, unsigned t, uint32_t group)
         uint32_t up = r->up[t][rank];
         if (up == TC_NO_RANK)
             continue;
-        if (is_in(r, up, group) && !is_in(r, rank, group) && tc_replan_is_hungry(r, rank))
+        if (is_in(r, up, group) && !is_in(r, rank, group) && tc_replan_is_incomplete(r, rank))
             r->scratch[count++] = rank;
-        if (is_in(r, rank, group) && !is_in(r, up, group) && tc_replan_is_hungry(r, rank))
+        if (is_in(r, rank, group) && !is_in(r, up, group) && tc_replan_is_incomplete(r, rank))
             entry = rank;
     }
     bool moves_up = entry != TC_NO_RANK && count > 0 &&

@@ -21,12 +21,12 @@ struct reader {
     const char *what;
     char *text; /* a copy that is cut into words */
     struct entry *entries;
-    uint32_t count, room;
+    uint32_t count, capacity;
     struct tc_hostlist *names; /* of the entries */
     uint32_t *entry_of_name;
     struct tc_hostlist *nodes; /* and of the nodes, as they are found */
     uint32_t *entry_of;        /* by node */
-    size_t node_room;
+    size_t node_capacity;
 };
 
 __attribute__((format(printf, 4, 5))) static int refuse(const struct reader *reader, unsigned line, struct tc_err *err,
@@ -93,13 +93,13 @@ static int add_entry(struct reader *reader, const struct entry *entry, struct tc
         return refuse(reader, entry->line, err, "neither SwitchName= nor BlockName= stands here");
     if (!entry->nodes && !entry->below)
         return refuse(reader, entry->line, err, "%.40s has neither Nodes= nor Switches=", entry->name);
-    if (reader->count == reader->room) {
-        uint32_t room = reader->room ? 2 * reader->room : 64;
-        struct entry *entries = realloc(reader->entries, room * sizeof *entries);
+    if (reader->count == reader->capacity) {
+        uint32_t capacity = reader->capacity ? 2 * reader->capacity : 64;
+        struct entry *entries = realloc(reader->entries, capacity * sizeof *entries);
         if (!entries)
-            return tc_fail(err, TC_E_NOMEM, "no memory for %u switches", room);
+            return tc_fail(err, TC_E_NOMEM, "no memory for %u switches", capacity);
         reader->entries = entries;
-        reader->room = room;
+        reader->capacity = capacity;
     }
     reader->entries[reader->count++] = *entry;
     return 0;
@@ -261,13 +261,13 @@ static int take_node(struct reader *reader, uint32_t index, const char *node, bo
         return refuse(reader, reader->entries[index].line, err, "%.40s hangs on %.40s already (line %u)", node,
                       reader->entries[reader->entry_of[found]].name, reader->entries[reader->entry_of[found]].line);
     found = tc_hostlist_count(reader->nodes);
-    if (found == reader->node_room) {
-        size_t room = reader->node_room ? 2 * reader->node_room : 256;
-        uint32_t *entry_of = realloc(reader->entry_of, room * sizeof *entry_of);
+    if (found == reader->node_capacity) {
+        size_t capacity = reader->node_capacity ? 2 * reader->node_capacity : 256;
+        uint32_t *entry_of = realloc(reader->entry_of, capacity * sizeof *entry_of);
         if (!entry_of)
-            return tc_fail(err, TC_E_NOMEM, "no memory for %zu hosts", room);
+            return tc_fail(err, TC_E_NOMEM, "no memory for %zu hosts", capacity);
         reader->entry_of = entry_of;
-        reader->node_room = room;
+        reader->node_capacity = capacity;
     }
     reader->entry_of[found] = index;
     return add_name(reader, &reader->entries[index], reader->nodes, node, err);

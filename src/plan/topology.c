@@ -10,18 +10,18 @@ struct group {
 };
 
 struct tc_topology {
-    uint32_t members, groups, room;
+    uint32_t members, groups, capacity;
     uint32_t *group_of; /* by member */
     struct group *list;
 };
 
-static int grow(struct tc_topology *topology, uint32_t room, struct tc_err *err)
+static int grow(struct tc_topology *topology, uint32_t capacity, struct tc_err *err)
 {
-    struct group *list = realloc(topology->list, room * sizeof *list);
+    struct group *list = realloc(topology->list, capacity * sizeof *list);
     if (!list)
-        return tc_fail(err, TC_E_NOMEM, "no memory for %u groups of hosts", room);
+        return tc_fail(err, TC_E_NOMEM, "no memory for %u groups of hosts", capacity);
     topology->list = list;
-    topology->room = room;
+    topology->capacity = capacity;
     return 0;
 }
 
@@ -61,7 +61,7 @@ uint32_t tc_topology_add(struct tc_topology *topology, uint32_t parent, const ch
         tc_fail(err, TC_E_LIMIT, "more than %u groups of hosts", TC_GROUPS_MAX);
         return TC_NO_GROUP;
     }
-    if (group == topology->room && grow(topology, 2 * topology->room, err) < 0)
+    if (group == topology->capacity && grow(topology, 2 * topology->capacity, err) < 0)
         return TC_NO_GROUP;
     struct group *added = &topology->list[topology->groups++];
     *added = (struct group){.parent = parent, .depth = depth};

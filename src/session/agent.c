@@ -295,8 +295,8 @@ void tc_agent_event(struct tc_agent *agent, const struct tc_event *event, uint64
     case TC_EV_PUBLISHED:
         tc_agent_on_published(agent, event);
         break;
-    case TC_EV_STRAIN:
-        agent->strain = (enum tc_cause)event->flags;
+    case TC_EV_BOTTLENECK:
+        agent->bottleneck = (enum tc_cause)event->flags;
         break;
     case TC_EV_DEAF:
         tc_agent_on_deaf(agent, event->err);

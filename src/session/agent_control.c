@@ -87,7 +87,7 @@ static int take_job(struct tc_agent *agent, const struct tc_msg_offer *offer, st
 }
 
 /* For what will come, only once there is space for the file: an offer of 2^31 chunks is a few bytes, and this is not. */
-static int make_room(struct tc_agent *agent, struct tc_err *err)
+static int make_capacity(struct tc_agent *agent, struct tc_err *err)
 {
     const struct tc_layout *layout = &agent->job.layout;
     agent->pages = calloc(layout->pages, sizeof(struct tc_page *));
@@ -133,7 +133,7 @@ void tc_agent_on_prepared(struct tc_agent *agent, const struct tc_event *event)
     struct tc_err err = {0};
     const struct tc_layout *layout = &agent->job.layout;
     agent->allocated = !(event->flags & TC_PREPARED_LATER);
-    if (make_room(agent, &err) < 0) {
+    if (make_capacity(agent, &err) < 0) {
         tc_agent_fail(agent, &err);
         return;
     }

@@ -64,7 +64,7 @@ struct tc_agent {
     struct tc_bits pending; /* asked for, or being opened */
     uint64_t bytes, sent;
     uint64_t received[TC_TREES_MAX], given[TC_TREES_MAX]; /* bytes by tree: from its parents, to its children */
-    enum tc_cause strain;                                 /* what limits this host itself */
+    enum tc_cause bottleneck;                             /* what limits this host itself */
 
     struct tc_compare compare;
     bool allocated;      /* there is a file to place chunks in */

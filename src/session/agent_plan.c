@@ -51,12 +51,12 @@ static int in_order(const void *left, const void *right)
 
 static int take_names(struct names *names, const struct tc_msg_plan *plan, struct tc_err *err)
 {
-    size_t room = 1;
+    size_t capacity = 1;
     for (unsigned t = 0; t < plan->trees; t++)
-        room += plan->rows[t].child_count;
-    names->items = calloc(room, sizeof *names->items);
+        capacity += plan->rows[t].child_count;
+    names->items = calloc(capacity, sizeof *names->items);
     if (!names->items)
-        return tc_fail(err, TC_E_NOMEM, "no memory for %zu children", room - 1);
+        return tc_fail(err, TC_E_NOMEM, "no memory for %zu children", capacity - 1);
     for (unsigned t = 0; t < plan->trees; t++)
         for (unsigned i = 0; i < plan->rows[t].child_count; i++) {
             struct named *named = &names->items[names->count++];

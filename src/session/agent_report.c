@@ -20,7 +20,7 @@ uint64_t tc_agent_waiting(const struct tc_agent *agent, unsigned t)
 void tc_agent_send_progress(struct tc_agent *agent)
 {
     struct tc_message message = {.type = TC_MSG_PROGRESS};
-    message.progress.cause = (uint8_t)agent->strain;
+    message.progress.cause = (uint8_t)agent->bottleneck;
     message.progress.trees = (uint8_t)agent->trees;
     for (unsigned t = 0; t < agent->trees; t++) {
         message.progress.tree[t].held = held_of(agent, t);

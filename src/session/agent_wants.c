@@ -213,7 +213,7 @@ void tc_agent_look_for_help(struct tc_agent *agent, unsigned t)
     }
 }
 
-/* A wire that flips bits, where there is no TLS, may have changed the number of a page that was asked for or of a chunk
+/* A network that flips bits, where there is no TLS, may have changed the number of a page that was asked for or of a chunk
  * that came, and then each end waits for the other. What is only slow comes twice by this, so it takes its time. A parent
  * that lacks the answer to a page pushes no more: the last few are answered again, and of those that came elsewhere what
  * is lacking is asked for at once. */

@@ -165,12 +165,12 @@ static uint32_t lead_of(const struct tc_store *store)
 /* Where the children stand, who go before those that are served last. */
 struct stand {
     uint32_t at[TC_TREES_MAX]; /* the lowest position in each tree */
-    bool hungry;               /* one wants what is at hand; not looked for where nobody is served last */
+    bool incomplete;           /* one wants what is at hand; not looked for where nobody is served last */
 };
 
 static struct stand stand_of(const struct tc_children *children, const struct tc_store *store)
 {
-    struct stand stand = {.hungry = false};
+    struct stand stand = {.incomplete = false};
     bool any_last = false;
     for (unsigned t = 0; t < TC_TREES_MAX; t++)
         stand.at[t] = UINT32_MAX;
@@ -183,8 +183,8 @@ static struct stand stand_of(const struct tc_children *children, const struct tc
         uint32_t at = position(child, store);
         if (at < stand.at[child->tree])
             stand.at[child->tree] = at;
-        if (any_last && !stand.hungry)
-            stand.hungry = tc_feed_peek(&child->feed, store->have) != TC_BITS_NONE;
+        if (any_last && !stand.incomplete)
+            stand.incomplete = tc_feed_peek(&child->feed, store->have) != TC_BITS_NONE;
     }
     return stand;
 }
@@ -223,7 +223,7 @@ static int poll_child(const struct tc_children *children, struct tc_child *child
     int status = push_pages(child, store, actions, err);
     uint32_t depth = DEPTH_BYTES / store->layout->chunk_size, limit = limit_of(stand, child, store);
     depth = depth > 2 ? depth : 2;
-    if (is_last(child) && stand->hungry)
+    if (is_last(child) && stand->incomplete)
         depth = children->ration ? 1 : 0;
     while (status == 0 && child->feed.on_way < depth) {
         uint32_t chunk = tc_feed_chunk(&child->feed, store->have, limit);

@@ -194,7 +194,7 @@ uint64_t tc_coordinator_wake(const struct tc_coordinator *c)
 
 /* The machine as a whole. */
 
-static int make_room(struct tc_coordinator *c, struct tc_err *err)
+static int make_capacity(struct tc_coordinator *c, struct tc_err *err)
 {
     const struct tc_layout *layout = &c->config.layout;
     c->hosts = calloc(c->config.host_count ? c->config.host_count : 1, sizeof *c->hosts);
@@ -223,7 +223,7 @@ struct tc_coordinator *tc_coordinator_new(const struct tc_coordinator_config *co
         c->config.min_rate = TC_RATE_MIN;
     c->now = now;
     c->tick_due = now + TICK_MS;
-    if (make_room(c, err) < 0) {
+    if (make_capacity(c, err) < 0) {
         tc_coordinator_free(c);
         return NULL;
     }

@@ -18,12 +18,12 @@ struct tc_coordinator_config {
     const char *array;        /* JSON; borrowed, like everything below, until the machine ends */
     const char *const *hosts; /* addresses "name:port"; where agents join, names as HELLO says them */
     uint32_t host_count;
-    bool joins;               /* no host is dialled */
-    bool tls;                 /* links are authenticated */
-    uint64_t join_by;         /* absolute ms: who has not joined by then is unreachable */
-    struct tc_tree_spec tree; /* auto is decided when the ready hosts are known */
+    bool joins;                         /* no host is dialled */
+    bool tls;                           /* links are authenticated */
+    uint64_t join_by;                   /* absolute ms: who has not joined by then is unreachable */
+    struct tc_tree_spec tree;           /* auto is decided when the ready hosts are known */
     const struct tc_topology *topology; /* member 0 is the sender, i + 1 host i; NULL: nothing is known */
-    struct tc_signer *signer; /* the session's own key */
+    struct tc_signer *signer;           /* the session's own key */
     uint8_t public_key[TC_PUBLIC_SIZE];
     struct tc_signer *origin; /* NULL: none */
     uint32_t flags;           /* TC_OFFER_* */
@@ -81,10 +81,10 @@ struct tc_replan_view {
     uint64_t at; /* ms */
     uint32_t epoch;
     enum tc_replan_why why;
-    enum tc_cause cause;   /* SLOW */
-    uint32_t host, other;  /* other: the parent of APART; TC_NO_RANK: the sender, or none */
-    unsigned moves;        /* hosts that got another parent */
-    double rate;           /* UPLINK: bytes a second */
+    enum tc_cause cause;  /* SLOW */
+    uint32_t host, other; /* other: the parent of APART; TC_NO_RANK: the sender, or none */
+    unsigned moves;       /* hosts that got another parent */
+    double rate;          /* UPLINK: bytes a second */
     char group[TC_WHY_MAX];
     char text[TC_WHY_MAX]; /* what happened to host, for people */
 };

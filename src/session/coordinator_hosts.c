@@ -190,7 +190,7 @@ static void on_progress(struct tc_coordinator *c, struct tc_host *host, const st
 {
     struct tc_host_view *view = &host->view;
     uint64_t size = c->config.layout.size;
-    tc_coordinator_on_sighting(c, host, progress);
+    tc_coordinator_on_sample(c, host, progress);
     if (view->phase != TC_PHASE_RUNNING)
         return;
     if (progress->bytes > view->bytes && progress->bytes <= size) {

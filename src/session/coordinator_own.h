@@ -45,7 +45,7 @@ struct tc_host {
     uint64_t fed_at;                   /* when a child of its last said that it had a byte from it */
     uint32_t charges[TC_CHARGES_MOST]; /* ranks from which it says it had wrong bytes; while it is believed */
     unsigned charge_count;
-    bool quarrelsome;           /* that was two of them: it is not believed any more */
+    bool untrusted;             /* that was two of them: it is not believed any more */
     enum tc_host_end leaves_as; /* LEAVING: how it ends if it says that it has not published, and why */
     struct tc_err leaves_for;
 };
@@ -79,7 +79,7 @@ struct tc_coordinator {
     struct tc_msg_link *edges[TC_TREES_MAX]; /* by the child's rank */
     struct tc_replan *replan;
     struct tc_replan_view *replans;
-    unsigned replan_count, replan_room;
+    unsigned replan_count, replan_capacity;
     struct tc_children children;
     bool children_changed; /* they are not what the plan says */
     uint64_t moved_at;     /* when a host last gained something */
@@ -111,7 +111,7 @@ static inline bool tc_host_needs_data(const struct tc_host *host)
 /* Its memory, disk or network seems to be bad: it is to look at its own file. */
 static inline bool tc_host_doubted(const struct tc_host *host)
 {
-    return host->view.accused > 0 || host->quarrelsome;
+    return host->view.accused > 0 || host->untrusted;
 }
 
 static inline const char *tc_host_name(const struct tc_coordinator *c, const struct tc_host *host)
@@ -190,7 +190,7 @@ int tc_coordinator_fresh_edge(struct tc_coordinator *c, unsigned t, uint32_t ran
 
 /* coordinator_replan.c */
 void tc_coordinator_leave_plan(struct tc_coordinator *c, struct tc_host *host);
-void tc_coordinator_on_sighting(struct tc_coordinator *c, struct tc_host *host, const struct tc_msg_progress *progress);
+void tc_coordinator_on_sample(struct tc_coordinator *c, struct tc_host *host, const struct tc_msg_progress *progress);
 void tc_coordinator_on_complaint(struct tc_coordinator *c, struct tc_host *host,
                                  const struct tc_msg_complaint *complaint);
 void tc_coordinator_note_cause(struct tc_coordinator *c, struct tc_host *host); /* of its slowness, for the report */

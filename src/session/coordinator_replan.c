@@ -13,21 +13,21 @@ void tc_coordinator_leave_plan(struct tc_coordinator *c, struct tc_host *host)
 /* What hosts say of the plan. */
 
 /* What a report says of the plan it was made in; one of an older plan is a sign of life only. */
-void tc_coordinator_on_sighting(struct tc_coordinator *c, struct tc_host *host, const struct tc_msg_progress *progress)
+void tc_coordinator_on_sample(struct tc_coordinator *c, struct tc_host *host, const struct tc_msg_progress *progress)
 {
-    struct tc_sighting sighting = {.cause = (enum tc_cause)progress->cause};
+    struct tc_sample sample = {.cause = (enum tc_cause)progress->cause};
     if (host->view.rank == 0 || progress->epoch < host->row_epoch || progress->trees != c->trees)
         return;
     for (unsigned t = 0; t < c->trees; t++) {
         uint32_t up = tc_replan_parent(c->replan, t, host->view.rank);
-        sighting.trees[t].held = progress->tree[t].held;
-        sighting.trees[t].brought = (uint32_t)(progress->tree[t].received / c->config.layout.chunk_size);
-        sighting.trees[t].waiting = host->waiting[t] = progress->tree[t].waiting;
+        sample.trees[t].held = progress->tree[t].held;
+        sample.trees[t].brought = (uint32_t)(progress->tree[t].received / c->config.layout.chunk_size);
+        sample.trees[t].waiting = host->waiting[t] = progress->tree[t].waiting;
         if (progress->tree[t].received > host->received[t] && up != 0 && up != TC_NO_RANK)
             tc_rank_host(c, up)->fed_at = c->now;
         host->received[t] = progress->tree[t].received;
     }
-    tc_replan_report(c->replan, host->view.rank, &sighting, c->now);
+    tc_replan_report(c->replan, host->view.rank, &sample, c->now);
 }
 
 /* Complaints of wrong bytes are counted for the parent, the sender too. */
@@ -38,7 +38,7 @@ static unsigned *accusations(struct tc_coordinator *c, uint32_t rank)
 
 static void charge(struct tc_coordinator *c, struct tc_host *host, uint32_t rank)
 {
-    if (host->quarrelsome || host->charge_count == TC_CHARGES_MOST)
+    if (host->untrusted || host->charge_count == TC_CHARGES_MOST)
         return;
     host->charges[host->charge_count++] = rank;
     if (++*accusations(c, rank) == 1)
@@ -49,10 +49,10 @@ static void charge(struct tc_coordinator *c, struct tc_host *host, uint32_t rank
 static void doubt_charges(struct tc_coordinator *c, struct tc_host *host)
 {
     for (unsigned i = 1; i < host->charge_count; i++)
-        host->quarrelsome |= host->charges[i] != host->charges[0];
-    for (unsigned i = 0; i < host->charge_count && host->quarrelsome; i++)
+        host->untrusted |= host->charges[i] != host->charges[0];
+    for (unsigned i = 0; i < host->charge_count && host->untrusted; i++)
         --*accusations(c, host->charges[i]);
-    host->charge_count = host->quarrelsome ? 0 : host->charge_count;
+    host->charge_count = host->untrusted ? 0 : host->charge_count;
 }
 
 /* What a parent gave was wrong, though another may have taken its place since. */
@@ -98,15 +98,15 @@ static void tell_uplink(const struct tc_coordinator *c, const struct tc_replan_s
 
 static void tell_replan(struct tc_coordinator *c, const struct tc_replan_step *step)
 {
-    if (c->replan_count == c->replan_room) {
-        unsigned room = c->replan_room ? 2 * c->replan_room : 8;
-        struct tc_replan_view *replans = realloc(c->replans, room * sizeof *replans);
+    if (c->replan_count == c->replan_capacity) {
+        unsigned capacity = c->replan_capacity ? 2 * c->replan_capacity : 8;
+        struct tc_replan_view *replans = realloc(c->replans, capacity * sizeof *replans);
         if (!replans) {
             c->actions.failed = true;
             return;
         }
         c->replans = replans;
-        c->replan_room = room;
+        c->replan_capacity = capacity;
     }
     struct tc_replan_view *view = &c->replans[c->replan_count++];
     *view = (struct tc_replan_view){.at = c->now,
@@ -130,7 +130,7 @@ static void tell_replan(struct tc_coordinator *c, const struct tc_replan_step *s
 static void give_up(struct tc_coordinator *c, struct tc_host *host)
 {
     struct tc_err why = {0};
-    if (host->quarrelsome || host->charge_count > 0)
+    if (host->untrusted || host->charge_count > 0)
         tc_fail(&why, TC_E_INTEGRITY, "gets wrong bytes from everybody, the sender too: %s",
                 c->accused > 0 ? "is the sender's memory or network bad?" : "is its memory or network bad?");
     else

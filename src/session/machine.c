@@ -10,7 +10,7 @@ static bool grow(struct tc_actions *actions)
     if (!items)
         return false;
     for (size_t i = 0; i < actions->count; i++)
-        /* NOLINTNEXTLINE(clang-analyzer-core.DivideZero): none is counted without room */
+        /* NOLINTNEXTLINE(clang-analyzer-core.DivideZero): none is counted without space */
         items[i] = actions->items[(actions->head + i) % actions->capacity];
     free(actions->items);
     actions->items = items;
@@ -21,7 +21,7 @@ static bool grow(struct tc_actions *actions)
 
 struct tc_action *tc_actions_add(struct tc_actions *actions, enum tc_action_kind kind)
 {
-    static _Thread_local struct tc_action nowhere; /* takes what there is no room for */
+    static _Thread_local struct tc_action nowhere; /* takes what there is no space for */
     struct tc_action *action = &nowhere;
     if (actions->count < actions->capacity || grow(actions))
         action = &actions->items[(actions->head + actions->count++) % actions->capacity];

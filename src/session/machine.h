@@ -23,16 +23,16 @@ enum tc_event_kind {
     TC_EV_PREPARED,  /* agent: the offer can be taken (flags: enum tc_prepared), or err */
     TC_EV_ALLOCATED, /* agent: the file is there, or err */
     TC_EV_COMPARED, /* agent: chunk is here already (flags: 1) and in place if there is a file; or it is not (0), or err */
-    TC_EV_OPENED,    /* agent: chunk is verified and in place, or err */
-    TC_EV_PUBLISHED, /* agent: done, or err */
-    TC_EV_DIGESTED,  /* coordinator: chunk, digest, blocks; or err */
-    TC_EV_CHECKED,   /* coordinator: the source is unchanged, or err */
-    TC_EV_FLOW,      /* coordinator, before a tick: link, flags is the bytes handed to it that have not arrived yet;
+    TC_EV_OPENED,     /* agent: chunk is verified and in place, or err */
+    TC_EV_PUBLISHED,  /* agent: done, or err */
+    TC_EV_DIGESTED,   /* coordinator: chunk, digest, blocks; or err */
+    TC_EV_CHECKED,    /* coordinator: the source is unchanged, or err */
+    TC_EV_FLOW,       /* coordinator, before a tick: link, flags is the bytes handed to it that have not arrived yet;
                         arrived, busy */
-    TC_EV_STRAIN,    /* agent: flags is the enum tc_cause of this host's own limit that it works at now, or none */
-    TC_EV_DEAF,      /* agent: for a while nobody could be let in who dialled, err says why */
-    TC_EV_ABSENT,    /* coordinator: host will not join, err says why */
-    TC_EV_STOP       /* the user ends it: err says why */
+    TC_EV_BOTTLENECK, /* agent: flags is the enum tc_cause of this host's own limit that it works at now, or none */
+    TC_EV_DEAF,       /* agent: for a while nobody could be let in who dialled, err says why */
+    TC_EV_ABSENT,     /* coordinator: host will not join, err says why */
+    TC_EV_STOP        /* the user ends it: err says why */
 };
 
 enum tc_prepared {

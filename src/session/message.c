@@ -391,8 +391,8 @@ static int put_signature(struct tc_buf *buf, const struct tc_message *message, s
     return 0;
 }
 
-/* Room for this body; unlike the limit it follows the content, so that small messages stay small. */
-static size_t room(const struct tc_message *message)
+/* Space for this body; unlike the limit it follows the content, so that small messages stay small. */
+static size_t capacity(const struct tc_message *message)
 {
     size_t size = 1024;
     switch (message->type) {
@@ -413,7 +413,7 @@ static size_t room(const struct tc_message *message)
 
 struct tc_blob *tc_message_pack(const struct tc_message *message, struct tc_signer *signer, struct tc_err *err)
 {
-    struct tc_blob *blob = tc_blob_new(NULL, room(message));
+    struct tc_blob *blob = tc_blob_new(NULL, capacity(message));
     if (!blob) {
         tc_fail(err, TC_E_NOMEM, "no memory for a %s", tc_message_name(message->type));
         return NULL;

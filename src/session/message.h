@@ -10,7 +10,7 @@
 
 #include "base/blob.h"
 #include "data/describe.h"
-#include "plan/lookout.h"
+#include "plan/detector.h"
 
 #define TC_WIRE_MAGIC 0x54435354u /* "TCST" */
 #define TC_WIRE_VERSION 2u

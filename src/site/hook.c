@@ -123,7 +123,7 @@ static bool is_number(const char *value)
     return value[strspn(value, "0123456789")] == '\0';
 }
 
-/* Letters, digits, and what ids of PBS have besides; Flux's may begin with a letter that ASCII has not. */
+/* Letters, digits, and what ids of PBS have besides; Flux's may begin with a launch request that ASCII has not. */
 static bool is_id(const char *value)
 {
     if (strncmp(value, "\xc6\x92", 2) == 0)

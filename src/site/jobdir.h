@@ -9,7 +9,7 @@
  *   NAME/       0750: root's or the agent's user's; the job's user enters it by an access control list, or the job's group as
  *               its group
  *     ARRAY       an array
- *     .treecast/  the agent's own (door, descriptions), and from the hook
+ *     .treecast/  the agent's own (local API, descriptions), and from the hook
  *       key, key.origin   the job's keys, 0400, the user's
  *       ports             where agents of the job listen, 0444, root's
  *

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "site/program.h"
-#include "site/spread.h"
+#include "site/launch_helper.h"
 
 struct tc_launch {
     struct tc_program helper;
@@ -36,21 +36,21 @@ static int write_all(int fd, const char *text, struct tc_err *err)
     return 0;
 }
 
-struct tc_launch *tc_launch_start(const struct tc_letter *letter, struct tc_err *err)
+struct tc_launch *tc_launch_start(const struct tc_launch_request *request, struct tc_err *err)
 {
-    static const char *const argv[] = {"/proc/self/exe", "spread", NULL};
+    static const char *const argv[] = {"/proc/self/exe", "launch-helper", NULL};
     struct tc_launch *launch = calloc(1, sizeof *launch);
-    char *text =
-        launch ? tc_letter_write(letter, 0, letter->host_count, letter->launcher, letter->self, letter->named, err)
-               : NULL;
+    char *text = launch ? tc_launch_request_write(request, 0, request->host_count, request->launcher, request->self,
+                                                  request->named, err)
+                        : NULL;
     if (!text || tc_program_start(&launch->helper, argv, true, err) < 0) {
         tc_fail(err, TC_E_NOMEM, "out of memory");
-        tc_letter_text_free(text);
+        tc_launch_request_text_free(text);
         free(launch);
         return NULL;
     }
     int result = write_all(launch->helper.to, text, err);
-    tc_letter_text_free(text);
+    tc_launch_request_text_free(text);
     if (result == 0)
         return launch;
     tc_launch_end(launch, 0, false);
@@ -64,7 +64,7 @@ int tc_launch_fd(const struct tc_launch *launch)
 
 static void on_line(char *line, void (*failed)(void *arg, unsigned number, const char *why), void *arg)
 {
-    static const char says[] = TC_SPREAD_SAYS "failed ";
+    static const char says[] = TC_LAUNCH_HELPER_SAYS "failed ";
     char *why;
     if (strncmp(line, says, sizeof says - 1) != 0)
         return;

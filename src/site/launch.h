@@ -1,16 +1,16 @@
 /* launch.h - agents started on hosts that have none, and gone again with whoever started them.
  *
- * A helper beside the sender, `treecast spread` in a session of its own, does the launching (site/spread.h) and is told
- * what to do by a letter; it outlives a sender that is killed just long enough to end what it started. */
+ * A helper beside the sender, `treecast launch-helper` in a session of its own, does the launching (site/launch_helper.h) and is told
+ * what to do by a launch request; it outlives a sender that is killed just long enough to end what it started. */
 #ifndef TC_SITE_LAUNCH_H
 #define TC_SITE_LAUNCH_H
 
-#include "site/letter.h"
+#include "site/launch_request.h"
 
 struct tc_launch;
 
-/* Start the helper and give it the letter. Blocks while it starts (milliseconds). */
-struct tc_launch *tc_launch_start(const struct tc_letter *letter, struct tc_err *err);
+/* Start the helper and give it the launch request. Blocks while it starts (milliseconds). */
+struct tc_launch *tc_launch_start(const struct tc_launch_request *request, struct tc_err *err);
 
 /* Readable when there is something to take. */
 int tc_launch_fd(const struct tc_launch *launch);

@@ -15,7 +15,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 
-import door
+import api
 import notebook
 from cast import DIR, PORT, SOURCE, Cast, random_bytes, smooth_field
 from harm import await_part
@@ -71,7 +71,7 @@ class Row:
 
 @contextlib.contextmanager
 def lab_for(row, more=0):
-    """A lab with room for two arrays of the row on each host and more bytes, and a folder for keys and logs."""
+    """A lab with space for two arrays of the row on each host and more bytes, and a folder for keys and logs."""
     warm_memory((row.hosts + 2) * (row.size + (8 << 20)) + more)
     with tempfile.TemporaryDirectory(prefix="treecast-bench-") as folder:
         with Lab(hosts=row.hosts, rate_mbit=row.rate, cc=row.cc, shm_mb=64 + (2 * row.size + more) // MIB) as lab:
@@ -254,7 +254,7 @@ def run_idle(row, repetitions, treecast, seconds=60):
     return outcome
 
 
-# -- the door ---------------------------------------------------------------------------------------------------
+# -- the local API ---------------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -277,7 +277,7 @@ def run_waits(row, repetitions, treecast):
     outcome = Outcome()
     with local_agent(treecast) as (folder, publish):
         publish(NAME).wait()
-        outcome.values = [door.waits_per_second(folder, NAME, 20000) for _ in range(repetitions)]
+        outcome.values = [api.waits_per_second(folder, NAME, 20000) for _ in range(repetitions)]
     return outcome
 
 
@@ -287,7 +287,7 @@ def run_wake(row, repetitions, treecast):
     with local_agent(treecast) as (folder, publish):
         for i in range(repetitions):
             sends = []
-            outcome.values.append(door.wake_milliseconds(folder, f"a{i}", 1000, lambda: sends.append(publish(f"a{i}"))))
+            outcome.values.append(api.wake_milliseconds(folder, f"a{i}", 1000, lambda: sends.append(publish(f"a{i}"))))
             sends[0].wait()
     return outcome
 
@@ -329,7 +329,7 @@ def run_link(row, repetitions, treecast):
     return run_local(row, repetitions, treecast, "--link")
 
 
-# -- strangers ----------------------------------------------------------------------------------------------------
+# -- outsiders ----------------------------------------------------------------------------------------------------
 
 
 def under_way(folder):
@@ -564,8 +564,8 @@ ROWS = [
     Row("hop-bbr", run_hop, 2, None, 2 * GIB, unit="GB/s", about="the same under bbr"),
     Row("memory-4G", run_memory, 2, None, 4 * GIB, unit="MiB", bound=64, once=True, about="agent's memory, 4 GiB"),
     Row("memory-64", run_memory, 64, 50, 64 * MIB, unit="MiB", bound=64, once=True, about="agent's memory, 64 hosts"),
-    Row("door-waits", run_waits, 1, None, 0, unit="1/s", bound=10000, at_least=True, about="waits at one agent's door"),
-    Row("door-wake", run_wake, 1, None, 0, unit="ms", bound=50, about="1,000 waiters awake after publish"),
+    Row("api-waits", run_waits, 1, None, 0, unit="1/s", bound=10000, at_least=True, about="waits at one agent's local API"),
+    Row("api-wake", run_wake, 1, None, 0, unit="ms", bound=50, about="1,000 waiters awake after publish"),
     Row("local-copy", run_local, 1, None, GIB, unit="of net", about="this host alone, by a local copy"),
     Row("local-link", run_link, 1, None, GIB, unit="of net", bound=0.8, about="this host alone, by --link"),
     Row("sbcast", run_sbcast, 32, 100, 64 * MIB, unit="times", bound=3, at_least=True, once=True,

@@ -74,24 +74,24 @@ SILENCE = 5 / 5.6  # copies of 64 MiB that a silent death may cost until it is n
 
 FAULT_ROWS = [
     row("dead-one", (3,), Harm.kill, 1.3, "a relay is killed at a third", after=THIRD),
-    row("dead-three", (1, 4, 9), Harm.kill, 1.6, "three relays are killed, one the head of a tree", after=THIRD),
+    row("dead-three", (1, 4, 9), Harm.kill, 1.6, "three relays are killed, one the first host of a tree", after=THIRD),
     row("dead-quarter", (1, 4, 9, 12, 15, 22), Harm.kill, 1.6, "a quarter of all hosts is killed at once", after=THIRD),
     row("dead-silent", (1, 4, 9), Harm.cut, 1.6 + SILENCE, "the same three lose their links in silence", after=THIRD),
     row("frozen-three", (1, 4, 9), Harm.freeze, 1.6 + SILENCE, "the same three stop", after=THIRD),
-    row("slow-head", (1,), Harm.slow_link, 1.5, "the head of a tree has a tenth of the speed", size=48 * MIB),
+    row("slow-head", (1,), Harm.slow_link, 1.5, "the first host of a tree has a tenth of the speed", size=48 * MIB),
     row("slow-relay", (5,), Harm.slow_link, 1.5, "a relay has a tenth of the speed", size=48 * MIB),
     row("slow-leaf", (23,), Harm.slow_link, 1.25, "a late host has a tenth of the speed", size=48 * MIB),
     *(row(name, (host,), way, 1.10, f"{about}, an array of 20 s", size=240 * MIB, unit="x", worst=1.25,
           patience=1.5)
       for name, host, way, about in [
-          ("slow-long", 1, Harm.slow_link, "the head of a tree has a tenth of the speed"),
+          ("slow-long", 1, Harm.slow_link, "the first host of a tree has a tenth of the speed"),
           ("slow-long-relay", 5, Harm.slow_link, "a relay has a tenth of the speed"),
           ("slow-long-leaf", 23, Harm.slow_link, "a late host has a tenth of the speed"),
-          ("slow-out", 2, Harm.slow_out, "what leaves the head of a tree has a tenth of the speed"),
+          ("slow-out", 2, Harm.slow_out, "what leaves the first host of a tree has a tenth of the speed"),
           ("slow-out-relay", 5, Harm.slow_out, "what leaves a relay has a tenth of the speed"),
-          ("slow-disk", 1, Harm.slow_disk, "the head of a tree has a slow disk"),
+          ("slow-disk", 1, Harm.slow_disk, "the first host of a tree has a slow disk"),
           ("slow-disk-relay", 3, Harm.slow_disk, "a relay has a slow disk"),
           ("slow-cpu", 3, Harm.starve, "a relay gets hardly any CPU"),
-          ("slow-cpu-head", 1, Harm.starve, "the head of a tree gets hardly any CPU"),
+          ("slow-cpu-head", 1, Harm.starve, "the first host of a tree gets hardly any CPU"),
       ]),
 ]

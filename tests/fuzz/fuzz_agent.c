@@ -9,7 +9,7 @@ enum { CONTROL = TC_LINK_ACCEPTED, LINKS = 16, ACCEPTED = 8, DUE = 512, CHUNKS =
 
 static const uint8_t session[TC_SESSION_ID_SIZE] = "the session", nonce[TC_NONCE_SIZE] = "the nonce";
 static struct tc_signer *signer;
-static struct tc_verifier *stranger;
+static struct tc_verifier *outsider;
 static uint8_t public_key[TC_PUBLIC_SIZE];
 static struct tc_page pages[PAGES];
 
@@ -33,7 +33,7 @@ static void make_shared(void)
         return;
     signer = tc_signer_new(secret, public_key, NULL);
     tc_signer_free(tc_signer_new(other, other_key, NULL));
-    stranger = tc_verifier_new(other_key, NULL);
+    outsider = tc_verifier_new(other_key, NULL);
     for (uint32_t i = 0; i < PAGES; i++) {
         pages[i] = (struct tc_page){.index = i, .count = i < PAGES - 1 ? 64 : 2, .last = i == PAGES - 1};
         MUST(tc_page_sign(&pages[i], session, signer, NULL) == 0);
@@ -238,7 +238,7 @@ static void raw_frame(struct world *w, uint32_t link)
 /* The oldest result that is owed: good, or not. */
 static void settle(struct world *w, uint8_t how)
 {
-    static const int reasons[] = {0, 0, 0, TC_E_INTEGRITY, TC_E_NOROOM};
+    static const int reasons[] = {0, 0, 0, TC_E_INTEGRITY, TC_E_NOSPACE};
     struct tc_err err = {.reason = reasons[how % 5], .text = "so it went"};
     if (w->due_count == 0)
         return;
@@ -319,7 +319,7 @@ void fuzz_agent(const uint8_t *bytes, size_t size)
     make_shared();
     struct world w = {.script = {bytes, size, 0}, .now = 1000};
     w.origin = script_byte(&w.script) & 1;
-    struct tc_agent_config config = {.origin = w.origin ? stranger : NULL, .max_size = 1 << 30};
+    struct tc_agent_config config = {.origin = w.origin ? outsider : NULL, .max_size = 1 << 30};
     memcpy(config.nonce, nonce, sizeof nonce);
     w.agent = tc_agent_new(&config, CONTROL, w.now, NULL);
     MUST(w.agent);

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The local source: whoever may talk to a root agent's door cannot have it publish what he cannot read himself."""
+"""The local source: whoever may talk to a root agent's local API cannot have it publish what he cannot read himself."""
 
 import array
 import json
@@ -23,7 +23,7 @@ def as_user(user):
 
 
 def ground(scene):
-    """A root agent whose door lets the user in, a file that only root can read, and a folder of the user's."""
+    """A root agent whose local API lets the user in, a file that only root can read, and a folder of the user's."""
     need_root()
     user = pwd.getpwnam(USER)
     os.chmod(scene.folder, 0o755)
@@ -97,18 +97,18 @@ def by_sending(scene):
 
 
 def ask(agent, user, request, *descriptors):
-    """What the door answers to a line with descriptors, from the user's own process."""
+    """What the local API answers to a line with descriptors, from the user's own process."""
     read_end, write_end = os.pipe()
     child = os.fork()
     if child == 0:
         try:
             as_user(user)()
-            with socket.socket(socket.AF_UNIX) as door:
-                door.settimeout(10 * SLOW)
-                door.connect(agent.path(".treecast/door"))
+            with socket.socket(socket.AF_UNIX) as api:
+                api.settimeout(10 * SLOW)
+                api.connect(agent.path(".treecast/api"))
                 rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))] if descriptors else []
-                door.sendmsg([json.dumps(request).encode() + b"\n"], rights)
-                os.write(write_end, door.recv(65536))
+                api.sendmsg([json.dumps(request).encode() + b"\n"], rights)
+                os.write(write_end, api.recv(65536))
         except OSError as error:
             os.write(write_end, repr(error).encode())
         finally:
@@ -120,8 +120,8 @@ def ask(agent, user, request, *descriptors):
 
 
 @scenario
-def at_the_door(scene):
-    """Raw words at the door: a path, an O_PATH descriptor, a directory, a FIFO, many at once: refused, or of no use"""
+def at_the_api(scene):
+    """Raw words through the local API: a path, an O_PATH descriptor, a directory, a FIFO, many at once: refused, or of no use"""
     user, secret, agent = ground(scene)
     session, before = "ab" * 16, agent.descriptors()
     os.mkfifo(scene.path("fifo"))

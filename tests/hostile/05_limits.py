@@ -14,17 +14,17 @@ REFUSED = 5
 
 def on_their_way(agent):
     """Names of the arrays that the agent was offered and has not published yet."""
-    with socket.socket(socket.AF_UNIX) as door:
-        door.settimeout(10 * SLOW)
-        door.connect(agent.path(".treecast/door"))
-        door.sendall(b'{"op":"status"}\n')
-        with door.makefile() as answer:
+    with socket.socket(socket.AF_UNIX) as api:
+        api.settimeout(10 * SLOW)
+        api.connect(agent.path(".treecast/api"))
+        api.sendall(b'{"op":"status"}\n')
+        with api.makefile() as answer:
             return {session["name"] for session in json.loads(answer.readline())["sessions"]}
 
 
 @scenario
 def max_sessions(scene):
-    """--max-sessions 2: a third is refused with that line, the two go on, and then there is room again"""
+    """--max-sessions 2: a third is refused with that line, the two go on, and then there is space again"""
     agent = scene.agent("--max-sessions", "2")
     small, names, senders = scene.noise("small", 1000), ("a", "b"), []
     for seed, name in enumerate(names):

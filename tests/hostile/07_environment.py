@@ -216,10 +216,10 @@ def ill_formed(scene):
 
 def peer_of(folder):
     """Whose agent it is that listens in the folder: one that went to the background is nobody's child here."""
-    with socket.socket(socket.AF_UNIX) as door:
-        door.settimeout(10 * SLOW)
-        door.connect(f"{folder}/.treecast/door")
-        return int.from_bytes(door.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], "little")
+    with socket.socket(socket.AF_UNIX) as api:
+        api.settimeout(10 * SLOW)
+        api.connect(f"{folder}/.treecast/api")
+        return int.from_bytes(api.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)[:4], "little")
 
 
 def require_no_rights(pid, what, groups=()):
@@ -294,11 +294,11 @@ def rights_of_agents(scene):
 
 
 def ask(folder, request):
-    with socket.socket(socket.AF_UNIX) as door:
-        door.settimeout(10 * SLOW)
-        door.connect(f"{folder}/.treecast/door")
-        door.sendall(json.dumps(request).encode() + b"\n")
-        with door.makefile() as answer:
+    with socket.socket(socket.AF_UNIX) as api:
+        api.settimeout(10 * SLOW)
+        api.connect(f"{folder}/.treecast/api")
+        api.sendall(json.dumps(request).encode() + b"\n")
+        with api.makefile() as answer:
             said = json.loads(answer.readline())
     ensure(said["ok"], f"{request}: {said}")
 

@@ -61,8 +61,8 @@ def source_of(scene, name, uid, seed=1, mode=0o600):
     return path
 
 
-class FakeDoor(threading.Thread):
-    """A door of the attacker's that says yes to everything; heard is every byte, fds how many descriptors came."""
+class FakeApi(threading.Thread):
+    """A local API of the attacker's that says yes to everything; heard is every byte, fds how many descriptors came."""
 
     def __init__(self, folder, listen):
         super().__init__(daemon=True)
@@ -76,7 +76,7 @@ class FakeDoor(threading.Thread):
             self._serve(folder, write_end)
         os.close(write_end)
         self.child, self.report = child, os.fdopen(read_end, "r", encoding="ascii")
-        ensure(self.report.readline() == "ready\n", "no false door")
+        ensure(self.report.readline() == "ready\n", "no false local API")
         self.start()
 
     def run(self):
@@ -88,13 +88,13 @@ class FakeDoor(threading.Thread):
 
     def _serve(self, folder, report):
         try:
-            with socket.socket(socket.AF_UNIX) as door:
-                door.bind(os.path.join(folder, "door"))
-                os.chmod(os.path.join(folder, "door"), 0o666)
-                door.listen()
+            with socket.socket(socket.AF_UNIX) as api:
+                api.bind(os.path.join(folder, "api"))
+                os.chmod(os.path.join(folder, "api"), 0o666)
+                api.listen()
                 os.write(report, b"ready\n")
                 while True:
-                    peer, _ = door.accept()
+                    peer, _ = api.accept()
                     self._answer(peer, report)
         finally:
             os._exit(0)
@@ -205,14 +205,14 @@ def readers(scene):
 
 @scenario
 def offers(scene):
-    """A false door in the victim's place: send, with its source open to itself alone, says nothing there, and Python too"""
+    """A false local API in the victim's place: send, with its source open to itself alone, says nothing there, and Python too"""
     ground(scene)
     folder = folder_of(scene, "own", VICTIM)
     agent = agent_of(scene, VICTIM, folder)
     source = source_of(scene, "secret", VICTIM)
     squat()
     port = agent.address.rpartition(":")[2]
-    door = FakeDoor(f"{PLACE}/.treecast", agent.address)
+    api = FakeApi(f"{PLACE}/.treecast", agent.address)
     try:
         answer = scene.run("send", "-p", port, "-w", "127.0.0.1", source, **user(VICTIM)).expect(0)
         ensure(f"belongs to uid {ATTACKER}" in answer.err, f"nothing is said of it: {answer}")
@@ -225,11 +225,11 @@ def offers(scene):
         sent = in_python(scene, f"treecast.send({source!r}, hosts='127.0.0.1', port={port}, force=True)").expect(0)
         ensure("Ref(" in sent.out, str(sent))
         # Somewhere else, where the directory is the victim's own and only who listens is not.
-        os.unlink(f"{PLACE}/.treecast/door")
+        os.unlink(f"{PLACE}/.treecast/api")
         for path in (PLACE, f"{PLACE}/.treecast"):
             os.chown(path, VICTIM, VICTIM)
         os.chmod(f"{PLACE}/.treecast", 0o777)
-        other = FakeDoor(f"{PLACE}/.treecast", agent.address)
+        other = FakeApi(f"{PLACE}/.treecast", agent.address)
         os.chmod(f"{PLACE}/.treecast", 0o711)
         try:
             scene.run("send", "-p", port, "-w", "127.0.0.1", "--local", "copy", "-f", source,
@@ -240,8 +240,8 @@ def offers(scene):
         finally:
             other.end()
     finally:
-        door.end()
-    ensure((door.heard, door.fds) == (b"", 0), f"the false door heard {door.heard} and got {door.fds} descriptors")
+        api.end()
+    ensure((api.heard, api.fds) == (b"", 0), f"the false local API heard {api.heard} and got {api.fds} descriptors")
     ensure((other.heard, other.fds) == (b"", 0), f"the false agent heard {other.heard}, {other.fds} descriptors")
     ensure(other.calls > 0, "this test could not fail: nobody has called")
     note(f"{other.calls} calls, 0 bytes and 0 descriptors")
@@ -282,7 +282,7 @@ def shapes(scene):
 
 @scenario
 def locks(scene):
-    """Root's rm and clean do not even try a stranger's lock, wherever it is"""
+    """Root's rm and clean do not even try an outsider's lock, wherever it is"""
     ground(scene)
     for path in ("/dev/shm/treecast-0", "/dev/shm/treecast-0/.treecast"):
         os.mkdir(path)

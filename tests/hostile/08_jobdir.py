@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""A job's directory: neither its user, nor who its agent runs as, nor a stranger can hold a hook off, send it after somebody
+"""A job's directory: neither its user, nor who its agent runs as, nor an outsider can hold a hook off, send it after somebody
 else's files or processes, or take the job's agent away."""
 
 import os
@@ -76,7 +76,7 @@ SWAPPER = """
 import os, sys
 folder, victim = sys.argv[1:]
 while True:
-    for name in ("key", "key.origin", "ports", "agent", "log", "door"):
+    for name in ("key", "key.origin", "ports", "agent", "log", "local API"):
         path = f"{folder}/.treecast/{name}"
         for made in (os.symlink, os.link):
             try:
@@ -139,29 +139,29 @@ def processes(scene):
     nobody = pwd.getpwnam("nobody").pw_uid
     site.prolog(7, ALICE, "slurm", "--user", "nobody")
     agent, folder = site.agent(), site.folder()
-    with subprocess.Popen(["/bin/sleep", "60"], preexec_fn=as_user(nobody)) as stranger:
-        with open(f"/proc/{stranger.pid}/stat", encoding="ascii") as file:
+    with subprocess.Popen(["/bin/sleep", "60"], preexec_fn=as_user(nobody)) as outsider:
+        with open(f"/proc/{outsider.pid}/stat", encoding="ascii") as file:
             start = file.read().rpartition(")")[2].split()[19]
         script = """
 import os, socket, sys
 folder, text = sys.argv[1:]
 open(f"{folder}/.treecast/agent", "w").write(text)
-os.unlink(f"{folder}/.treecast/door")
-door = socket.socket(socket.AF_UNIX)
-door.bind(f"{folder}/.treecast/door")
-door.listen()
+os.unlink(f"{folder}/.treecast/api")
+local API = socket.socket(socket.AF_UNIX)
+local API.bind(f"{folder}/.treecast/api")
+local API.listen()
 print(flush=True)
 sys.stdin.read()
 """
-        with subprocess.Popen(["/usr/bin/python3", "-c", script, folder, f"{stranger.pid} {start} -\n"],
+        with subprocess.Popen(["/usr/bin/python3", "-c", script, folder, f"{outsider.pid} {start} -\n"],
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=as_user(nobody)) as liar:
             liar.stdout.readline()
             os.kill(agent, signal.SIGSTOP)
-            timed_epilog(site, "a stopped agent and a false door", "--user", "nobody", "--strict")
-            ensure(stranger.poll() is None, "the epilog ended a stranger")
-            ensure(liar.poll() is None, "the epilog ended who listens at the door")
+            timed_epilog(site, "a stopped agent and a false local API", "--user", "nobody", "--strict")
+            ensure(outsider.poll() is None, "the epilog ended an outsider")
+            ensure(liar.poll() is None, "the epilog ended who listens through the local API")
             liar.stdin.close()
-        stranger.kill()
+        outsider.kill()
     ensure(not alive(agent), "the agent lives on")
     site.require_nothing()
 
@@ -258,9 +258,9 @@ def squat(address, ports):
 
 
 @scenario
-def strangers_on_ports(scene):
-    """Strangers on the ports that a job would use, silent ones and such as answer: strict prologs succeed, send finds the
-    agents of all hosts, and what strangers hear is no data"""
+def outsiders_on_ports(scene):
+    """Outsiders on the ports that a job would use, silent ones and such as answer: strict prologs succeed, send finds the
+    agents of all hosts, and what outsiders hear is no data"""
     site = Site(scene)
     bases = {f"127.0.0.{i}": scene.path(f"host{i}") for i in (1, 2, 3)}
 
@@ -304,7 +304,7 @@ def strangers_on_ports(scene):
             ensure(sent.read() == got.read(), "not what was sent")
     with open(source, "rb") as file:
         piece = file.read(64)
-    ensure(heard and not any(piece in bytes for bytes in heard), f"strangers heard {len(heard)}")
+    ensure(heard and not any(piece in bytes for bytes in heard), f"outsiders heard {len(heard)}")
     everywhere("epilog")
     for each in (*silent, *loud):
         each.close()

@@ -27,7 +27,7 @@ class Client:
     def __init__(self, agent, timeout=30):
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(timeout * SLOW)
-        self.socket.connect(agent.path(".treecast/door"))
+        self.socket.connect(agent.path(".treecast/api"))
         self.lines = self.socket.makefile("rb")
 
     def __enter__(self):
@@ -151,7 +151,7 @@ def connections_of_one_user(scene):
         os.setgid(user.pw_gid)
         os.setuid(user.pw_uid)
 
-    crowd = subprocess.Popen(["/usr/bin/python3", "-c", CROWD, agent.path(".treecast/door"), "1100"], text=True,
+    crowd = subprocess.Popen(["/usr/bin/python3", "-c", CROWD, agent.path(".treecast/api"), "1100"], text=True,
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=become)
     try:
         taken, refused, text = crowd.stdout.readline().split(" ", 2)

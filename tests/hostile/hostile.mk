@@ -2,7 +2,7 @@
 test_scripts += \
 	tests/hostile/01_privilege.py \
 	tests/hostile/02_members.py \
-	tests/hostile/03_strangers.py \
+	tests/hostile/03_outsiders.py \
 	tests/hostile/04_local.py \
 	tests/hostile/05_limits.py \
 	tests/hostile/07_environment.py \
@@ -20,7 +20,7 @@ dist_noinst_DATA += \
 	tests/hostile/member.c \
 	tests/hostile/peer.c tests/hostile/peer.h \
 	tests/hostile/probe.c \
-	tests/hostile/stranger.c
+	tests/hostile/outsider.c
 if HAVE_CHECK
 check_PROGRAMS += tests/hostile/test_addresses tests/hostile/test_costs tests/hostile/test_members tests/hostile/test_names
 tests_hostile_test_addresses_SOURCES = tests/hostile/test_addresses.c tests/unit/unit.h

@@ -303,10 +303,10 @@ static void a_chunk(struct bytes *out, uint32_t index, uint32_t length, uint32_t
 
 static void zeros(struct bytes *out, size_t plain)
 {
-    size_t room = ZSTD_compressBound(plain);
-    uint8_t *from = calloc(1, plain), *to = malloc(room);
+    size_t capacity = ZSTD_compressBound(plain);
+    uint8_t *from = calloc(1, plain), *to = malloc(capacity);
     NEED(from && to);
-    size_t size = ZSTD_compress(to, room, from, plain, 19);
+    size_t size = ZSTD_compress(to, capacity, from, plain, 19);
     NEED(!ZSTD_isError(size));
     put(out, to, size);
     free(from);

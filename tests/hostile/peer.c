@@ -12,9 +12,9 @@
 
 void put(struct bytes *out, const void *bytes, size_t size)
 {
-    if (out->size + size > out->room) {
-        out->room = 2 * (out->size + size) + 256;
-        NEED((out->at = realloc(out->at, out->room)));
+    if (out->size + size > out->capacity) {
+        out->capacity = 2 * (out->size + size) + 256;
+        NEED((out->at = realloc(out->at, out->capacity)));
     }
     if (size)
         memcpy(out->at + out->size, bytes, size);

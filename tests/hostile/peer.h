@@ -26,7 +26,7 @@ enum { ID = 16, KEY = 32, BODY_MOST = 5 << 20 };
 
 struct bytes { /* a growing message */
     uint8_t *at;
-    size_t size, room;
+    size_t size, capacity;
 };
 void put(struct bytes *out, const void *bytes, size_t size);
 void put8(struct bytes *out, unsigned value);

@@ -125,7 +125,7 @@ START_TEST(names)
                                       "..a",
                                       ".a",
                                       ".treecast",
-                                      ".treecast/door",
+                                      ".treecast/api",
                                       ".treecast/lock",
                                       "-",
                                       "-a",

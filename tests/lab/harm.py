@@ -159,7 +159,7 @@ class Harm:
         cast.restart(host, env=wrong_bytes(cast.folder, "send"))
 
     def no_room(self, _lab, cast, host):
-        """The host's directory has room for 4 MiB."""
+        """The host's directory has space for 4 MiB."""
         cast.restart(host, mount=["-t", "tmpfs", "-o", "size=4m,mode=700", "treecast"])
 
     def begin(self, lab, cast):

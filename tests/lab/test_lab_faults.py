@@ -20,7 +20,7 @@ from tap import ensure, find_treecast, note, run_tests
 
 MIB = 1 << 20
 HOSTS, RATE, SIZE = 24, 100, 16 * MIB
-RELAYS = (1, 4, 9)                                             # the head of a tree, one below the other, one below that
+RELAYS = (1, 4, 9)                                             # the first host of a tree, one below the other, one below that
 QUARTER = (1, 4, 9, 12, 15, 22)
 SILENCE = 5                                                    # seconds until a death that nobody is told of is noticed
 NOISE = 1.5                                                    # seconds that a busy machine may take longer
@@ -352,11 +352,11 @@ def test_wrong_bytes():
 
 
 def test_no_room():
-    """A relay has no room: it is refused before any byte, the others have the array."""
-    with Case("room.bin", [3], Harm.no_room, after=None) as case:
+    """A relay has no space: it is refused before any byte, the others have the array."""
+    with Case("space.bin", [3], Harm.no_room, after=None) as case:
         sent = case.run().sent
         line = case.line(3)
-        ensure((line["state"], line["reason"], line.get("bytes", 0)) == ("refused", "noroom", 0), f"{line}")
+        ensure((line["state"], line["reason"], line.get("bytes", 0)) == ("refused", "nospace", 0), f"{line}")
         case.within(1.3)
 
 
@@ -377,14 +377,14 @@ def slow_host(name, host, way, cause, seconds, size, states, bound=2, lasts=None
 
 
 def test_slow_link():
-    """The head of a tree is ten times slower: network in, a leaf, nobody waits for it, the deadline holds."""
+    """The first host of a tree is ten times slower: network in, a leaf, nobody waits for it, the deadline holds."""
     slow_host("link.bin", 1, Harm.slow_link, "network in", 9, 3 * SIZE, ["aborted"])
 
 
 # What slow hosts cost the others to a tenth of a copy, the bench measures (slow-head, slow-long* and those after it).
 
 def test_slow_out():
-    """Only what leaves the head of a tree is slow: network out, and as a leaf it is as fast as any."""
+    """Only what leaves the first host of a tree is slow: network out, and as a leaf it is as fast as any."""
     slow_host("out.bin", 2, Harm.slow_out, "network out", 60, 4 * SIZE, ["published"])
 
 

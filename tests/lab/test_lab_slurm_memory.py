@@ -43,7 +43,7 @@ def test_memory():
     ensure(said["agent"] and said["agent"] == said["still"], f"the agent is not in the job's cgroup: {output}")
     ensure(int(said["limit"]) == 200 * MIB, output)
     ensure(int(said["counted"]) >= 20 * MIB, f"the array does not count as the job's: {output}")
-    ensure(said["large"] == "ended with 6" and "no room" in output and "the memory cgroup has " in output, output)
+    ensure(said["large"] == "ended with 6" and "no space" in output and "the memory cgroup has " in output, output)
     note(f"{int(said['counted']) / MIB:.1f} MiB of an array of 20 count in a job of 200 MiB, one of 300 is refused")
     slurm.settled()
     ensure(not slurm.reasons(), f"Slurm has taken the node away: {slurm.reasons()}")

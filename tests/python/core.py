@@ -189,7 +189,7 @@ def waits(scene):
     raises(treecast.DeadlineError, treecast.attach, "a.npy", agent.folder, timeout=0.05, text="a.npy was not published")
     raises(treecast.DeadlineError, treecast.wait, "a.npy", agent.folder, timeout=0)
     waiting = [Thread(treecast.attach, "a.npy", agent.folder), Thread(treecast.wait, "a.npy", agent.folder, 60)]
-    wait_for(lambda: len(agent.sockets() - before) >= 2, "both at the door")
+    wait_for(lambda: len(agent.sockets() - before) >= 2, "both through the local API")
     treecast.send(numpy.arange(5), "a.npy", hosts=agent.address)
     ensure((waiting[0].result() == numpy.arange(5)).all(), "attach")
     ensure(waiting[1].result() == agent.path("a.npy"), "wait")
@@ -244,7 +244,7 @@ def failures_reach_waiters(scene):
     agent = scene.agent()
     before = agent.sockets()
     waiting = Thread(treecast.attach, "slow.bin", agent.folder)
-    wait_for(lambda: agent.sockets() - before, "a worker at the door")
+    wait_for(lambda: agent.sockets() - before, "a worker through the local API")
     error = raises(treecast.DeadlineError, treecast.send, scene.crumbs("slow.bin", 24 * MIB), hosts=agent.address,
                    deadline=1, **SLOWLY)
     ensure(error.exit_code == 7 and error.hosts[0]["state"] != "published", f"{error.exit_code} {error.hosts}")
@@ -432,7 +432,7 @@ except PermissionError:
 
 
 @scenario
-def through_the_door(scene):
+def through_the_api(scene):
     """A user whom the agent allows attaches what the file's mode shut it out of; another one is refused"""
     if os.geteuid() != 0:
         raise Skip("other users need root")

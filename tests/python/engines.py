@@ -366,7 +366,7 @@ def killed_client():
 
 
 @needs_cluster
-def strangers():
+def outsiders():
     """Who does not know the key neither holds nor ends an agent, however many they are, and keeps no client out"""
     import socket
     import numpy
@@ -430,7 +430,7 @@ def left_over():
 
 
 TESTS = [variables, one_copy, agents_and_keys, several, busy_engine, at_once, small_ones, odd_calls, failures, dead_agent,
-         script, notebook, killed_client, strangers, cleans_up, agents_that_are_there, killed_engines, left_over]
+         script, notebook, killed_client, outsiders, cleans_up, agents_that_are_there, killed_engines, left_over]
 
 
 def main():

@@ -255,24 +255,24 @@ class SmallHost(Process):
 
 @scenario
 def full_tmpfs(scene):
-    """A host without room refuses before any byte, says what it needs and has, and keeps what it had."""
+    """A host without space refuses before any byte, says what it needs and has, and keeps what it had."""
     small, roomy = SmallHost(scene, "3m"), scene.agent()
     source, fits = scene.noise("a", 4 * MIB), scene.noise("fits", 2 * MIB)
     answer = scene.send([small, roomy], source).expect(6)
-    ensure(f"{small.address}: refused: no room (needs 4.1 MiB, has " in answer.err, str(answer))
+    ensure(f"{small.address}: refused: no space (needs 4.1 MiB, has " in answer.err, str(answer))
     scene.require_nothing([roomy])
     ensure(small.files() == ([".treecast"], []), f"left-overs: {small.files()}")
     scene.send([small, roomy], fits).expect(0)
-    scene.send([small, roomy], fits, "-f").expect(0, out="2 had it already")  # that takes no room
+    scene.send([small, roomy], fits, "-f").expect(0, out="2 had it already")  # that takes no space
     other = scene.noise("other", 2 * MIB, seed=2)
-    scene.run("send", "-w", small.address, "-f", other, "fits").expect(6, err="no room")
+    scene.run("send", "-w", small.address, "-f", other, "fits").expect(6, err="no space")
     ensure(small.files() == ([".treecast", "fits"], []), f"left-overs: {small.files()}")
     ensure(same_bytes(small.root + "/fits", fits), "the published array has changed")
 
 
 @scenario
 def filled_by_others(scene):
-    """When others take the room meanwhile, that host fails with 'no room', lives and cleans up; the rest publish."""
+    """When others take the space meanwhile, that host fails with 'no space', lives and cleans up; the rest publish."""
     small, roomy = SmallHost(scene, "18m"), scene.agent()
     source = scene.crumbs("a", 16 * MIB)
     sender = scene.start_send([small, roomy], source, "-C", "zstd:19", "-s", "64K", "--json", "--min-hosts", "1")
@@ -285,7 +285,7 @@ def filled_by_others(scene):
             pass
     answer = sender.finish().expect(3)
     line = answer.hosts[small.address]
-    ensure((line["state"], line["reason"]) == ("failed", "noroom"), str(answer))
+    ensure((line["state"], line["reason"]) == ("failed", "nospace"), str(answer))
     scene.require_published([roomy], "a", source)
     os.unlink(small.root + "/other")
     wait_for(lambda: small.files() == ([".treecast"], []), "the end of temporary files")
@@ -294,13 +294,13 @@ def filled_by_others(scene):
 
 
 @scenario
-def two_for_one_room(scene):
-    """Of two broadcasts at once for which there is not room enough, one is refused before it begins."""
+def two_for_one_space(scene):
+    """Of two broadcasts at once for which there is not space enough, one is refused before it begins."""
     small = SmallHost(scene, "34m")
     first, second = scene.crumbs("a", 24 * MIB), scene.noise("b", 16 * MIB)
     sender = scene.start_send([small], first, "-C", "zstd:19", "-s", "64K")
     wait_for(lambda: small.files()[1] or not sender.running(), "the first session")
-    scene.send([small], second).expect(6, err="no room")
+    scene.send([small], second).expect(6, err="no space")
     sender.finish().expect(0)
     ensure(same_bytes(small.root + "/a", first), "other bytes")
 

@@ -1,4 +1,4 @@
-"""Keys: without one nothing leaves loopback, the wrong one opens nothing, and strangers at the port do no harm."""
+"""Keys: without one nothing leaves loopback, the wrong one opens nothing, and outsiders at the port do no harm."""
 
 import os
 import shutil
@@ -197,7 +197,7 @@ def one_line(agent, act):
 
 
 @scenario
-def strangers(scene):
+def outsiders(scene):
     """HTTP, garbage, TLS 1.2 and TLS 1.3 without the key: one printable line each, nothing is told, the agent stays."""
     key = scene.key()
     agents = [scene.agent("-k", key), scene.agents(1, first=1)[0]]
@@ -231,7 +231,7 @@ def openssl_client(scene):
 
 
 @scenario
-def silent_strangers(scene):
+def silent_outsiders(scene):
     """Connections that say nothing, or never end what they began, are dropped in seconds and hold nobody up."""
     key = scene.key()
     agents = [scene.agent("-k", key), scene.agents(1, first=1)[0]]

@@ -70,7 +70,7 @@ def agent_killed(scene):
     # What the dead one left is not to be seen, and goes.
     ensure(agents[1].published() == [] and agents[1].partials() == ["a"], str(agents[1].partials()))
     scene.run("list", "-d", agents[1].folder).expect(0)
-    scene.run("clean", "-d", agents[1].folder).expect(0, out="removed 2 files, ")  # its door as well
+    scene.run("clean", "-d", agents[1].folder).expect(0, out="removed 2 files, ")  # its local API as well
     scene.require_nothing([agents[1]])
 
 

@@ -1,4 +1,4 @@
-"""Workers at the door: a thousand at once, descriptors instead of paths, and how long arrays stay."""
+"""Workers through the local API: a thousand at once, descriptors instead of paths, and how long arrays stay."""
 
 import array
 import contextlib
@@ -12,21 +12,21 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "bench"))
 
-import door  # noqa: E402
+import api  # noqa: E402
 from agents import SLOW, ensure, main, scenario, wait_for
 
 MIB = 1 << 20
 WAITERS = 1000
-FRIEND, STRANGER = 65533, 65532
+FRIEND, OUTSIDER = 65533, 65532
 
 
-class Door:
-    """A connection to an agent's door, as a program in any language would make it."""
+class Api:
+    """A connection to an agent's local API, as a program in any language would make it."""
 
     def __init__(self, agent):
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(20 * SLOW)
-        self.socket.connect(agent.path(".treecast/door"))
+        self.socket.connect(agent.path(".treecast/api"))
 
     def say(self, **request):
         with contextlib.suppress(BrokenPipeError):  # hung up on already: what it said can still be read
@@ -58,7 +58,7 @@ def a_thousand_waiters(scene):
     took = []
     for name in ("a", "b", "c"):  # the quickest counts: others use this machine too
         source, sends = scene.noise(name, 100000), []
-        took.append(door.wake_milliseconds(agent.folder, name, WAITERS,
+        took.append(api.wake_milliseconds(agent.folder, name, WAITERS,
                                            lambda: sends.append(scene.start_send([agent], source))))
         sends[0].finish().expect(0)
     ensure(min(took) < 3 * 50 * SLOW, f"{took} ms")
@@ -69,7 +69,7 @@ def many_waits(scene):
     """An agent answers 10,000 waits a second (a third of that is let pass), each over a connection of its own"""
     agent = scene.agent()
     scene.send([agent], scene.noise("a", 100000)).expect(0)
-    rate = max(door.waits_per_second(agent.folder, "a", 2000) for _ in range(3))
+    rate = max(api.waits_per_second(agent.folder, "a", 2000) for _ in range(3))
     ensure(rate > 10000 / 3 / SLOW, f"{rate:.0f} waits a second")
 
 
@@ -99,7 +99,7 @@ def as_user(uid, work):
 
 @scenario
 def a_descriptor_for_a_friend(scene):
-    """A user of --allow-user maps by descriptor what its mode shuts out, read-only; a stranger is refused"""
+    """A user of --allow-user maps by descriptor what its mode shuts out, read-only; an outsider is refused"""
     if os.geteuid() != 0:
         print("# skipped: only root can become other users")
         return
@@ -109,7 +109,7 @@ def a_descriptor_for_a_friend(scene):
     scene.send([agent], source).expect(0)
 
     def work():
-        friend = Door(agent)
+        friend = Api(agent)
         answer, fd = friend.ask(op="wait", name="a", fd=True)
         if fd is None:
             return answer["reason"]
@@ -125,7 +125,7 @@ def a_descriptor_for_a_friend(scene):
 
     said = as_user(FRIEND, work)
     ensure(said == [True, 2, 3 * MIB, "permission"], said)
-    said = as_user(STRANGER, work)
+    said = as_user(OUTSIDER, work)
     ensure(said == "permission", said)
 
 
@@ -147,7 +147,7 @@ def times_to_live(scene):
     scene.run("send", "-w", agent.address, "--ttl", "2h", source).expect(0)  # unchanged, for longer
     listed = scene.run("list", "-d", agent.folder, "--json").lines[0]
     ensure(7100 < listed["expires"] - time.time() <= 7202, listed)
-    local = Door(agent)
+    local = Api(agent)
     ensure(local.ask(op="lease", name="a")[0] == {"ok": True, "name": "a", "expires": None, "owner_pid": None}, "no lease")
     ensure("expires" not in scene.run("list", "-d", agent.folder, "--json").lines[0], "it stays")
     with open(agent.path("a"), "rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as mapped:
@@ -164,7 +164,7 @@ def an_owner(scene):
     source = scene.noise("a", 100000)
     scene.send([agent], source).expect(0)
     with subprocess.Popen(["sleep", "600"]) as owner:
-        answer = Door(agent).ask(op="lease", name="a", pid=owner.pid)[0]
+        answer = Api(agent).ask(op="lease", name="a", pid=owner.pid)[0]
         ensure(answer["owner_pid"] == owner.pid, answer)
         ensure(agent.published() == ["a"], "as long as it lives")
         owner.kill()
@@ -202,8 +202,8 @@ def a_crash(scene):
     for name in ("a", "b", "c"):
         send_as(scene, agent, source, name)
     with subprocess.Popen(["sleep", "600"]) as owner:
-        ensure(Door(agent).ask(op="lease", name="b", pid=owner.pid)[0]["ok"], "b is owned")
-        expires = Door(agent).ask(op="lease", name="c", ttl=1)[0]["expires"]
+        ensure(Api(agent).ask(op="lease", name="b", pid=owner.pid)[0]["ok"], "b is owned")
+        expires = Api(agent).ask(op="lease", name="c", ttl=1)[0]["expires"]
         agent.kill()
         owner.kill()
     hidden = agent.path(".treecast")
@@ -221,8 +221,8 @@ def a_crash(scene):
     [again] = scene.agents(1)
     ensure(again.folder == agent.folder and again.published() == ["a"], again.published())
     ensure([line["name"] for line in scene.run("list", "-d", again.folder, "--json").lines] == ["a"], "list")
-    ensure(Door(again).ask(op="wait", name="a", timeout=0)[0]["ok"], "the new agent knows it")
-    left = sorted(name for name in os.listdir(hidden) if name not in ("door", "lock"))
+    ensure(Api(again).ask(op="wait", name="a", timeout=0)[0]["ok"], "the new agent knows it")
+    left = sorted(name for name in os.listdir(hidden) if name not in ("api", "lock"))
     ensure(len(left) == 2 and left[1] == os.path.basename(parts[0]) and left[0].endswith(".json"), left)
     scene.run("verify", "-d", again.folder, "a").expect(0)
 

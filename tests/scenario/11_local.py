@@ -58,8 +58,8 @@ def when_not(scene):
 
 
 @scenario
-def the_door_of_another(scene):
-    """An agent whose door is here but which is not the one listed is left alone"""
+def the_api_of_another(scene):
+    """An agent whose local API is here but which is not the one listed is left alone"""
     agent, other = scene.agents(2)
     source = scene.noise("a", MIB)
     environment = scene.environment(TREECAST_DIR=other.folder)
@@ -77,7 +77,7 @@ def with_others(scene):
     hosts = ",".join(["127.0.0.1", *(agent.address for agent in others)])
     answer = send(scene, local, source, host=hosts).expect(0)
     ensure(answer.last["published"] == 5 and answer.last["adopted"] == 6 * MIB, str(answer))
-    # The local one is no head of a tree, though listed first: those are the sender's only children, one copy in all.
+    # The local one is no first host of a tree, though listed first: those are the sender's only children, one copy in all.
     ensure(answer.last["sent"] <= 6 * MIB, str(answer))
     scene.require_published([local, *others], "a", source)
 

@@ -50,9 +50,9 @@ def write_fails(scene):
 
 @scenario
 @plain_only
-def write_finds_no_room(scene):
-    """A write that finds no room after all is told as no room."""
-    troubled(scene, "failed", "noroom", "cannot write a: No space left", fails("pwrite64", "ENOSPC", 9))
+def write_finds_no_space(scene):
+    """A write that finds no space after all is told as no space."""
+    troubled(scene, "failed", "nospace", "cannot write a: No space left", fails("pwrite64", "ENOSPC", 9))
 
 
 @scenario
@@ -132,12 +132,12 @@ def disk(scene, size, *make):
 
 @scenario
 def quota(scene):
-    """A quota is told as a quota, before any byte moves; what it has room for is taken"""
+    """A quota is told as a quota, before any byte moves; what it has space for is taken"""
     image, place = disk(scene, 128 * MIB, "mkfs.btrfs", "-q", "-m", "single")
     prefix = prepared(f"mount -o loop {image} {place} && btrfs quota enable {place} && "
                       f"btrfs -q subvolume create {place}/host && chmod 700 {place}/host && "
                       f"btrfs qgroup limit 3M {place}/host")
-    bad = troubled(scene, "refused", "noroom", "the disk quota is used up", prefix, folder=f"{place}/host")
+    bad = troubled(scene, "refused", "nospace", "the disk quota is used up", prefix, folder=f"{place}/host")
     small = scene.noise("small", MIB)
     scene.send([bad], small).expect(0)
     scene.require_published([bad], "small", small)
@@ -257,12 +257,12 @@ def ramfs_says_no_size(scene):
     huge = scene.path("huge")
     with open(huge, "wb") as file:
         file.truncate(1 << 44)
-    scene.send([agent], huge, "-n").expect(6, err="no room (needs 16.0 TiB, has ")
+    scene.send([agent], huge, "-n").expect(6, err="no space (needs 16.0 TiB, has ")
 
 
 @scenario
-def room_for_the_living(scene):
-    """What a killed session left goes when another array needs its room."""
+def space_for_the_living(scene):
+    """What a killed session left goes when another array needs its space."""
     folder = scene.path("host1")
     os.mkdir(folder)
     agent, = scene.agents(1, prefix=mounted(f"-t tmpfs -o size=20m,mode=700 tmpfs {folder}"))
@@ -278,12 +278,12 @@ def room_for_the_living(scene):
     scene.send([agent], other).expect(0)
     ensure(agent.partials() == [], "it is still there")
     ensure(same_bytes(agent.path("other"), other), "other bytes")
-    scene.send([agent], scene.noise("huge", 30 * MIB)).expect(6, err="no room (needs 30.1 MiB, has ")
+    scene.send([agent], scene.noise("huge", 30 * MIB)).expect(6, err="no space (needs 30.1 MiB, has ")
 
 
 @scenario
-def room_goes(scene):
-    """Room in memory that others take while the data comes: that host fails and its waiters hear why."""
+def space_goes(scene):
+    """Space in memory that others take while the data comes: that host fails and its waiters hear why."""
     folder = scene.path("host1")
     os.mkdir(folder)
     bad, = scene.agents(1, prefix=mounted(f"-t tmpfs -o size=28m,mode=700 tmpfs {folder}"))
@@ -297,9 +297,9 @@ def room_goes(scene):
         while file.write(bytes(MIB)):
             pass
     line = sender.finish(30).expect(3).hosts[bad.address]
-    ensure((line["state"], line["reason"]) == ("failed", "noroom"), f"{line}")
-    ensure(line["text"].startswith("no room (needs 24.1 MiB, has "), f"{line}")
-    waiting.finish(10).expect(6, err="no room (needs 24.1 MiB, has ")
+    ensure((line["state"], line["reason"]) == ("failed", "nospace"), f"{line}")
+    ensure(line["text"].startswith("no space (needs 24.1 MiB, has "), f"{line}")
+    waiting.finish(10).expect(6, err="no space (needs 24.1 MiB, has ")
     scene.require_published([good], "a", source)
     ensure(bad.running() and bad.published() == [], f"{bad.published()} {bad.err}")
     scene.require_clean(bad)
@@ -313,7 +313,7 @@ def room_goes(scene):
 def memory_limit(scene):
     """Memory that the agent's cgroup does not have is refused before any byte; left-overs go before that."""
     with MemoryCgroup(scene, 48 * MIB) as cgroup:
-        bad = troubled(scene, "refused", "noroom", "no room (needs 40.1 MiB, the memory cgroup has ", cgroup.inside(),
+        bad = troubled(scene, "refused", "nospace", "no space (needs 40.1 MiB, the memory cgroup has ", cgroup.inside(),
                        size=40 * MIB)
         scene.send([bad], scene.noise("left", 16 * MIB), "--bwlimit", "4M", "-t", "2").expect(7)
         wait_for(lambda: bad.partials() == ["left"], "what the deadline left")
@@ -335,12 +335,12 @@ def memory_goes(scene):
         for end, left in (("failed", 6 * MIB), ("lost", -MIB)):
             sender = scene.start_send([bad, good], source, "--json", "--min-hosts", "1", "--bwlimit", "4M")
             scene.under_way(sender, [bad], least=MIB)
-            ensure(cgroup.take(cgroup.room() - left) or left < 0, f"no {cgroup.room()} bytes left for somebody else")
+            ensure(cgroup.take(cgroup.space() - left) or left < 0, f"no {cgroup.space()} bytes left for somebody else")
             line = sender.finish(30).expect(3).hosts[bad.address]
             ensure(line["state"] == end, f"{line}")
             scene.require_published([good], "a", source)
             if end == "failed":
-                ensure(line["reason"] == "noroom" and "the memory cgroup has " in line["text"], f"{line}")
+                ensure(line["reason"] == "nospace" and "the memory cgroup has " in line["text"], f"{line}")
                 ensure(bad.running() and bad.published() == [], f"{bad.published()} {bad.err}")
                 scene.require_clean(bad)
             scene.forget([good], "a")

@@ -184,7 +184,7 @@ def secrets_are_in_no_command_and_no_environment(scene):
     scene.run("send", "--launch", "ssh", "-w", "n[1-3]", source, env=environment).expect(0)
     scene.run("send", "--launch", "ssh", "-k", key, "-w", "n[1-3]", source, "b", env=environment).expect(0)
     seen = read(scene.path("notes", "seen"))
-    ensure("spread" in seen, f"{seen}")
+    ensure("launch-helper" in seen, f"{seen}")
     ensure(not re.search("[0-9a-f]{32}", seen), f"{seen}")
     ensure(read(key).split()[4] not in seen, "the key was seen")
 
@@ -340,7 +340,7 @@ def what_cannot_be_is_said_before_anything_starts(scene):
                         (["--launch", "ssh", "-w", "n1:7117"], "leave it out"),
                         (["--launch", "ssh", "--interface", "no0"], "neither an address nor an interface")):
         scene.run("send", *words, "-w", "n2", source, env=environment).expect(2, err=said)
-    scene.run("spread", env=environment).expect(1, err="gone before it said what to do")
+    scene.run("launch-helper", env=environment).expect(1, err="gone before it said what to do")
     ensure(not os.listdir(scene.path("notes")), "something was started")
 
 

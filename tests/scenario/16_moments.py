@@ -124,7 +124,7 @@ def frozen_agent_and_deadline(scene):
 @scenario
 @plain_only
 def killed_before_ready(scene):
-    """An agent dies between the offer and its answer, while it reserves room."""
+    """An agent dies between the offer and its answer, while it reserves space."""
     bad, = scene.agents(1, prefix=inject("fallocate", f"delay_enter={HELD}:when=1"))
     good = scene.agents(3, first=1)
     source = scene.noise("a", MIB)

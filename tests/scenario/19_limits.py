@@ -36,7 +36,7 @@ def ask(agent, request, timeout=30):
     began = time.monotonic()
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(timeout)
-        connection.connect(agent.path(".treecast/door"))
+        connection.connect(agent.path(".treecast/api"))
         connection.sendall(json.dumps(request).encode() + b"\n")
         with connection.makefile() as answer:
             return json.loads(answer.readline()), time.monotonic() - began
@@ -105,7 +105,7 @@ def others_are_answered_while_a_lease_waits(scene):
     scene.send([agent], scene.noise("a", MIB)).expect(0)
     with held(agent):
         with socket.socket(socket.AF_UNIX) as waiting:
-            waiting.connect(agent.path(".treecast/door"))
+            waiting.connect(agent.path(".treecast/api"))
             waiting.sendall(b'{"op":"lease","name":"a","ttl":60}\n')
             for _ in range(3):
                 _, seconds = ask(agent, {"op": "status"})

@@ -293,12 +293,12 @@ def deaths(scene):
     site.prolog()
     os.kill(site.agent(), signal.SIGKILL)
     wait_for(lambda: not site.ready(), "the agent's death")
-    with subprocess.Popen(["/bin/sleep", "60"]) as stranger:
+    with subprocess.Popen(["/bin/sleep", "60"]) as outsider:
         with open(site.hooks("agent"), "w", encoding="ascii") as file:
-            file.write(f"{stranger.pid} 1 -\n")
+            file.write(f"{outsider.pid} 1 -\n")
         site.hook("epilog")
-        ensure(stranger.poll() is None, "the epilog ended a stranger")
-        stranger.kill()
+        ensure(outsider.poll() is None, "the epilog ended an outsider")
+        outsider.kill()
     site.require_nothing()
 
 

@@ -189,12 +189,12 @@ class Agent(Process):
         return sum(session["bytes"] for session in self.sessions())
 
     def sessions(self):
-        """What is on its way here, asked at the agent's door as a local program would."""
-        with socket.socket(socket.AF_UNIX) as door:
-            door.settimeout(10 * SLOW)
-            door.connect(self.path(".treecast/door"))
-            door.sendall(b'{"op":"status"}\n')
-            with door.makefile() as answer:
+        """What is on its way here, asked at the agent's local API as a local program would."""
+        with socket.socket(socket.AF_UNIX) as api:
+            api.settimeout(10 * SLOW)
+            api.connect(self.path(".treecast/api"))
+            api.sendall(b'{"op":"status"}\n')
+            with api.makefile() as answer:
                 return json.loads(answer.readline())["sessions"]
 
     def descriptors(self):
@@ -282,10 +282,10 @@ class Scene:
         return self.start_send(agents, source, *options, **popen).finish(timeout)
 
     def start_wait(self, agent, name, *options):
-        """A worker that waits at agent's door already."""
+        """A worker that waits at agent's local API already."""
         before = agent.sockets()
         waiting = self.start("wait", "-d", agent.folder, "-t", "60", *options, name)
-        wait_for(lambda: agent.sockets() - before or not waiting.running(), "a worker at the door")
+        wait_for(lambda: agent.sockets() - before or not waiting.running(), "a worker through the local API")
         return waiting
 
     def key(self, name="key", *options):

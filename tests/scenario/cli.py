@@ -148,7 +148,7 @@ def test_plan(place):
     """plan needs hosts, and tells the tree it would take"""
     expect(place.run("plan"), 2, err="-w LIST")
     expect(place.run("plan", "-w", "n[1-32]", "--size", "64M"), 0, out="double: 64 MiB to 32 hosts")
-    expect(place.run("plan", "-w", "n[1-32]", "--size", "1G"), 0, out="caterpillar: 1 GiB to 32 hosts")
+    expect(place.run("plan", "-w", "n[1-32]", "--size", "1G"), 0, out="double: 1 GiB to 32 hosts")
     listed = place.write("wcoll", "n[1-3]\nn4\n")
     expect(place.run("plan", "-F", "chain", WCOLL=listed), 0, out="4 hosts")
     expect(place.run("plan", "-w", "n1", "-F", "oak"), 2)

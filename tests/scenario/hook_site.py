@@ -92,11 +92,11 @@ class Site:
         return told
 
     def ready(self, job=7, uid=ALICE, system="slurm"):
-        """Whether the agent answers at its door."""
+        """Whether the agent answers at its local API."""
         folder = self.folder(job, uid, system)
         with socket.socket(socket.AF_UNIX) as probe:
             probe.settimeout(10)
-            return folder is not None and probe.connect_ex(f"{folder}/.treecast/door") == 0
+            return folder is not None and probe.connect_ex(f"{folder}/.treecast/api") == 0
 
     def agent(self, job=7, uid=ALICE, system="slurm"):
         with open(self.hooks("agent", job, uid, system), encoding="ascii") as file:

@@ -73,7 +73,7 @@ class MemoryCgroup:
         with open(f"{self.folder}/{self.usage_name}", encoding="ascii") as file:
             return int(file.read())
 
-    def room(self):
+    def space(self):
         return self.limit - self.used()
 
     def take(self, size):

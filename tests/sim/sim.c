@@ -72,7 +72,7 @@ struct conn {
 
 struct conns {
     struct conn **items;
-    uint32_t count, room;
+    uint32_t count, capacity;
 };
 
 struct node {
@@ -110,7 +110,7 @@ struct sim {
     uint64_t random;
     uint64_t now, orders;
     struct item **heap;
-    size_t count, room;
+    size_t count, capacity;
     struct tc_coordinator *coordinator;
     struct tc_coordinator_config config;
     const char *hosts[SIM_HOSTS_MAX];
@@ -236,9 +236,9 @@ static bool earlier(const struct item *a, const struct item *b)
 
 static struct item *push(struct sim *sim, uint64_t at, enum item_kind kind)
 {
-    if (sim->count == sim->room) {
-        sim->room = sim->room ? 2 * sim->room : 1024;
-        sim->heap = need(realloc(sim->heap, sim->room * sizeof(struct item *)));
+    if (sim->count == sim->capacity) {
+        sim->capacity = sim->capacity ? 2 * sim->capacity : 1024;
+        sim->heap = need(realloc(sim->heap, sim->capacity * sizeof(struct item *)));
     }
     struct item *item = need(calloc(1, sizeof *item));
     item->at = at;
@@ -310,11 +310,11 @@ static int machine_random(void *arg, void *bytes, size_t size, struct tc_err *er
 
 static void keep(struct conns *conns, uint32_t at, struct conn *conn)
 {
-    while (at >= conns->room) {
-        uint32_t room = conns->room ? 2 * conns->room : 8;
-        conns->items = need(realloc(conns->items, room * sizeof(struct conn *)));
-        memset(conns->items + conns->room, 0, (room - conns->room) * sizeof(struct conn *));
-        conns->room = room;
+    while (at >= conns->capacity) {
+        uint32_t capacity = conns->capacity ? 2 * conns->capacity : 8;
+        conns->items = need(realloc(conns->items, capacity * sizeof(struct conn *)));
+        memset(conns->items + conns->capacity, 0, (capacity - conns->capacity) * sizeof(struct conn *));
+        conns->capacity = capacity;
     }
     conns->items[at] = conn;
     if (at >= conns->count)
@@ -578,7 +578,7 @@ static void open_chunk(struct sim *sim, unsigned node, const struct tc_action *a
     bool good = tc_digest_equal(&digest, &action->digest) && tc_buf_get8(&buf) == 1;
     int reason = good ? 0 : TC_E_INTEGRITY;
     if (failing(sim, node, SIM_OPEN_FAILS, sim->nodes[node].opens++))
-        reason = TC_E_NOROOM;
+        reason = TC_E_NOSPACE;
     sim_assert(sim, reason || !tc_agent_has(sim->nodes[node].agent, action->chunk));
     result(sim, node, 50 + below(sim, 1000), TC_EV_OPENED, action->link, action->chunk, reason);
     tc_blob_unref(action->body);
@@ -631,7 +631,7 @@ static void prepare(struct sim *sim, unsigned node)
     item->event = (struct tc_event){.kind = TC_EV_PREPARED};
     item->event.flags = (old ? TC_PREPARED_EXISTS | TC_PREPARED_LATER : 0) |
                         (n->report.here != SIM_HERE_NOTHING ? TC_PREPARED_COMPARE : 0);
-    item->err.reason = n->refuses ? TC_E_NOROOM : 0;
+    item->err.reason = n->refuses ? TC_E_NOSPACE : 0;
 }
 
 static void allocate(struct sim *sim, unsigned node)

@@ -15,14 +15,14 @@ enum sim_fault_kind {
     SIM_NOTHING,
     SIM_UNREACHABLE, /* nobody answers a dial */
     SIM_DEAF,        /* data links to the host cannot be made, control links can */
-    SIM_REFUSE,      /* no room for the file */
+    SIM_REFUSE,      /* no space for the file */
     SIM_KILL,        /* the host dies once it has `after` chunks; its peers see their links go down */
     SIM_FREEZE,      /* the same, but it only falls silent */
     SIM_CORRUPT,     /* the first `after` chunks that the host gives away are wrong */
     SIM_LIAR,        /* every chunk that it gives away is wrong */
     SIM_CUT,         /* all its data links break once when it has `after` chunks */
     SIM_PUBLISH_FAILS,
-    SIM_OPEN_FAILS,     /* no room left after `after` chunks */
+    SIM_OPEN_FAILS,     /* no space left after `after` chunks */
     SIM_SERVE_FAILS,    /* a chunk cannot be read, after `after` chunks */
     SIM_DIGEST_FAILS,   /* host 0 */
     SIM_SOURCE_CHANGED, /* host 0 */

@@ -198,7 +198,7 @@ def a_clean_run_after_it(scene, storm):
     wait_for(lambda: not any(agent.left_overs() for agent in storm.agents), "the last orphans", timeout=80 * SLOW)
     for agent in storm.agents[:2]:
         agent.kill()
-        ensure(os.path.exists(agent.path(".treecast/door")), f"{agent.folder}: no door is left")
+        ensure(os.path.exists(agent.path(".treecast/api")), f"{agent.folder}: no local API is left")
     for agent in storm.agents:
         if agent.running():
             agent.stop().expect(0)

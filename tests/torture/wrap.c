@@ -83,7 +83,7 @@ WRAP(int, -1, EIO, NULL, mkdirat, (int fd, const char *path, mode_t mode), (fd, 
 WRAP(int, -1, EIO, NULL, fstat, (int fd, struct stat *out), (fd, out))
 WRAP(int, -1, EIO, NULL, fstatat, (int fd, const char *path, struct stat *out, int flags), (fd, path, out, flags))
 WRAP(int, -1, EIO, NULL, flock, (int fd, int what), (fd, what))
-WRAP(int, ENOSPC, ENOSPC, "room", posix_fallocate, (int fd, off_t at, off_t size), (fd, at, size))
+WRAP(int, ENOSPC, ENOSPC, "space", posix_fallocate, (int fd, off_t at, off_t size), (fd, at, size))
 WRAP(ssize_t, -1, ENOSPC, NULL, write, (int fd, const void *bytes, size_t size), (fd, bytes, size))
 WRAP(ssize_t, -1, EIO, NULL, pwrite, (int fd, const void *bytes, size_t size, off_t at), (fd, bytes, size, at))
 WRAP(ssize_t, -1, EIO, NULL, read, (int fd, void *bytes, size_t size), (fd, bytes, size))

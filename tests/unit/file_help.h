@@ -1,4 +1,4 @@
-/* file_help.h - what the tests of the file room share: a directory of their own, and arrays to publish in it. */
+/* file_help.h - what the tests of the file module share: a directory of their own, and arrays to publish in it. */
 #ifndef TC_TESTS_FILE_HELP_H
 #define TC_TESTS_FILE_HELP_H
 

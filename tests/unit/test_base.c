@@ -1,4 +1,4 @@
-/* The bottom room: cursor, blobs, reasons, escaped text. */
+/* The lowest module: cursor, blobs, reasons, escaped text. */
 #include "unit.h"
 
 #include <errno.h>
@@ -83,19 +83,19 @@ static uint64_t get(struct tc_buf *buf, int what)
 
 static const size_t sizes[] = {1, 2, 4, 8, 3, 5};
 
-/* Each call with exactly enough room, then with every smaller room: nothing outside is touched, and it stays failed. */
+/* Each call with exactly enough space, then with every smaller space: nothing outside is touched, and it stays failed. */
 START_TEST(no_call_leaves_the_bounds)
 {
     uint8_t bytes[16];
-    for (size_t room = 0; room <= sizes[_i]; room++) {
+    for (size_t capacity = 0; capacity <= sizes[_i]; capacity++) {
         memset(bytes, 0, sizeof bytes);
-        struct tc_buf buf = tc_buf_writer(bytes, room);
+        struct tc_buf buf = tc_buf_writer(bytes, capacity);
         put(&buf, _i);
-        ck_assert_int_eq(tc_buf_ok(&buf), room == sizes[_i]);
-        for (size_t i = room; i < sizeof bytes; i++)
+        ck_assert_int_eq(tc_buf_ok(&buf), capacity == sizes[_i]);
+        for (size_t i = capacity; i < sizeof bytes; i++)
             ck_assert_uint_eq(bytes[i], 0);
         tc_buf_put(&buf, NULL, 0);
-        ck_assert_int_eq(tc_buf_ok(&buf), room == sizes[_i]);
+        ck_assert_int_eq(tc_buf_ok(&buf), capacity == sizes[_i]);
     }
 }
 END_TEST
@@ -103,9 +103,9 @@ END_TEST
 START_TEST(a_short_read_gives_zero_and_stays_failed)
 {
     uint8_t bytes[16];
-    for (size_t room = 0; room < sizes[_i]; room++) {
+    for (size_t capacity = 0; capacity < sizes[_i]; capacity++) {
         memset(bytes, 0xff, sizeof bytes);
-        struct tc_buf buf = tc_buf_reader(bytes, room);
+        struct tc_buf buf = tc_buf_reader(bytes, capacity);
         ck_assert_uint_eq(get(&buf, _i), 0);
         ck_assert(!tc_buf_ok(&buf));
         ck_assert_uint_eq(tc_buf_left(&buf), 0);
@@ -172,9 +172,9 @@ START_TEST(text_with_nul_or_without_room_is_refused)
     ck_assert_str_eq(text, "");
 
     static char far[UINT16_MAX + 2];
-    static uint8_t room[UINT16_MAX + 8];
+    static uint8_t capacity[UINT16_MAX + 8];
     memset(far, 'x', sizeof far - 1);
-    struct tc_buf out = tc_buf_writer(room, sizeof room);
+    struct tc_buf out = tc_buf_writer(capacity, sizeof capacity);
     tc_buf_put_text(&out, far);
     ck_assert(!tc_buf_ok(&out));
 }
@@ -361,18 +361,17 @@ START_TEST(the_first_reason_stays)
     ck_assert_int_eq(err.reason, TC_E_INTEGRITY);
     ck_assert_str_eq(err.text, "chunk 812");
     ck_assert_int_eq(tc_fail(NULL, TC_E_IO, "nobody asks"), -TC_E_IO);
-    ck_assert_int_eq(tc_fail_errno(NULL, ENOSPC, "nobody asks"), -TC_E_NOROOM);
+    ck_assert_int_eq(tc_fail_errno(NULL, ENOSPC, "nobody asks"), -TC_E_NOSPACE);
 }
 END_TEST
 
 START_TEST(errno_chooses_the_reason)
 {
-    static const int pairs[][2] = {{ENOSPC, TC_E_NOROOM},     {EDQUOT, TC_E_NOROOM},
-                                   {EACCES, TC_E_PERMISSION}, {EPERM, TC_E_PERMISSION},
-                                   {ENOMEM, TC_E_NOMEM},      {EMFILE, TC_E_LIMIT},
-                                   {ENOENT, TC_E_NOTFOUND},   {EEXIST, TC_E_EXISTS},
-                                   {ETIMEDOUT, TC_E_TIMEOUT}, {ECONNREFUSED, TC_E_UNREACHABLE},
-                                   {ECONNRESET, TC_E_CLOSED}, {EIO, TC_E_IO}};
+    static const int pairs[][2] = {
+        {ENOSPC, TC_E_NOSPACE},           {EDQUOT, TC_E_NOSPACE},    {EACCES, TC_E_PERMISSION},
+        {EPERM, TC_E_PERMISSION},         {ENOMEM, TC_E_NOMEM},      {EMFILE, TC_E_LIMIT},
+        {ENOENT, TC_E_NOTFOUND},          {EEXIST, TC_E_EXISTS},     {ETIMEDOUT, TC_E_TIMEOUT},
+        {ECONNREFUSED, TC_E_UNREACHABLE}, {ECONNRESET, TC_E_CLOSED}, {EIO, TC_E_IO}};
     for (size_t i = 0; i < sizeof pairs / sizeof pairs[0]; i++) {
         struct tc_err err = {0};
         char expected[128];
@@ -389,9 +388,9 @@ START_TEST(a_prefix_says_where)
     struct tc_err err = {0};
     ck_assert_int_eq(tc_err_prefix(&err, "node%d", 7), 0);
     ck_assert_str_eq(err.text, "");
-    tc_fail(&err, TC_E_NOROOM, "no room");
-    ck_assert_int_eq(tc_err_prefix(&err, "node%d", 7), -TC_E_NOROOM);
-    ck_assert_str_eq(err.text, "node7: no room");
+    tc_fail(&err, TC_E_NOSPACE, "no space");
+    ck_assert_int_eq(tc_err_prefix(&err, "node%d", 7), -TC_E_NOSPACE);
+    ck_assert_str_eq(err.text, "node7: no space");
 }
 END_TEST
 

@@ -476,7 +476,7 @@ static void stage_host(struct stage *stage, size_t host, enum tc_host_state stat
 {
     stage->rows[host].state = state;
     if (why)
-        tc_fail(&stage->rows[host].why, TC_E_NOROOM, "%s", why);
+        tc_fail(&stage->rows[host].why, TC_E_NOSPACE, "%s", why);
     stage->report.counts[state]++;
     tc_show_news(stage->show, &(struct tc_send_news){.kind = TC_NEWS_HOST, .report = &stage->report, .host = host});
 }
@@ -510,15 +510,15 @@ START_TEST(test_failed_hosts_are_folded)
 {
     struct stage stage;
     stage_open(&stage, false, false, 0);
-    stage_host(&stage, 1, TC_HOST_REFUSED, "no room (needs 8 GiB, has 3.1 GiB)");
-    stage_host(&stage, 2, TC_HOST_REFUSED, "no room (needs 8 GiB, has 3.1 GiB)");
+    stage_host(&stage, 1, TC_HOST_REFUSED, "no space (needs 8 GiB, has 3.1 GiB)");
+    stage_host(&stage, 2, TC_HOST_REFUSED, "no space (needs 8 GiB, has 3.1 GiB)");
     stage_host(&stage, 0, TC_HOST_PUBLISHED, NULL);
     stage_host(&stage, 3, TC_HOST_UNCHANGED, NULL);
     struct tc_err why = {0};
-    tc_fail(&why, TC_E_NOROOM, "2 of 4 hosts failed");
+    tc_fail(&why, TC_E_NOSPACE, "2 of 4 hosts failed");
     stage_end(&stage, 6, &why);
     ck_assert_str_eq(stage.shown,
-                     "n[2-3]: refused: no room (needs 8 GiB, has 3.1 GiB)\ntreecast send: 2 of 4 hosts failed\n");
+                     "n[2-3]: refused: no space (needs 8 GiB, has 3.1 GiB)\ntreecast send: 2 of 4 hosts failed\n");
     ck_assert_str_eq(stage.out, "A.npy: 1 GiB to 2 of 4 hosts in 12.3 s, 1 had it already, 83.3 MiB/s\n");
     stage_close(&stage);
 }
@@ -574,7 +574,7 @@ START_TEST(test_json_lines)
     tc_show_news(stage.show, &(struct tc_send_news){.kind = TC_NEWS_PLAN, .report = &stage.report});
     stage_progress(&stage, 2, 1 << 28, 1ull << 31);
     stage_host(&stage, 0, TC_HOST_PUBLISHED, NULL);
-    stage_host(&stage, 1, TC_HOST_REFUSED, "no room");
+    stage_host(&stage, 1, TC_HOST_REFUSED, "no space");
     stage.rows[2].state = stage.rows[3].state = TC_HOST_ABORTED; /* nobody told of these */
     tc_fail(&why, TC_E_FAILED, "3 of 4 hosts failed");
     stage_end(&stage, _i ? 1 : 3, _i ? &why : NULL);

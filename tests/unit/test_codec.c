@@ -121,7 +121,8 @@ START_TEST(encodes_only_into_less_than_capacity)
     ck_assert_uint_gt(size, 0);
     for (size_t capacity = 0; capacity <= size; capacity++)
         ck_assert_uint_eq(tc_codec_encode(codec, 1, plain, 65536, out, capacity), 0);
-    size_t stored = tc_codec_encode(codec, 1, random, 1000, out, 65536); /* not compressed: needs no room to work in */
+    size_t stored =
+        tc_codec_encode(codec, 1, random, 1000, out, 65536); /* not compressed: needs no memory to work in */
     ck_assert_uint_gt(stored, 1000);
     ck_assert_uint_eq(tc_codec_encode(codec, 1, random, 1000, out, stored), 0);
     ck_assert_uint_eq(tc_codec_encode(codec, 1, plain, 65536, out, 65536), size); /* a failure leaves no trace */

@@ -87,7 +87,7 @@ START_TEST(made_for_readers_whatever_the_umask)
     ck_assert_uint_eq(status.st_mode & 07777, 0755);
     ck_assert_int_eq(fstat(tc_folder_state_fd(folder), &status), 0);
     ck_assert_uint_eq(status.st_mode & 07777, 0711);
-    ck_assert_uint_gt(tc_folder_room(folder), 0);
+    ck_assert_uint_gt(tc_folder_space(folder), 0);
     tc_folder_close(folder);
 
     ck_assert_int_eq(chdir(parent), 0);
@@ -242,13 +242,13 @@ START_TEST(clean_takes_the_dead_alone)
     dead_part(folder);
     put_file(state, "999999999.json", "{}");
     put_file(state, "999999999.json.tmp", "{");
-    put_file(state, "door", ""); /* no business of the folder's */
+    put_file(state, "api", ""); /* no business of the folder's */
     put_file(state, "mine.json", "{}");
     put_file(at, "bare", "x");
     ck_assert_int_eq(tc_folder_clean(folder, false, &files, &bytes, NULL), 0);
     ck_assert_uint_eq(files, 3);
     ck_assert_uint_eq(bytes, 5003);
-    ck_assert_uint_eq(entries(state), 5); /* lock, A's description, alive, door, mine.json */
+    ck_assert_uint_eq(entries(state), 5); /* lock, A's description, alive, local API, mine.json */
     ck_assert_int_eq(tc_folder_verify(folder, "A", NULL, NULL), 0);
 
     ck_assert_int_eq(tc_folder_clean(folder, true, &files, &bytes, NULL), 0);

@@ -143,7 +143,7 @@ START_TEST(long_words_end_in_an_error)
     text[TC_HOST_TEXT_MAX] = '\0';
     ck_assert_int_eq(tc_hostlist_add(list, text, &err), -TC_E_USAGE);
     ck_assert_ptr_nonnull(strstr(err.text, "longer than 255 bytes"));
-    memcpy(text + TC_HOST_TEXT_MAX - 3, "[1-100]", 8); /* the third digit finds no room */
+    memcpy(text + TC_HOST_TEXT_MAX - 3, "[1-100]", 8); /* the third digit finds no space */
     ck_assert_int_eq(tc_hostlist_add(list, text, NULL), -TC_E_USAGE);
     ck_assert_uint_eq(tc_hostlist_count(list), 1);
     tc_hostlist_free(list);

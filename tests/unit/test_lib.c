@@ -274,7 +274,7 @@ START_TEST(only_the_header_is_exported)
 {
     static const char *const ours[] = {"attach", "data",  "detach", "dtype", "error",     "extent", "item_size",
                                        "ndim",   "order", "path",   "size",  "published", "wait",   "status"};
-    static const char *const hidden[] = {"tc_array_read_npy", "tc_array_copy", "tc_array_free", "tc_door_wait",
+    static const char *const hidden[] = {"tc_array_read_npy", "tc_array_copy", "tc_array_free", "tc_api_wait",
                                          "tc_fail"};
     const char *place = getenv("TREECAST_LIB");
     char path[4096];

@@ -699,10 +699,10 @@ START_TEST(test_a_turn_ends_with_bytes_inside_tls)
     /* More than a link reads in one turn, all of it in the socket before: the last of it is inside TLS when the socket
      * falls silent. */
     unsigned count = 19;
-    int room = 1 << 20;
+    int capacity = 1 << 20;
     uint8_t frame[16384] = {0, 0, 16384 / 256 - 1, 256 - TC_FRAME_HEAD, 1, 0, 0, 0};
     struct tc_tls *tls = hand_client();
-    setsockopt(raw, SOL_SOCKET, SO_SNDBUF, &room, sizeof room);
+    setsockopt(raw, SOL_SOCKET, SO_SNDBUF, &capacity, sizeof capacity);
     ck_assert(wait_until(loop, hand_shaken, tls));
     b.checked = false;
     for (unsigned i = 0; i < count; i++) {

@@ -1,4 +1,4 @@
-/* Listening: addresses, what strangers may cost, and which addresses are this machine. */
+/* Listening: addresses, what outsiders may cost, and which addresses are this machine. */
 #include <errno.h>
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -23,7 +23,7 @@ static struct tc_listen *listener;
 static struct guest guests[GUESTS];
 static unsigned guest_count, closed_count;
 static bool refuse, tls;
-static int strangers[GUESTS];
+static int pending[GUESTS];
 
 static enum tc_identity lookup(void *arg, const uint8_t *identity, size_t size, uint8_t key[TC_KEY_SIZE])
 {
@@ -80,15 +80,15 @@ static void setup(void)
     refuse = false;
     tls = true;
     for (int i = 0; i < GUESTS; i++)
-        strangers[i] = -1;
+        pending[i] = -1;
 }
 
 static void teardown(void)
 {
     for (int i = 0; i < GUESTS; i++) {
         tc_link_drop(guests[i].link);
-        if (strangers[i] >= 0)
-            close(strangers[i]);
+        if (pending[i] >= 0)
+            close(pending[i]);
     }
     tc_listen_close(listener);
     tc_loop_free(loop);
@@ -110,15 +110,15 @@ static uint16_t port(void)
     return number;
 }
 
-/* Stranger i connects from 127.0.0.last. */
+/* Outsider i connects from 127.0.0.last. */
 static void come(int i, unsigned last)
 {
     struct sockaddr_in from = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000000 | last)};
     struct sockaddr_in to = {
         .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons(port())};
-    strangers[i] = socket(AF_INET, SOCK_STREAM, 0);
-    ck_assert_int_eq(bind(strangers[i], (struct sockaddr *)(void *)&from, sizeof from), 0);
-    ck_assert_int_eq(connect(strangers[i], (struct sockaddr *)(void *)&to, sizeof to), 0);
+    pending[i] = socket(AF_INET, SOCK_STREAM, 0);
+    ck_assert_int_eq(bind(pending[i], (struct sockaddr *)(void *)&from, sizeof from), 0);
+    ck_assert_int_eq(connect(pending[i], (struct sockaddr *)(void *)&to, sizeof to), 0);
 }
 
 static bool guests_are(void *arg)
@@ -153,7 +153,7 @@ START_TEST(test_oldest_of_an_address_goes_first)
     for (unsigned i = 0; i < all; i++)
         ck_assert_uint_eq(guests[i].closed, i == 1 || i == 2);
     char byte;
-    ck_assert(recv(strangers[1], &byte, 1, 0) == -1 && errno == ECONNRESET);
+    ck_assert(recv(pending[1], &byte, 1, 0) == -1 && errno == ECONNRESET);
 }
 END_TEST
 
@@ -184,8 +184,8 @@ START_TEST(test_links_that_are_up_or_gone_do_not_count)
     for (unsigned i = 8, count = 9, gone = 1; i < 12; i++, count++, gone++) {
         come((int)i, 1);
         ck_assert(wait_until(loop, guests_are, &count));
-        close(strangers[i]);
-        strangers[i] = -1;
+        close(pending[i]);
+        pending[i] = -1;
         ck_assert(wait_until(loop, closed_are, &gone));
     }
 }
@@ -199,7 +199,7 @@ START_TEST(test_callee_may_refuse)
     open_at("127.0.0.1:0", NULL);
     come(0, 1);
     ck_assert(wait_until(loop, guests_are, &one));
-    ck_assert_int_eq(recv(strangers[0], &byte, 1, 0), 0);
+    ck_assert_int_eq(recv(pending[0], &byte, 1, 0), 0);
 }
 END_TEST
 
@@ -233,7 +233,7 @@ START_TEST(test_no_descriptors_left_is_waited_out)
     come(0, 1);
     getrlimit(RLIMIT_NOFILE, &old);
     low = old;
-    low.rlim_cur = (rlim_t)strangers[0] + 1; /* none is free */
+    low.rlim_cur = (rlim_t)pending[0] + 1; /* none is free */
     ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &low), 0);
     struct tc_timer *timer = tc_timer_new(loop, stop, NULL, NULL);
     tc_timer_set(timer, 20);
@@ -257,8 +257,8 @@ START_TEST(test_close_leaves_links_alive)
     tc_listen_close(listener);
     listener = NULL;
     ck_assert_uint_eq(guests[0].closed, 0);
-    close(strangers[0]);
-    strangers[0] = -1;
+    close(pending[0]);
+    pending[0] = -1;
     ck_assert(wait_until(loop, closed_are, &one));
 }
 END_TEST

@@ -38,13 +38,13 @@ static void stop(void *arg)
     tc_loop_stop(loop);
 }
 
-static char letter_a[] = "a", letter_b[] = "b", letter_c[] = "c";
+static char request_a[] = "a", request_b[] = "b", request_c[] = "c";
 
 START_TEST(test_timers_fire_in_order_of_time)
 {
-    timers[0] = tc_timer_new(loop, note, letter_b, NULL);
-    timers[1] = tc_timer_new(loop, note, letter_a, NULL);
-    timers[2] = tc_timer_new(loop, note, letter_c, NULL);
+    timers[0] = tc_timer_new(loop, note, request_b, NULL);
+    timers[1] = tc_timer_new(loop, note, request_a, NULL);
+    timers[2] = tc_timer_new(loop, note, request_c, NULL);
     timers[3] = tc_timer_new(loop, stop, NULL, NULL);
     tc_timer_set(timers[0], 1);
     tc_timer_set(timers[1], 10);
@@ -90,10 +90,10 @@ END_TEST
 static void later_twice(void *arg)
 {
     (void)arg;
-    tc_loop_later(loop, note, letter_b, NULL);
-    tc_loop_later(loop, note, letter_c, NULL);
+    tc_loop_later(loop, note, request_b, NULL);
+    tc_loop_later(loop, note, request_c, NULL);
     tc_loop_later(loop, stop, NULL, NULL);
-    note(letter_a); /* this callback ends first */
+    note(request_a); /* this callback ends first */
 }
 
 START_TEST(test_later_runs_after_the_callback)
@@ -107,8 +107,8 @@ END_TEST
 START_TEST(test_later_still_runs_when_the_loop_is_freed)
 {
     struct tc_loop *other = tc_loop_new(NULL);
-    tc_loop_later(other, note, letter_a, NULL);
-    tc_loop_post(other, note, letter_b, NULL); /* forgotten, not leaked */
+    tc_loop_later(other, note, request_a, NULL);
+    tc_loop_post(other, note, request_b, NULL); /* forgotten, not leaked */
     tc_loop_free(other);
     ck_assert_str_eq(trace, "a");
 }
@@ -185,11 +185,11 @@ static void on_ready(void *arg, unsigned ready)
     (void)arg;
     char byte;
     if (ready & TC_WATCH_WRITE) {
-        note(letter_b);
+        note(request_b);
         ck_assert_int_eq(write(pair[1], "x", 1), 1);
         tc_watch_want(watch, TC_WATCH_READ, NULL); /* else writable would come for ever */
     } else {
-        note(letter_c);
+        note(request_c);
         ck_assert_int_eq(read(pair[0], &byte, 1), 1);
         tc_watch_free(watch);
         tc_loop_stop(loop);

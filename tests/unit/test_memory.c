@@ -21,10 +21,10 @@ static void put(const char *path, const char *text)
     put_file(AT_FDCWD, whole, text);
 }
 
-static uint64_t room(uint64_t enough)
+static uint64_t space(uint64_t enough)
 {
     struct tc_memory *memory = tc_memory_open(base);
-    uint64_t bytes = tc_memory_room(memory, enough);
+    uint64_t bytes = tc_memory_space(memory, enough);
     tc_memory_close(memory);
     return bytes;
 }
@@ -47,19 +47,19 @@ START_TEST(version_2)
 #define JOB "sys/fs/cgroup/system.slice/slurmstepd.scope/job_7/"
     put(JOB "step_0/memory.max", "max\n");
     put(JOB "step_0/memory.current", "9000000\n");
-    ck_assert_uint_eq(room(0), NONE);
+    ck_assert_uint_eq(space(0), NONE);
     put(JOB "memory.max", "104857600\n");
     put(JOB "memory.current", "73400320\n");
-    ck_assert_uint_eq(room(NONE), 30 * MIB);
+    ck_assert_uint_eq(space(NONE), 30 * MIB);
     put(JOB "memory.stat", "anon 5\nfile 41943040\nshmem 20971520\ninactive_anon 20971520\nactive_file 1048576\n"
                            "inactive_file 4194304\nslab_reclaimable 2097152\nworkingset_refault_file 99999\n");
-    ck_assert_uint_eq(room(30 * MIB), 30 * MIB); /* enough: no closer look */
-    ck_assert_uint_eq(room(30 * MIB + 1), 37 * MIB);
+    ck_assert_uint_eq(space(30 * MIB), 30 * MIB); /* enough: no closer look */
+    ck_assert_uint_eq(space(30 * MIB + 1), 37 * MIB);
     put("sys/fs/cgroup/system.slice/memory.max", "73400321\n"); /* one above has less */
     put("sys/fs/cgroup/system.slice/memory.current", "73400320\n");
-    ck_assert_uint_eq(room(NONE), 1);
+    ck_assert_uint_eq(space(NONE), 1);
     put("sys/fs/cgroup/system.slice/memory.max", "10\n");
-    ck_assert_uint_eq(room(NONE), 0);
+    ck_assert_uint_eq(space(NONE), 0);
 }
 END_TEST
 
@@ -71,15 +71,15 @@ START_TEST(version_1)
 #define MEMORY "sys/fs/cgroup/memory/"
     put(MEMORY "memory.limit_in_bytes", "9223372036854771712\n");
     put(MEMORY "memory.usage_in_bytes", "1048576\n");
-    ck_assert_uint_gt(room(NONE), NONE / 4);
+    ck_assert_uint_gt(space(NONE), NONE / 4);
     put(MEMORY "slurm/uid_5/job_7/memory.limit_in_bytes", "67108864\n");
     put(MEMORY "slurm/uid_5/job_7/memory.usage_in_bytes", "67108864\n");
     put(MEMORY "slurm/uid_5/job_7/memory.stat", "cache 4096\ninactive_file 4096\ntotal_cache 67000000\n"
                                                 "total_shmem 60000000\ntotal_inactive_file 1048576\n"
                                                 "total_active_file 2097152\n");
-    ck_assert_uint_eq(room(NONE), 3 * MIB);
+    ck_assert_uint_eq(space(NONE), 3 * MIB);
     put(MEMORY "slurm/uid_5/job_7/memory.stat", "total_inactive_file 99999999\n"); /* it changes while it is read */
-    ck_assert_uint_eq(room(NONE), 64 * MIB);
+    ck_assert_uint_eq(space(NONE), 64 * MIB);
 }
 END_TEST
 
@@ -92,36 +92,36 @@ START_TEST(containers)
                                "41 31 0:38 / /unified ro - cgroup2 cgroup rw\n");
     put("cg roups/memory/memory.limit_in_bytes", "20\n");
     put("cg roups/memory/memory.usage_in_bytes", "5\n");
-    ck_assert_uint_eq(room(NONE), 15);
+    ck_assert_uint_eq(space(NONE), 15);
     put("cg roups/memory/deep/memory.limit_in_bytes", "4\n");
     put("cg roups/memory/deep/memory.usage_in_bytes", "1\n");
-    ck_assert_uint_eq(room(NONE), 3);
+    ck_assert_uint_eq(space(NONE), 3);
     put("unified/memory.max", "9\n");
     put("unified/memory.current", "7\n");
-    ck_assert_uint_eq(room(NONE), 2);
+    ck_assert_uint_eq(space(NONE), 2);
 }
 END_TEST
 
 START_TEST(nothing_to_be_found)
 {
-    ck_assert_uint_eq(room(NONE), NONE);
-    ck_assert_uint_eq(tc_memory_room(NULL, 1), NONE);
+    ck_assert_uint_eq(space(NONE), NONE);
+    ck_assert_uint_eq(tc_memory_space(NULL, 1), NONE);
     put("proc/self/cgroup", "0::/a\n");
-    ck_assert_uint_eq(room(NONE), NONE);
+    ck_assert_uint_eq(space(NONE), NONE);
     put("proc/self/mountinfo", SHM ONE "\n - \nx - cgroup2\n1 2 - cgroup2 x y\n");
-    ck_assert_uint_eq(room(NONE), NONE);
+    ck_assert_uint_eq(space(NONE), NONE);
     put("proc/self/mountinfo", TWO);
-    ck_assert_uint_eq(room(NONE), NONE);
+    ck_assert_uint_eq(space(NONE), NONE);
     put("sys/fs/cgroup/unified/a/memory.max", "5\n");
-    ck_assert_uint_eq(room(NONE), NONE); /* nobody says how much is used */
+    ck_assert_uint_eq(space(NONE), NONE); /* nobody says how much is used */
     put("sys/fs/cgroup/unified/a/memory.current", "");
-    ck_assert_uint_eq(room(NONE), NONE);
+    ck_assert_uint_eq(space(NONE), NONE);
     put("sys/fs/cgroup/unified/a/memory.current", "0\n");
-    ck_assert_uint_eq(room(NONE), 5);
+    ck_assert_uint_eq(space(NONE), 5);
     put("proc/self/cgroup", "0::/../a\n"); /* outside of what is to be seen here */
-    ck_assert_uint_eq(room(NONE), NONE);
+    ck_assert_uint_eq(space(NONE), NONE);
     put("proc/self/cgroup", "0\n0:\n:memory:/a\n");
-    ck_assert_uint_eq(room(NONE), NONE);
+    ck_assert_uint_eq(space(NONE), NONE);
 }
 END_TEST
 

@@ -24,9 +24,9 @@ static const struct golden {
                    "5555555555555555555555555555555555555555555555555555555555555555"
                    "000000010000005a00000e10000000046e756c6c00"},
     {TC_MSG_READY, "00000001"},
-    {TC_MSG_REFUSE, "000700076e6f20726f6f6d"},
-    {TC_MSG_FAILED, "000700076e6f20726f6f6d"},
-    {TC_MSG_ABORT, "000700076e6f20726f6f6d"},
+    {TC_MSG_REFUSE, "000700086e6f207370616365"},
+    {TC_MSG_FAILED, "000700086e6f207370616365"},
+    {TC_MSG_ABORT, "000700086e6f207370616365"},
     {TC_MSG_PLAN,
      "3333333333333333333333333333333322222222222222222222222222222222" TO "000000090000000202000000016060606060"
      "606060606060606060606061616161616161616161616161616161616161616161616161616161616161610000076e313a37"
@@ -156,7 +156,7 @@ static struct tc_message message_of(uint8_t type)
     case TC_MSG_REFUSE:
     case TC_MSG_FAILED:
     case TC_MSG_ABORT:
-        message.why = (struct tc_msg_why){.reason = TC_E_NOROOM, .text = "no room"};
+        message.why = (struct tc_msg_why){.reason = TC_E_NOSPACE, .text = "no space"};
         break;
     case TC_MSG_PLAN:
         fill_plan(&message.plan);
@@ -261,8 +261,8 @@ START_TEST(unpacks_the_golden_bytes)
     case TC_MSG_REFUSE:
     case TC_MSG_FAILED:
     case TC_MSG_ABORT:
-        ck_assert_uint_eq(got.why.reason, TC_E_NOROOM);
-        ck_assert_str_eq(got.why.text, "no room");
+        ck_assert_uint_eq(got.why.reason, TC_E_NOSPACE);
+        ck_assert_str_eq(got.why.text, "no space");
         break;
     case TC_MSG_PLAN:
         ck_assert(got.plan.epoch == 9 && got.plan.rank == 2 && got.plan.trees == 2 && !got.plan.signed_by);
@@ -467,12 +467,12 @@ START_TEST(a_signature_covers_every_byte)
 {
     static const uint8_t types[] = {TC_MSG_OFFER, TC_MSG_PLAN};
     uint8_t type = types[_i];
-    struct tc_verifier *origin, *stranger;
-    struct tc_blob *blob = signed_message(type, 1, &origin), *other = signed_message(type, 2, &stranger);
+    struct tc_verifier *origin, *pending;
+    struct tc_blob *blob = signed_message(type, 1, &origin), *other = signed_message(type, 2, &pending);
     struct tc_message message = unpacked(type, blob->bytes, blob->size);
     ck_assert(type == TC_MSG_OFFER ? message.offer.signed_by : message.plan.signed_by);
     ck_assert_int_eq(tc_message_check_origin(type, blob->bytes, blob->size, origin, NULL), 0);
-    ck_assert_int_eq(tc_message_check_origin(type, blob->bytes, blob->size, stranger, NULL), -TC_E_AUTH);
+    ck_assert_int_eq(tc_message_check_origin(type, blob->bytes, blob->size, pending, NULL), -TC_E_AUTH);
     ck_assert_int_eq(tc_message_check_origin(types[!_i], blob->bytes, blob->size, origin, NULL), -TC_E_AUTH);
     for (size_t at = 0; at < blob->size; at++) {
         blob->bytes[at] ^= 1;
@@ -484,7 +484,7 @@ START_TEST(a_signature_covers_every_byte)
     tc_blob_unref(blob);
     tc_blob_unref(other);
     tc_verifier_free(origin);
-    tc_verifier_free(stranger);
+    tc_verifier_free(pending);
 }
 END_TEST
 

@@ -1,10 +1,10 @@
-/* The pool, the cache and the strain of src/node; whole nodes are tested with real processes in tests/scenario and tests/lab. */
+/* The pool, the cache and the bottleneck of src/node; whole nodes are tested with real processes in tests/scenario and tests/lab. */
 #include <pthread.h>
 #include <stdatomic.h>
 
 #include "node/cache.h"
 #include "node/pool.h"
-#include "node/strain.h"
+#include "node/bottleneck.h"
 #include "unit.h"
 
 enum { TASKS = 500 };
@@ -147,47 +147,47 @@ START_TEST(a_small_cache_still_holds_four_chunks)
 END_TEST
 
 /* What a host says of itself after a second with timers late for so many ms, in which disk, work and cpu took so many. */
-static enum tc_cause strain_of(uint64_t late, uint64_t disk, uint64_t work, uint64_t cpu)
+static enum tc_cause bottleneck_of(uint64_t late, uint64_t disk, uint64_t work, uint64_t cpu)
 {
-    struct tc_strain strain = {0};
-    tc_strain_look(&strain, 5000, 77);
-    tc_strain_add(&strain, disk * 1000000, work * 1000000, cpu * 1000000);
-    bool changed = tc_strain_look(&strain, 6000, 77 + late);
-    ck_assert(changed == (strain.cause != TC_CAUSE_NONE));
-    return strain.cause;
+    struct tc_bottleneck bottleneck = {0};
+    tc_bottleneck_look(&bottleneck, 5000, 77);
+    tc_bottleneck_add(&bottleneck, disk * 1000000, work * 1000000, cpu * 1000000);
+    bool changed = tc_bottleneck_look(&bottleneck, 6000, 77 + late);
+    ck_assert(changed == (bottleneck.cause != TC_CAUSE_NONE));
+    return bottleneck.cause;
 }
 
 START_TEST(a_host_knows_what_keeps_it)
 {
-    ck_assert_int_eq(strain_of(0, 0, 0, 0), TC_CAUSE_NONE);
-    ck_assert_int_eq(strain_of(40, 100, 100, 100), TC_CAUSE_NONE); /* a line that is slower than the host */
-    ck_assert_int_eq(strain_of(40, 700, 50, 50), TC_CAUSE_DISK);
-    ck_assert_int_eq(strain_of(0, 100, 900, 900), TC_CAUSE_CPU);
-    ck_assert_int_eq(strain_of(0, 10, 200, 40), TC_CAUSE_CPU); /* it waits for a CPU */
-    ck_assert_int_eq(strain_of(0, 1, 10, 1), TC_CAUSE_NONE);   /* too little to say so */
-    ck_assert_int_eq(strain_of(300, 1, 10, 10), TC_CAUSE_CPU); /* it hardly runs */
+    ck_assert_int_eq(bottleneck_of(0, 0, 0, 0), TC_CAUSE_NONE);
+    ck_assert_int_eq(bottleneck_of(40, 100, 100, 100), TC_CAUSE_NONE); /* a line that is slower than the host */
+    ck_assert_int_eq(bottleneck_of(40, 700, 50, 50), TC_CAUSE_DISK);
+    ck_assert_int_eq(bottleneck_of(0, 100, 900, 900), TC_CAUSE_CPU);
+    ck_assert_int_eq(bottleneck_of(0, 10, 200, 40), TC_CAUSE_CPU); /* it waits for a CPU */
+    ck_assert_int_eq(bottleneck_of(0, 1, 10, 1), TC_CAUSE_NONE);   /* too little to say so */
+    ck_assert_int_eq(bottleneck_of(300, 1, 10, 10), TC_CAUSE_CPU); /* it hardly runs */
 }
 END_TEST
 
 START_TEST(what_keeps_a_host_passes)
 {
-    struct tc_strain strain = {0};
-    tc_strain_look(&strain, 5000, 0);
-    tc_strain_add(&strain, 1000000000, 0, 0);
-    ck_assert(!tc_strain_look(&strain, 5199, 0)); /* too early to say */
-    ck_assert(tc_strain_look(&strain, 5250, 0));
-    ck_assert_int_eq(strain.cause, TC_CAUSE_DISK);
+    struct tc_bottleneck bottleneck = {0};
+    tc_bottleneck_look(&bottleneck, 5000, 0);
+    tc_bottleneck_add(&bottleneck, 1000000000, 0, 0);
+    ck_assert(!tc_bottleneck_look(&bottleneck, 5199, 0)); /* too early to say */
+    ck_assert(tc_bottleneck_look(&bottleneck, 5250, 0));
+    ck_assert_int_eq(bottleneck.cause, TC_CAUSE_DISK);
     for (uint64_t now = 5500; now < 6250; now += 250)
-        ck_assert(!tc_strain_look(&strain, now, 0)); /* it stands for a second */
-    ck_assert(tc_strain_look(&strain, 6250, 0));
-    ck_assert_int_eq(strain.cause, TC_CAUSE_NONE);
+        ck_assert(!tc_bottleneck_look(&bottleneck, now, 0)); /* it stands for a second */
+    ck_assert(tc_bottleneck_look(&bottleneck, 6250, 0));
+    ck_assert_int_eq(bottleneck.cause, TC_CAUSE_NONE);
 }
 END_TEST
 
 int main(void)
 {
     Suite *suite = suite_create("node");
-    TCase *tests = tcase_create("pool, cache, strain");
+    TCase *tests = tcase_create("pool, cache, bottleneck");
     tcase_add_test(tests, every_task_runs_once_in_a_worker_and_is_done_in_the_loop);
     tcase_add_test(tests, one_worker_takes_tasks_in_the_order_they_came);
     tcase_add_test(tests, freeing_a_pool_finishes_what_is_in_it);

@@ -5,7 +5,7 @@
 #include "unit.h"
 
 static const uint8_t session[TC_SESSION_ID_SIZE] = {'o', 'n', 'e', ' ', 's', 'e', 's', 's',
-                                                     'i', 'o', 'n', ' ', 'o', 'n', 'l', 'y'};
+                                                    'i', 'o', 'n', ' ', 'o', 'n', 'l', 'y'};
 
 struct keys {
     struct tc_signer *signer;
@@ -151,11 +151,11 @@ START_TEST(bound_to_session_and_key)
         ck_assert_int_eq(tc_page_check(&page, other, keys.verifier, NULL), -TC_E_INTEGRITY);
     }
     static const uint8_t secret[TC_SECRET_SIZE] = {9};
-    struct tc_signer *stranger = tc_signer_new(secret, NULL, NULL);
-    ck_assert_ptr_nonnull(stranger);
-    ck_assert_int_eq(tc_page_sign(&page, session, stranger, NULL), 0);
+    struct tc_signer *pending = tc_signer_new(secret, NULL, NULL);
+    ck_assert_ptr_nonnull(pending);
+    ck_assert_int_eq(tc_page_sign(&page, session, pending, NULL), 0);
     refused(&page, &keys);
-    tc_signer_free(stranger);
+    tc_signer_free(pending);
     free_keys(&keys);
 }
 END_TEST

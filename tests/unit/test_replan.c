@@ -69,7 +69,7 @@ static uint32_t fit_hosts(const struct world *w)
 }
 
 /* Who is gone is out of the table, everybody else reaches the root over such as are there; loads are what the edges say;
- * the unfit give nothing to the hungry. */
+ * the unfit give nothing to the incomplete. */
 static void check_table(const struct world *w)
 {
     static uint32_t load[MOST + 1];
@@ -217,14 +217,14 @@ END_TEST
 static void report(struct world *w, uint32_t first)
 {
     for (uint32_t rank = first; rank <= w->hosts; rank++) {
-        struct tc_sighting sighting = {.cause = w->cause[rank]};
+        struct tc_sample sample = {.cause = w->cause[rank]};
         for (unsigned t = 0; t < w->trees; t++) {
-            sighting.trees[t].held = w->held[t][rank];
-            sighting.trees[t].brought = w->brought[t][rank];
-            sighting.trees[t].waiting = w->waits[t][rank];
+            sample.trees[t].held = w->held[t][rank];
+            sample.trees[t].brought = w->brought[t][rank];
+            sample.trees[t].waiting = w->waits[t][rank];
         }
         for (unsigned times = w->gone[rank] || w->silent[rank] ? 0 : 1 + w->again[rank]; times > 0; times--)
-            tc_replan_report(w->replan, rank, &sighting, w->now);
+            tc_replan_report(w->replan, rank, &sample, w->now);
     }
 }
 
@@ -425,7 +425,7 @@ static uint32_t head_of(const struct world *w)
     return head;
 }
 
-/* The head of a tree: what rank 0 sees of its own children says it. */
+/* The first host of a tree: what rank 0 sees of its own children says it. */
 START_TEST(a_slow_head_is_found)
 {
     struct world *w = make(TC_TREE_DOUBLE, 0, 24);
@@ -440,7 +440,7 @@ START_TEST(a_slow_head_is_found)
 }
 END_TEST
 
-/* A host is parted from one slow parent, and slow itself below the next, in either tree: room is used so that nobody gives
+/* A host is parted from one slow parent, and slow itself below the next, in either tree: space is used so that nobody gives
  * more than before. */
 START_TEST(nobody_gives_more_for_one_that_is_moved)
 {

@@ -210,17 +210,17 @@ static void live(struct world *w, struct line *line, double (*share)(const struc
     uint32_t had[2][33];
     memcpy(had, line->held, sizeof had);
     for (uint32_t rank = 1; rank <= 32; rank++) {
-        struct tc_sighting sighting = {.cause = TC_CAUSE_NONE};
+        struct tc_sample sample = {.cause = TC_CAUSE_NONE};
         for (unsigned t = 0; t < 2; t++) {
             uint32_t up = tc_replan_parent(w->replan, t, rank);
             uint32_t next = line->held[t][rank] + (uint32_t)(20 * share(w, rank, up));
             next = up != 0 && next > had[t][up] ? had[t][up] : next;
             next = next < line->held[t][rank] ? line->held[t][rank] : next;
             line->brought[t][rank] += next - line->held[t][rank];
-            sighting.trees[t].held = line->held[t][rank] = next;
-            sighting.trees[t].brought = line->brought[t][rank];
+            sample.trees[t].held = line->held[t][rank] = next;
+            sample.trees[t].brought = line->brought[t][rank];
         }
-        tc_replan_report(w->replan, rank, &sighting, w->now);
+        tc_replan_report(w->replan, rank, &sample, w->now);
     }
     w->now += 150;
     decide(w);

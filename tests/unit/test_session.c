@@ -6,7 +6,7 @@
 #include "session/coordinator.h"
 #include "unit.h"
 
-enum { CONTROL = TC_LINK_ACCEPTED, PARENT, CHILD, HELD, STRANGER, TYPES = 40 };
+enum { CONTROL = TC_LINK_ACCEPTED, PARENT, CHILD, HELD, OUTSIDER, TYPES = 40 };
 
 static const uint8_t session[TC_SESSION_ID_SIZE] = "the session", nonce[TC_NONCE_SIZE] = "the nonce";
 static const uint8_t parent_id[TC_LINK_ID_SIZE] = "to the parent", child_id[TC_LINK_ID_SIZE] = "to the child",
@@ -593,16 +593,16 @@ END_TEST
 
 START_TEST(no_room_for_the_difference_fails)
 {
-    struct tc_err full = {.reason = TC_E_NOROOM, .text = "no room"};
+    struct tc_err full = {.reason = TC_E_NOSPACE, .text = "no space"};
     struct rig rig = agent_with(TC_OFFER_FORCE, TC_PREPARED_EXISTS | TC_PREPARED_COMPARE | TC_PREPARED_LATER);
     compared(&rig, 1, false);
     compared(&rig, 0, false);
     tell(&rig, &(struct tc_event){.kind = TC_EV_ALLOCATED, .err = &full});
-    ck_assert(rig.ended && rig.why.reason == TC_E_NOROOM && rig.sent[TC_MSG_FAILED] == 1);
+    ck_assert(rig.ended && rig.why.reason == TC_E_NOSPACE && rig.sent[TC_MSG_FAILED] == 1);
     free_rig(&rig);
     rig = agent_with(0, TC_PREPARED_COMPARE);
     tell(&rig, &(struct tc_event){.kind = TC_EV_COMPARED, .chunk = 0, .err = &full});
-    ck_assert(rig.ended && rig.why.reason == TC_E_NOROOM);
+    ck_assert(rig.ended && rig.why.reason == TC_E_NOSPACE);
     free_rig(&rig);
 }
 END_TEST
@@ -630,19 +630,19 @@ static bool data_allowed(uint32_t link, uint8_t type)
         return type == TC_MSG_PAGE || type == TC_MSG_CHUNK;
     if (link == CHILD)
         return type == TC_MSG_WANT || type == TC_MSG_CANCEL;
-    return link == STRANGER && type == TC_MSG_HELLO;
+    return link == OUTSIDER && type == TC_MSG_HELLO;
 }
 
 START_TEST(an_agent_closes_a_data_link_for_a_wrong_message_and_lives)
 {
     enum tc_agent_state state = states[_i];
     for (unsigned type = 0; type < TYPES; type++)
-        for (uint32_t link = PARENT; link <= STRANGER; link++) {
+        for (uint32_t link = PARENT; link <= OUTSIDER; link++) {
             struct rig rig = agent_in(state);
             bool known = state >= TC_AGENT_FILLING;
             any_message(&rig, link, (uint8_t)type, other_id);
             if (state >= TC_AGENT_OFFERED && state <= TC_AGENT_UNCHANGED)
-                ck_assert_msg(rig.closed == !data_allowed(known ? link : STRANGER, (uint8_t)type),
+                ck_assert_msg(rig.closed == !data_allowed(known ? link : OUTSIDER, (uint8_t)type),
                               "%s on link %u in state %s", tc_message_name((uint8_t)type), link - CONTROL,
                               tc_agent_state_name(state));
             ck_assert(!rig.closed || rig.last_closed == link);
@@ -665,7 +665,7 @@ START_TEST(an_agent_bears_any_event_in_any_state)
 {
     struct tc_err err = {.reason = TC_E_IO, .text = "broken"};
     for (int kind = TC_EV_TICK; kind <= TC_EV_STOP; kind++)
-        for (uint32_t link = CONTROL; link <= STRANGER; link++)
+        for (uint32_t link = CONTROL; link <= OUTSIDER; link++)
             for (int good = 0; good < 2 && kind != TC_EV_FRAME; good++) {
                 struct rig rig = agent_in(states[_i]);
                 struct tc_event event = {.kind = (enum tc_event_kind)kind, .link = link};
@@ -820,11 +820,11 @@ START_TEST(early_links_are_held_a_while_and_not_too_many)
     struct rig rig = agent_in(TC_AGENT_OFFERED);
     struct tc_message message = hello(TC_ROLE_CHILD, other_id);
     for (uint32_t i = 0; i < 64; i++) {
-        frame(&rig, STRANGER + i, &message, NULL);
+        frame(&rig, OUTSIDER + i, &message, NULL);
         ck_assert_uint_eq(rig.closed, 0);
     }
-    frame(&rig, STRANGER + 64, &message, NULL);
-    ck_assert(rig.closed == 1 && rig.last_closed == STRANGER + 64);
+    frame(&rig, OUTSIDER + 64, &message, NULL);
+    ck_assert(rig.closed == 1 && rig.last_closed == OUTSIDER + 64);
     tick(&rig, TC_MS_HOLD - 1);
     ck_assert_uint_eq(rig.closed, 0);
     tick(&rig, 1);

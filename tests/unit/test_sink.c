@@ -210,8 +210,8 @@ START_TEST(too_large_is_refused_at_once)
     struct rlimit limit, small = {.rlim_cur = 1 << 20, .rlim_max = RLIM_INFINITY};
     struct tc_err err = {0};
     ck_assert_ptr_null(tc_sink_new(folder, "A", session, (uint64_t)1 << 60, &keep, &err));
-    ck_assert_int_eq(err.reason, TC_E_NOROOM);
-    ck_assert_msg(strncmp(err.text, "no room (needs 1.0 EiB, has ", 28) == 0, "%s", err.text);
+    ck_assert_int_eq(err.reason, TC_E_NOSPACE);
+    ck_assert_msg(strncmp(err.text, "no space (needs 1.0 EiB, has ", 28) == 0, "%s", err.text);
     memset(&err, 0, sizeof err);
     ck_assert_ptr_null(tc_sink_new(folder, "A", session, UINT64_MAX, &keep, &err));
     ck_assert_int_eq(err.reason, TC_E_LIMIT);
@@ -228,7 +228,7 @@ START_TEST(too_large_is_refused_at_once)
 END_TEST
 
 /* As root only, in a mount namespace of this test's own process. */
-START_TEST(room_on_tmpfs_is_promised_once_and_reserved_ahead)
+START_TEST(space_on_tmpfs_is_promised_once_and_reserved_ahead)
 {
     enum { SIZE = 40 << 20, PLACED = 9 << 20 };
     char path[128];
@@ -236,20 +236,20 @@ START_TEST(room_on_tmpfs_is_promised_once_and_reserved_ahead)
     fresh(path, "promise");
     if (unshare(CLONE_NEWNS) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
         mount("tmpfs", path, "tmpfs", 0, "size=64m,mode=755")) {
-        fprintf(stderr, "# no mount namespace here: room on tmpfs is not tried\n");
+        fprintf(stderr, "# no mount namespace here: space on tmpfs is not tried\n");
         return;
     }
     struct tc_folder *folder = tc_folder_open(path, &err);
     ck_assert_msg(folder != NULL, "%s", err.text);
     struct tc_sink *first = tc_sink_new(folder, "A", session, SIZE, &keep, &err);
     ck_assert_msg(first != NULL, "%s", err.text);
-    ck_assert_uint_gt(tc_folder_room(folder), SIZE); /* most of it is promised, not taken */
+    ck_assert_uint_gt(tc_folder_space(folder), SIZE); /* most of it is promised, not taken */
     ck_assert_ptr_null(tc_sink_new(folder, "B", session, SIZE, &keep, &err));
-    ck_assert_int_eq(err.reason, TC_E_NOROOM);
+    ck_assert_int_eq(err.reason, TC_E_NOSPACE);
 
     uint8_t *bytes = pattern(1 << 20, 1);
     ck_assert_int_eq(tc_sink_place(first, PLACED, bytes, 1 << 20, NULL), 0);
-    ck_assert_uint_lt(tc_folder_room(folder), (64 << 20) - PLACED); /* what lies before it is reserved, hole or not */
+    ck_assert_uint_lt(tc_folder_space(folder), (64 << 20) - PLACED); /* what lies before it is reserved, hole or not */
     tc_sink_free(first);
     ck_assert_uint_eq(tc_folder_promise(folder, 0, 0), 0);
     struct tc_sink *second = tc_sink_new(folder, "B", session, SIZE, &keep, NULL);
@@ -277,8 +277,8 @@ START_TEST(full_tmpfs_leaves_nothing)
     ck_assert(tc_folder_on_tmpfs(folder));
     ck_assert_int_eq(publish(folder, "A", 400000, 1, false, &err), 0);
     ck_assert_ptr_null(tc_sink_new(folder, "A", session, 800000, &force, &err));
-    ck_assert_int_eq(err.reason, TC_E_NOROOM);
-    ck_assert_msg(strncmp(err.text, "no room (needs 845.2 KiB, has 6", 31) == 0, "%s", err.text);
+    ck_assert_int_eq(err.reason, TC_E_NOSPACE);
+    ck_assert_msg(strncmp(err.text, "no space (needs 845.2 KiB, has 6", 31) == 0, "%s", err.text);
     expect_tidy(folder, 1);
 
     /* It may be the same file, and is not: nothing is left already while the session lives. */
@@ -286,7 +286,7 @@ START_TEST(full_tmpfs_leaves_nothing)
     ck_assert_int_eq(publish(folder, "B", 330000, 1, false, &err), 0);
     struct tc_sink *other = tc_sink_new(folder, "B", another, 330000, &options, NULL);
     ck_assert(other && !tc_sink_allocated(other));
-    ck_assert_int_eq(tc_sink_allocate(other, &err), -TC_E_NOROOM);
+    ck_assert_int_eq(tc_sink_allocate(other, &err), -TC_E_NOSPACE);
     ck_assert(!tc_sink_allocated(other));
     expect_tidy(folder, 2);
     ck_assert_uint_eq(tc_folder_promise(folder, 0, 0), 0);
@@ -300,13 +300,13 @@ START_TEST(full_tmpfs_leaves_nothing)
     ck_assert_int_eq(tc_sink_place(sink, 0, bytes, 400000, NULL), 0);
     put_file(tc_folder_fd(folder), "filler", "");
     int fd = openat(tc_folder_fd(folder), "filler", O_WRONLY);
-    ck_assert_int_eq(posix_fallocate(fd, 0, (off_t)tc_folder_room(folder)), 0);
+    ck_assert_int_eq(posix_fallocate(fd, 0, (off_t)tc_folder_space(folder)), 0);
     struct tc_description description = describe("A", bytes, 400000, 2);
-    ck_assert_int_eq(tc_sink_publish(sink, &description, NULL), -TC_E_NOROOM);
+    ck_assert_int_eq(tc_sink_publish(sink, &description, NULL), -TC_E_NOSPACE);
     expect_version(folder, "A", 1);
     close(fd);
     ck_assert_int_eq(unlinkat(tc_folder_fd(folder), "filler", 0), 0);
-    ck_assert_int_eq(tc_sink_publish(sink, &description, NULL), 0); /* there is room again */
+    ck_assert_int_eq(tc_sink_publish(sink, &description, NULL), 0); /* there is space again */
     tc_sink_free(sink);
     expect_version(folder, "A", 2);
     expect_tidy(folder, 1);
@@ -319,7 +319,7 @@ START_TEST(full_tmpfs_leaves_nothing)
     }
     memset(&err, 0, sizeof err);
     ck_assert_ptr_null(tc_sink_new(folder, "B", session, 10, &keep, &err));
-    ck_assert_int_eq(err.reason, TC_E_NOROOM);
+    ck_assert_int_eq(err.reason, TC_E_NOSPACE);
     ck_assert_uint_eq(entries(tc_folder_state_fd(folder)), 2);
     free(bytes);
     tc_folder_close(folder);
@@ -750,7 +750,7 @@ int main(void)
     tcase_add_test(tcase, another_version_takes_what_is_the_same);
     if (geteuid() == 0) {
         tcase_add_test(tcase, full_tmpfs_leaves_nothing);
-        tcase_add_test(tcase, room_on_tmpfs_is_promised_once_and_reserved_ahead);
+        tcase_add_test(tcase, space_on_tmpfs_is_promised_once_and_reserved_ahead);
     } else {
         printf("# not root: a full tmpfs is not tried\n");
         fflush(stdout);

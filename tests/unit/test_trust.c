@@ -14,7 +14,7 @@
 
 #include "unit.h"
 
-#define STRANGER 4000003
+#define OUTSIDER 4000003
 
 static char base[64];
 
@@ -79,12 +79,12 @@ START_TEST(users)
 {
     struct tc_err err = {0};
     ck_assert(tc_trusted(0) && tc_trusted(geteuid()));
-    ck_assert(!tc_trusted(STRANGER));
+    ck_assert(!tc_trusted(OUTSIDER));
     setenv("TREECAST_TRUST", "4000003", 1);
-    ck_assert(!tc_trusted(STRANGER));
+    ck_assert(!tc_trusted(OUTSIDER));
     ck_assert_int_eq(tc_trust_add("no-such-user", &err), -TC_E_USAGE);
     ck_assert_int_eq(tc_trust_add("4000003", NULL), 0);
-    ck_assert(tc_trusted(STRANGER) && !tc_trusted(STRANGER + 1));
+    ck_assert(tc_trusted(OUTSIDER) && !tc_trusted(OUTSIDER + 1));
     for (int i = 1; i < 16; i++)
         ck_assert_int_eq(tc_trust_add("4000003", NULL), 0);
     ck_assert_int_eq(tc_trust_add("4000003", NULL), -TC_E_LIMIT);
@@ -123,17 +123,17 @@ START_TEST(directories)
 END_TEST
 
 /* As root only: others cannot give anything away. */
-START_TEST(directories_of_strangers)
+START_TEST(directories_of_outsiders)
 {
     char dir[128], link[128], own[128], slash[160];
-    ck_assert_int_eq(mkdir(at(dir, "theirs"), 0755) || chown(dir, STRANGER, STRANGER), 0);
+    ck_assert_int_eq(mkdir(at(dir, "theirs"), 0755) || chown(dir, OUTSIDER, OUTSIDER), 0);
     expect(dir, TC_E_POLICY, "belongs to uid 4000003");
     snprintf(slash, sizeof slash, "%s//", dir);
     expect(slash, TC_E_POLICY, "belongs to uid 4000003");
     ck_assert_int_eq(symlink("theirs", at(link, "to-theirs")), 0);
     expect(link, TC_E_POLICY, "belongs to uid 4000003");
     ck_assert_int_eq(mkdir(at(own, "ours"), 0755), 0);
-    ck_assert_int_eq(symlink("ours", at(link, "their-link")) || lchown(link, STRANGER, STRANGER), 0);
+    ck_assert_int_eq(symlink("ours", at(link, "their-link")) || lchown(link, OUTSIDER, OUTSIDER), 0);
     expect(link, TC_E_POLICY, "belongs to uid 4000003");
     snprintf(slash, sizeof slash, "%s/", link);
     expect(slash, TC_E_POLICY, "belongs to uid 4000003");
@@ -142,7 +142,7 @@ START_TEST(directories_of_strangers)
     int fd = tc_trust_open_dir(own, NULL), state = tc_trust_open_dir_at(fd, ".treecast", "it", NULL);
     ck_assert(fd >= 0 && state >= 0);
     close(state);
-    ck_assert_int_eq(chown(dir, STRANGER, STRANGER), 0);
+    ck_assert_int_eq(chown(dir, OUTSIDER, OUTSIDER), 0);
     ck_assert_int_eq(tc_trust_open_dir_at(fd, ".treecast", "it", NULL), -TC_E_POLICY);
     ck_assert_int_eq(rmdir(dir) || symlink("../theirs", dir), 0);
     ck_assert_int_eq(tc_trust_open_dir_at(fd, ".treecast", "it", NULL), -TC_E_POLICY);
@@ -170,7 +170,7 @@ START_TEST(sockets)
         if (child == 0) {
             int listener = socket(AF_UNIX, SOCK_STREAM, 0);
             close(ready[0]);
-            bool good = (!theirs || setuid(STRANGER) == 0) &&
+            bool good = (!theirs || setuid(OUTSIDER) == 0) &&
                         bind(listener, (struct sockaddr *)&address, sizeof address) == 0 && listen(listener, 1) == 0 &&
                         write(ready[1], "x", 1) == 1;
             _exit(good && read(accept(listener, NULL, NULL), &word, 1) == 0 ? 0 : 1);
@@ -197,7 +197,7 @@ int main(void)
     tcase_add_test(tcase, users);
     tcase_add_test(tcase, directories);
     if (geteuid() == 0) {
-        tcase_add_test(tcase, directories_of_strangers);
+        tcase_add_test(tcase, directories_of_outsiders);
         tcase_add_test(tcase, sockets);
     }
     suite_add_tcase(suite, tcase);

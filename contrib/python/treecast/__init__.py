@@ -9,7 +9,7 @@ and somebody sends it::
     ref = treecast.send(a, "table.npy", hosts="node[001-128]", key_file="job.key")
 
 The standard library alone, and numpy when an array is asked for. `treecast.ipyparallel` and `treecast.dask` go with
-those packages. See treecast(1), treecast-door(7).
+those packages. See treecast(1), treecast-api(7).
 """
 
 from . import errors

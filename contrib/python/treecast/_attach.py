@@ -7,12 +7,12 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple, Union
 
-from . import _door, _folder, _mapping, _members, errors
+from . import _api, _folder, _mapping, _members, errors
 
 if TYPE_CHECKING:
     import numpy
 
-DOOR_SECONDS = 10.0
+API_SECONDS = 10.0
 
 Directory = Union[str, "os.PathLike[str]", None]
 
@@ -63,7 +63,7 @@ def open_described(name: str, dir: Directory, timeout: Optional[float], mode: st
     if mode not in ("r", "c"):
         raise errors.UsageError(f"mode {mode!r}: a published array is mapped with 'r' or 'c'", "usage")
     directory = _folder.resolve(dir)
-    found = _door.run(_door.wait(directory, _folder.check_name(name), want_fd=True), timeout,
+    found = _api.run(_api.wait(directory, _folder.check_name(name), want_fd=True), timeout,
                       f"{name} was not published in {directory}")
     fd, description = found if found.description else _open(name, directory)
     array = _mapping.to_array(io.FileIO(fd), os.path.join(directory, name), description, mode)
@@ -78,7 +78,7 @@ def _open(name: str, directory: str) -> Tuple[int, _folder.Description]:
     except errors.ResourceError as error:
         if error.reason != "permission":
             raise
-        given = _door.run(_door.hand_out(directory, name), DOOR_SECONDS, f"the agent of {directory} did not answer")
+        given = _api.run(_api.hand_out(directory, name), API_SECONDS, f"the agent of {directory} did not answer")
         if given is None:
             raise
         return given.fd, given.description
@@ -90,7 +90,7 @@ def wait(name: str, dir: Directory = None, timeout: Optional[float] = None) -> s
     Parameters and errors are those of `attach`. No polling: an agent tells, and where none is alive, the kernel.
     """
     directory = _folder.resolve(dir)
-    found = _door.run(_door.wait(directory, _folder.check_name(name)), timeout,
+    found = _api.run(_api.wait(directory, _folder.check_name(name)), timeout,
                       f"{name} was not published in {directory}")
     assert found.fd < 0
     return os.path.join(directory, name)
@@ -99,7 +99,7 @@ def wait(name: str, dir: Directory = None, timeout: Optional[float] = None) -> s
 async def wait_async(name: str, dir: Directory = None, timeout: Optional[float] = None) -> str:
     """`wait` for asyncio: other tasks run meanwhile, and it may be cancelled."""
     directory = _folder.resolve(dir)
-    await _door.run_async(_door.wait(directory, _folder.check_name(name)), timeout,
+    await _api.run_async(_api.wait(directory, _folder.check_name(name)), timeout,
                           f"{name} was not published in {directory}")
     return os.path.join(directory, name)
 
@@ -126,7 +126,7 @@ class Status:
     published: List[Dict[str, Any]] = field(default_factory=list)
 
 
-def status(name: Optional[str] = None, dir: Directory = None, timeout: Optional[float] = DOOR_SECONDS) -> Status:
+def status(name: Optional[str] = None, dir: Directory = None, timeout: Optional[float] = API_SECONDS) -> Status:
     """What this host's agent knows of an array, or of all; of published ones also where no agent is alive.
 
     Parameters
@@ -146,7 +146,7 @@ def status(name: Optional[str] = None, dir: Directory = None, timeout: Optional[
     directory = _folder.resolve(dir)
     if name is not None:
         _folder.check_name(name)
-    answer = _door.run(_door.status(directory, name), timeout, f"the agent of {directory} did not answer")
+    answer = _api.run(_api.status(directory, name), timeout, f"the agent of {directory} did not answer")
     if answer is None:
         here = [{"name": one.name, "state": "published", "size": one.size} for one in _folder.listing(directory)
                 if name in (None, one.name)]

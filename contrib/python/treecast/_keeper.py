@@ -31,7 +31,7 @@ from . import _program, errors
 START_SECONDS = 30.0
 ALONE_SECONDS = 60.0  # until the client has come
 HELLO_SECONDS = 10.0
-STRANGERS_MAX = 16
+PENDING_MAX = 16
 LINE_MAX = 256
 
 
@@ -190,7 +190,7 @@ class _Keeper:
         family = socket.AF_INET6 if ":" in order["own"] else socket.AF_INET
         self.listener = socket.socket(family, socket.SOCK_STREAM)
         self.listener.bind((order["own"], 0))
-        self.listener.listen(STRANGERS_MAX)
+        self.listener.listen(PENDING_MAX)
         self.lines: Dict[socket.socket, bytes] = {}  # what has been read of each connection
         self.challenges: Dict[socket.socket, Tuple[str, float]] = {}  # of who has not answered yet
         self.alone_until = time.monotonic() + ALONE_SECONDS
@@ -229,7 +229,7 @@ class _Keeper:
             peer, _ = self.listener.accept()
         except OSError:
             return
-        if len(self.challenges) >= STRANGERS_MAX:  # who has been silent the longest makes room
+        if len(self.challenges) >= PENDING_MAX:  # who has been silent the longest makes space
             self.drop(min(self.challenges, key=lambda stranger: self.challenges[stranger][1]))
         _keep_alive(peer)
         peer.setblocking(False)

@@ -84,9 +84,9 @@ def check_dir(fd: int, shown: str) -> None:
                                          "(dir=, TREECAST_DIR)")
 
 
-def check_peer(door: socket.socket, shown: str) -> None:
+def check_peer(api: socket.socket, shown: str) -> None:
     """The process at the other end of a connected Unix socket, as the kernel knows it."""
-    _, uid, _ = struct.unpack("iII", door.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII")))
+    _, uid, _ = struct.unpack("iII", api.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("iII")))
     check_owner(uid, shown)
 
 

@@ -17,7 +17,7 @@ class TreecastError(Exception):
     exit_code : int
         What the program exits with for this kind of failure.
     reason : str
-        The word that the program, the door and the JSON lines use: ``"noroom"``, ``"timeout"``.
+        The word that the program, the local API and the JSON lines use: ``"nospace"``, ``"timeout"``.
     hosts : list of dict
         After a broadcast, what became of every host: ``host``, ``state`` and, where it failed, ``reason`` and ``text``.
     """
@@ -71,7 +71,7 @@ class IntegrityError(TreecastError):
 
 
 class ResourceError(TreecastError, OSError):
-    """No room, no permission, a limit of this or that host: exit code 6."""
+    """No space, no permission, a limit of this or that host: exit code 6."""
 
     exit_code = 6
 
@@ -118,7 +118,7 @@ _BY_CODE: Dict[int, Type[TreecastError]] = {
 
 # The exit codes of src/base/err.def by name; those that are not here are 1.
 _CODES = {
-    "usage": 2, "policy": 2, "auth": 4, "integrity": 5, "nomem": 6, "noroom": 6, "permission": 6, "limit": 6, "io": 6,
+    "usage": 2, "policy": 2, "auth": 4, "integrity": 5, "nomem": 6, "nospace": 6, "permission": 6, "limit": 6, "io": 6,
     "deadline": 7, "version": 8, "coordinator-lost": 9, "source": 10, "notagent": 11, "timeout": 7, "name": 2,
     "interrupted": 130, "format": 2, "duplicate": 2}
 
