@@ -116,12 +116,20 @@ static int adopt(int state, const char *file, const char *own, uint64_t size)
     return -TC_E_NOTFOUND;
 }
 
+/* It was last written more than seconds ago, or that long after now: the clock was set back. */
+static bool is_old(const struct stat *status, uint64_t seconds)
+{
+    int64_t age = (int64_t)time(NULL) - (int64_t)status->st_mtim.tv_sec, most = (int64_t)seconds;
+    return age > most || age < -most;
+}
+
 int tc_partial_adopt(struct tc_folder *folder, const char *name, const char *own, uint64_t size)
 {
     struct left_overs found = list(folder, name);
     int fd = -TC_E_NOTFOUND, state = tc_folder_state_fd(folder);
     for (size_t i = found.count; i-- > 0 && fd < 0;)
-        fd = adopt(state, found.items[i].file, own, size);
+        if (!is_old(&found.items[i].status, TC_PARTIAL_SECONDS))
+            fd = adopt(state, found.items[i].file, own, size);
     free(found.items);
     return fd;
 }
@@ -167,12 +175,9 @@ void tc_partial_expire(struct tc_folder *folder, uint64_t seconds)
     if (lock < 0)
         return;
     struct left_overs found = list(folder, NULL);
-    int64_t now = (int64_t)time(NULL), most = (int64_t)seconds;
-    for (size_t i = 0; i < found.count; i++) {
-        int64_t age = now - (int64_t)found.items[i].status.st_mtim.tv_sec;
-        if (age > most || age < -most)
+    for (size_t i = 0; i < found.count; i++)
+        if (is_old(&found.items[i].status, seconds))
             unlinkat(tc_folder_state_fd(folder), found.items[i].file, 0);
-    }
     free(found.items);
     close(lock);
 }

@@ -10,8 +10,9 @@
 
 #define TC_PARTIAL_SECONDS (24u * 60 * 60)
 
-/* Take over the newest left-over of NAME as the file own in DIR/.treecast: a descriptor, flock'ed, of a file of at most
- * size bytes with no other name. -TC_E_NOTFOUND without err when there is none. The folder's lock is held. */
+/* Take over the newest left-over of NAME, written in the last 24 hours, as the file own in DIR/.treecast: a descriptor,
+ * flock'ed, of a file of at most size bytes with no other name. -TC_E_NOTFOUND without err when there is none. The folder's
+ * lock is held. */
 int tc_partial_adopt(struct tc_folder *folder, const char *name, const char *own, uint64_t size);
 
 /* Remove every left-over of NAME but the file but (NULL: all). The folder's lock is held. */

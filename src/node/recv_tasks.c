@@ -7,7 +7,6 @@
 
 #include "base/log.h"
 #include "file/origin_fs.h"
-#include "file/partial.h"
 
 enum {
     CACHE_BYTES = 16 << 20,  /* chunks kept for children */
@@ -86,7 +85,6 @@ static void prepare_run(struct tc_task *task, struct tc_worker *worker)
                                       .array = &offer->array,
                                       .has_source = session->source >= 0,
                                       .source = session->source};
-    tc_partial_expire(node->folder, TC_PARTIAL_SECONDS);
     session->sink = tc_sink_new(node->folder, offer->name, offer->session, offer->layout.size, &options, &job->err);
     if (!session->sink)
         return;

@@ -516,6 +516,33 @@ START_TEST(partials_have_their_time)
 }
 END_TEST
 
+START_TEST(old_partials_are_not_taken_up)
+{
+    static const struct {
+        int hours;
+        bool taken;
+    } ages[] = {{0, true}, {23, true}, {25, false}, {-25, false}};
+    struct tc_folder *folder = fresh_folder();
+    uint8_t *bytes = pattern(FOUR, 1);
+    for (unsigned i = 0; i < sizeof ages / sizeof ages[0]; i++) {
+        interrupted(folder, bytes, 1);
+        const struct timespec then = {.tv_sec = time(NULL) - ages[i].hours * 3600};
+        const char *file = partial(folder, NULL);
+        char name[TC_NAME_MAX + 1] = "";
+        memcpy(name, file, strcspn(file, "."));
+        ck_assert_int_eq(utimensat(tc_folder_state_fd(folder), file, (const struct timespec[]){then, then}, 0), 0);
+        int fd = tc_partial_adopt(folder, name, "own", FOUR);
+        ck_assert_int_eq(fd >= 0, ages[i].taken);
+        if (fd >= 0)
+            close(fd);
+        unlinkat(tc_folder_state_fd(folder), "own", 0);
+        tc_partial_drop(folder, name, NULL);
+    }
+    free(bytes);
+    tc_folder_close(folder);
+}
+END_TEST
+
 START_TEST(the_same_file_stays_as_it_is)
 {
     struct tc_folder *folder = fresh_folder();
@@ -746,6 +773,7 @@ int main(void)
     tcase_add_test(tcase, a_published_file_is_never_adopted);
     tcase_add_test(tcase, one_partial_a_name_is_kept);
     tcase_add_test(tcase, partials_have_their_time);
+    tcase_add_test(tcase, old_partials_are_not_taken_up);
     tcase_add_loop_test(tcase, the_same_file_stays_as_it_is, 0, 2);
     tcase_add_test(tcase, another_version_takes_what_is_the_same);
     if (geteuid() == 0) {
