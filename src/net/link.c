@@ -530,7 +530,7 @@ static void identify(struct tc_link *link)
         return;
     int found = tc_peer_user(link->fd, &uid, &err);
     bool own = found > 0 && uid == geteuid();
-    if (found == 0 && dialled && !has_ended(link->fd)) /* a host with a crowd at its port is told HELLO at once */
+    if (found == 0 && dialled && !link->options.accepted && !has_ended(link->fd)) /* a host with a crowd at its port is told HELLO at once */
         own = tc_peer_listener(link->fd, &uid) > 0 && uid == geteuid();
     if (own) {
         go_up(link);

@@ -51,8 +51,9 @@ struct tc_link_options {
     unsigned again; /* dial with TLS only: so often a peer is dialled again, within connect_ms, that resets the
                                    connection before the handshake is done: it has too many from outsiders */
     bool tls;
-    bool
-        same_user; /* without TLS: UP only if a process of this one's user has the other end (peer.h), else TC_E_AUTH */
+    /* Without TLS: UP only if a process of this one's user has the other end (peer.h), else TC_E_AUTH. accepted: and has it
+     * already; else what waits at a socket that this user made counts too. */
+    bool same_user, accepted;
     const uint8_t *identity; /* dial: copied */
     size_t identity_size;
     const uint8_t *key;    /* dial: TC_KEY_SIZE bytes, copied */

@@ -77,6 +77,7 @@ static bool begin_next(struct search *search)
                                    .again = TC_RUNNER_AGAIN,
                                    .tls = options->key != NULL,
                                    .same_user = true,
+                                   .accepted = true,
                                    .identity = (const uint8_t *)TC_CONTROL_IDENTITY,
                                    .identity_size = sizeof TC_CONTROL_IDENTITY - 1,
                                    .key = finder->control_key};

@@ -76,7 +76,7 @@ SWAPPER = """
 import os, sys
 folder, victim = sys.argv[1:]
 while True:
-    for name in ("key", "key.origin", "ports", "agent", "log", "local API"):
+    for name in ("key", "key.origin", "ports", "agent", "log", "api"):
         path = f"{folder}/.treecast/{name}"
         for made in (os.symlink, os.link):
             try:
@@ -147,9 +147,9 @@ import os, socket, sys
 folder, text = sys.argv[1:]
 open(f"{folder}/.treecast/agent", "w").write(text)
 os.unlink(f"{folder}/.treecast/api")
-local API = socket.socket(socket.AF_UNIX)
-local API.bind(f"{folder}/.treecast/api")
-local API.listen()
+api = socket.socket(socket.AF_UNIX)
+api.bind(f"{folder}/.treecast/api")
+api.listen()
 print(flush=True)
 sys.stdin.read()
 """

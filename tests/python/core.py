@@ -245,8 +245,8 @@ def failures_reach_waiters(scene):
     before = agent.sockets()
     waiting = Thread(treecast.attach, "slow.bin", agent.folder)
     wait_for(lambda: agent.sockets() - before, "a worker through the local API")
-    error = raises(treecast.DeadlineError, treecast.send, scene.crumbs("slow.bin", 24 * MIB), hosts=agent.address,
-                   deadline=1, **SLOWLY)
+    error = raises(treecast.DeadlineError, treecast.send, scene.noise("slow.bin", 24 * MIB), hosts=agent.address,
+                   deadline=1, bwlimit="4M")
     ensure(error.exit_code == 7 and error.hosts[0]["state"] != "published", f"{error.exit_code} {error.hosts}")
     raises(treecast.DeadlineError, waiting.result, text="deadline")
 

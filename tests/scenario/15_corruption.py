@@ -95,8 +95,8 @@ def under_the_hand(scene):
     """The file of a relay that is accused already changes while it fills: it is right when it is published"""
     bad, = scene.agents(1, env=wrong(scene, "send"))
     good = scene.agents(3, first=1)
-    source = scene.crumbs("a", SIZE)
-    sender = scene.start_send([bad, *good], source, "-C", "zstd:19", "-s", "64K", "-F", "kary:2", "--json")
+    source = scene.noise("a", SIZE)
+    sender = scene.start_send([bad, *good], source, "-s", "64K", "-F", "kary:2", "--bwlimit", "8M", "--json")
     wait_for(lambda: '"why":"corrupt"' in sender.out, "the verdict", timeout=40)
     part, = (name for name in os.listdir(bad.path(".treecast")) if name.endswith(".part"))
     with open(bad.path(".treecast", part), "r+b") as file:
