@@ -15,7 +15,7 @@ import tempfile
 
 import world
 from world import raises
-from agents import Skip, ensure, main, scenario
+from agents import Skip, ensure, main, plain_only, scenario
 
 import numpy
 
@@ -175,10 +175,9 @@ for call in (lambda: treecast.send(a, "strided.npy", hosts=sys.argv[2]), lambda:
 
 
 @scenario
+@plain_only
 def little_memory(scene):
     """Where memory is short (ulimit -v) attach and send raise ResourceError with the array's name"""
-    if os.environ.get("TC_SANITIZER"):
-        raise Skip("address space is not short under a sanitizer")
     agent = scene.agent()
     treecast.send(numpy.zeros(8 << 20), "big.npy", hosts=agent.address)
     done = subprocess.run([sys.executable, "-c", LITTLE_MEMORY, agent.folder, agent.address], capture_output=True,

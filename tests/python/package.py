@@ -10,7 +10,7 @@ import tempfile
 import zipfile
 
 import world
-from agents import Skip, ensure, find_treecast, run_tests
+from agents import Skip, ensure, find_treecast, plain_only, run_tests
 
 ALONE = {name: value for name, value in os.environ.items() if name not in ("TREECAST", "PYTHONPATH")}
 
@@ -51,11 +51,10 @@ def by_pip():
         ensure(said == [version()] * 2, f"{said} is not {version()}")
 
 
+@plain_only
 def wheel():
     """make-wheel's wheel is for this kind of machine, has the program inside, which is found, and names what it needs"""
     tools("pip", "setuptools", "wheel")
-    if os.environ.get("TC_SANITIZER"):
-        raise Skip("nobody ships a sanitized program")
     with tempfile.TemporaryDirectory() as folder:
         target = os.path.join(folder, "target")
         maker = os.path.join(world.PACKAGE, "make-wheel")
